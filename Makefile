@@ -1,0 +1,78 @@
+# unicornd: `make run` serves the demo, `make test` checks everything. Both set up a fresh machine by themselves.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := configs/demo/unicornd.toml
+
+# Debian packages that the process tests and the benchmarks drive: program → package.
+TEST_TOOLS := nginx:nginx-light
+BENCH_TOOLS := wrk:wrk taskset:util-linux
+
+.PHONY: help run test lint bench check-generated generate test-unit test-process clean
+
+help:
+	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
+	@echo "make test      install what the tests need; lint, types, generated files, all tests"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     measure against gunicorn and granian on this machine"
+	@echo "make generate  write schemas/ and docs/settings.md from the models"
+
+# A stamp per set of extras: pip runs again only when pyproject.toml has changed.
+$(VENV)/.installed-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "unicornd needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(if $(filter-out run,$*),[$*])'
+	@touch $@
+
+run: $(VENV)/.installed-run
+	@echo
+	@echo "Serving the demo on http://127.0.0.1:8000 (Ctrl-C stops it). In another terminal, try:"
+	@echo
+	@echo "  curl http://127.0.0.1:8000/                                 which worker answered?"
+	@echo "  $(BIN)/unicornctl -c $(DEMO) status        what runs, and what it does"
+	@echo "  $(BIN)/unicornctl -c $(DEMO) scale 4       more workers"
+	@echo "  $(BIN)/unicornctl -c $(DEMO) reload        edit configs/demo/demo.py before; then break it and reload"
+	@echo "  $(BIN)/unicornctl -c $(DEMO) events        watch what happens"
+	@echo
+	@exec $(BIN)/unicornd -c $(DEMO)
+
+test: $(VENV)/.installed-test tools-test lint check-generated test-unit test-process
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check-generated: $(VENV)/.installed-test
+	$(BIN)/python -m unicornd.config.generate check
+	$(BIN)/python -m unicornd.control.openapi check
+
+generate: $(VENV)/.installed-test
+	$(BIN)/python -m unicornd.config.generate write
+	$(BIN)/python -m unicornd.control.openapi write
+
+# The pure parts are held to 100 % branch coverage (the list is in pyproject.toml, [tool.coverage.run]).
+test-unit: $(VENV)/.installed-test
+	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/property tests/conformance tests/test_architecture.py
+	$(BIN)/python -m coverage report --fail-under=100
+
+test-process: $(VENV)/.installed-test tools-test
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/process tests/golden
+
+bench: $(VENV)/.installed-bench tools-bench
+	$(BIN)/python -m tests.benchmarks
+
+# Installs the Debian packages whose program is missing; says what to install where it may not.
+tools-%:
+	@missing=; for pair in $(if $(filter test,$*),$(TEST_TOOLS),$(BENCH_TOOLS)); do \
+	  PATH="$$PATH:/usr/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "The tests need these packages:$$missing (install them as root)"; exit 1; fi; fi
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

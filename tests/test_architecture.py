@@ -1,0 +1,316 @@
+"""The shape of the code: who imports whom, how long things are, what they are called.
+
+Reads the sources as syntax trees; runs none of them. The lists of exceptions only ever shrink: an entry that is not
+needed any more fails the test too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "unicornd"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+MAX_FILE_LINES = 450
+MAX_FUNCTION_LINES = 40
+MAX_POSITIONAL = 2
+
+# Functions that may be longer or take more positional parameters, with the reason. Shrinks only.
+FUNCTION_EXCEPTIONS: dict[str, str] = {}
+
+# layer → the layers it may import (besides itself, units and errors). DESIGN section 3.
+LAYERS: dict[str, frozenset[str]] = {
+    "config": frozenset(),
+    "http": frozenset(),
+    "control": frozenset({"config", "http"}),
+    "sockets": frozenset({"config", "http", "control"}),
+    "observe": frozenset({"config", "http", "control"}),
+    "workers": frozenset({"config", "http", "sockets", "observe"}),
+    "arbiter": frozenset({"config", "http", "control", "sockets", "observe", "workers"}),
+    "daemon": frozenset({"config", "http", "control", "sockets", "observe", "workers", "arbiter"}),
+    "cli": frozenset({"config", "control"}),
+    "cli/daemon": frozenset({"config", "control", "daemon", "cli"}),
+    "top": frozenset(),
+    "main": frozenset({"cli/daemon"}),
+}
+
+# third-party (or standard) module → the places that may import it.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "typer": ("cli/",),
+    "rich": ("cli/",),
+    "click": (),
+    "pydantic": ("config/", "control/"),
+    "pydantic_core": ("config/", "control/"),
+    "tomli_w": ("config/write.py",),
+    "gevent": ("workers/kinds/gevent.py",),
+    "eventlet": ("workers/kinds/eventlet.py",),
+    "tornado": ("workers/kinds/tornado.py",),
+    "uvicorn": ("workers/kinds/asgi.py",),
+    "asyncio": ("workers/kinds/asgi.py",),
+}
+
+HTTP_MAY_NOT = frozenset({"socket", "os", "time", "logging"})
+PURE_MAY_NOT = frozenset({"os", "socket", "signal", "time", "logging", "threading"})
+PURE_ARBITER = ("state", "events", "actions", "fold", "plan", "requests", "view")
+
+# Who may name the root Settings outside config/.
+SETTINGS_NAMED_IN = frozenset({"daemon.py", "arbiter/reload.py", "workers/boot.py", "cli/commands/config.py"})
+
+FORBIDDEN_WORD = re.compile(
+    r"(?:^|_)(?:master|manager|handler|helper|helpers|utils|util|common|misc|base)(?:_|$)"
+)
+FORBIDDEN_IN_CLASS = re.compile(r"Master|Manager|Handler|Helper|Utils?|Common|Misc|Base")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One import statement: which module, at which line, and whether only the type checker sees it."""
+
+    module: str
+    names: tuple[str, ...]
+    line: int
+    is_typing: bool
+
+
+def place_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def layer_of(place: str) -> str:
+    match place.split("/"):
+        case ["cli", "daemon.py"]:
+            return "cli/daemon"
+        case ["__main__.py"]:
+            return "main"
+        case ["daemon.py"]:
+            return "daemon"
+        case [_]:
+            return "top"
+        case [folder, *_]:
+            return folder
+        case _:
+            raise AssertionError(place)
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def _typing_lines(tree: ast.Module) -> frozenset[int]:
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            for inner in node.body:
+                lines.update(range(inner.lineno, (inner.end_lineno or inner.lineno) + 1))
+    return frozenset(lines)
+
+
+def imports_of(path: Path) -> list[Import]:
+    tree = tree_of(path)
+    typing_lines = _typing_lines(tree)
+    found: list[Import] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules, names = [alias.name for alias in node.names], tuple[str, ...]()
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place_of(path)}:{node.lineno}: relative import"
+            modules, names = [node.module or ""], tuple(alias.name for alias in node.names)
+        else:
+            continue
+        is_typing = node.lineno in typing_lines
+        found += [
+            Import(module=module, names=names, line=node.lineno, is_typing=is_typing) for module in modules
+        ]
+    return found
+
+
+def _place_of_module(module: str) -> str:
+    """`unicornd.workers.boot` → `workers/boot.py`, `unicornd.workers` → `workers/__init__.py`."""
+    path = PACKAGE.parent / module.replace(".", "/")
+    return place_of(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+
+
+def _target_layers(statement: Import) -> list[str]:
+    """The layers of unicornd that a statement reaches (`from unicornd.workers import boot` → workers)."""
+    if statement.module == "unicornd":
+        folders = [
+            name for name in statement.names if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+        ]
+        return [layer_of(_place_of_module(f"unicornd.{name}")) for name in folders]
+    if statement.module.startswith("unicornd."):
+        return [layer_of(_place_of_module(statement.module))]
+    return []
+
+
+def ids(path: Path) -> str:
+    return place_of(path)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_imports_follow_the_layers(path: Path) -> None:
+    place = place_of(path)
+    layer = layer_of(place)
+    wrong = [
+        f"{place}:{statement.line}: {layer} may not import {target} ({statement.module})"
+        for statement in imports_of(path)
+        for target in _target_layers(statement)
+        if target not in {layer, "top"} and target not in LAYERS[layer]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_libraries_are_imported_only_where_they_belong(path: Path) -> None:
+    place = place_of(path)
+    wrong = [
+        f"{place}:{statement.line}: {statement.module}"
+        for statement in imports_of(path)
+        if statement.module.split(".")[0] in ONLY_IN
+        and not place.startswith(ONLY_IN[statement.module.split(".")[0]] or ("nowhere",))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if layer_of(place_of(path)) == "http"], ids=ids)
+def test_http_knows_no_socket_clock_or_log(path: Path) -> None:
+    assert not [s for s in imports_of(path) if s.module.split(".")[0] in HTTP_MAY_NOT]
+
+
+@pytest.mark.parametrize("name", PURE_ARBITER)
+def test_the_decision_core_is_pure(name: str) -> None:
+    path = PACKAGE / "arbiter" / f"{name}.py"
+    assert not [s for s in imports_of(path) if s.module.split(".")[0] in PURE_MAY_NOT and not s.is_typing]
+
+
+def test_the_decision_core_names_no_pool() -> None:
+    for name in ("state", "events", "actions", "fold", "plan"):
+        strings = [
+            node.value
+            for node in ast.walk(tree_of(PACKAGE / "arbiter" / f"{name}.py"))
+            if isinstance(node, ast.Constant)
+        ]
+        assert "web" not in strings, name
+
+
+def test_the_control_client_needs_no_pydantic() -> None:
+    for place in ("control/client.py", "config/instance.py", "cli/predicates.py"):
+        heavy = [
+            s for s in imports_of(PACKAGE / place) if s.module.split(".")[0] in {"pydantic", "typer", "rich"}
+        ]
+        assert not heavy, place
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_the_root_settings_are_named_in_few_places(path: Path) -> None:
+    place = place_of(path)
+    if place.startswith("config/") or place in SETTINGS_NAMED_IN:
+        return
+    named = [s for s in imports_of(path) if s.module == "unicornd.config.settings" and "Settings" in s.names]
+    assert not named, f"{place}:{named[0].line}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_files_are_short_and_open_with_a_docstring(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    if text.strip():
+        assert ast.get_docstring(tree_of(path)), "a module opens with what it is and who runs it"
+
+
+def _functions(path: Path) -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    found: list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]] = []
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                found.append((f"{prefix}{child.name}", child))
+                visit(child, f"{prefix}{child.name}.")
+            elif isinstance(child, ast.ClassDef):
+                visit(child, f"{prefix}{child.name}.")
+            else:
+                visit(child, prefix)
+
+    visit(tree_of(path), f"{place_of(path)}:")
+    return found
+
+
+def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end, without the docstring."""
+    first = function.body[0]
+    total = (function.end_lineno or function.lineno) - function.lineno + 1
+    has_docstring = (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
+    return total - ((first.end_lineno or first.lineno) - first.lineno + 1 if has_docstring else 0)
+
+
+def _positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    return len([name for name in names if name not in {"self", "cls"}])
+
+
+def _faults(name: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    faults = []
+    if _code_lines(function) > MAX_FUNCTION_LINES:
+        faults.append(f"{name} (line {function.lineno}): {_code_lines(function)} lines")
+    is_protocol_of_python = function.name.startswith("__") and function.name != "__init__"
+    is_command = any(
+        "command" in ast.unparse(d) or "callback" in ast.unparse(d) for d in function.decorator_list
+    )
+    if _positional(function) > MAX_POSITIONAL and not is_protocol_of_python and not is_command:
+        faults.append(f"{name} (line {function.lineno}): {_positional(function)} positional parameters")
+    return faults
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_functions_are_short_and_take_few_positional_parameters(path: Path) -> None:
+    wrong = [
+        fault
+        for name, function in _functions(path)
+        if name not in FUNCTION_EXCEPTIONS
+        for fault in _faults(name, function)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_list_of_exceptions_only_shrinks() -> None:
+    everything = {name: function for path in SOURCES for name, function in _functions(path)}
+    needless = [
+        name for name in FUNCTION_EXCEPTIONS if name not in everything or not _faults(name, everything[name])
+    ]
+    assert not needless
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_names_say_what_things_are(path: Path) -> None:
+    place = place_of(path)
+    wrong = [place] if FORBIDDEN_WORD.search(path.stem) else []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ClassDef) and FORBIDDEN_IN_CLASS.search(node.name):
+            wrong.append(f"{place}:{node.lineno}: class {node.name}")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and FORBIDDEN_WORD.search(node.name):
+            wrong.append(f"{place}:{node.lineno}: def {node.name}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_modules_keep_no_mutable_state(path: Path) -> None:
+    place = place_of(path)
+    wrong = []
+    for node in tree_of(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
+            wrong.append(f"{place}:{node.lineno}: module __getattr__")
+        for inner in ast.walk(node) if isinstance(node, ast.FunctionDef | ast.ClassDef) else ():
+            wrong += (
+                [f"{place}:{inner.lineno}: global {inner.names}"] if isinstance(inner, ast.Global) else []
+            )
+    assert not wrong, "\n".join(wrong)

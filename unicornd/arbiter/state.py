@@ -1,0 +1,175 @@
+"""The arbiter's memory: what is desired, what is observed, as immutable values.
+
+Pure: the arbiter's loop holds the one current `State`, `fold` makes the next one of it and an event, `plan` reads it.
+Intention (`Pool.size`, `Pool.generation`, `State.halt`) and fact (`State.children`) are separate fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
+
+
+class Phase(IntEnum):
+    """Where a child is in its life; it only ever moves forward."""
+
+    BOOTING = 1
+    READY = 2
+    DRAINING = 3
+    """It was told to finish what it has and to leave."""
+    DYING = 4
+    """It was told to end now (QUIT, ABRT or KILL) and has not been reaped."""
+
+
+class Order(Enum):
+    """What the arbiter can tell a child; each is one signal."""
+
+    DRAIN = "drain"
+    """SIGTERM: leave the listeners, finish what is in flight, exit."""
+    QUIT = "quit"
+    """SIGQUIT: exit at once, without waiting for requests."""
+    ABORT = "abort"
+    """SIGABRT: write the stacks of all threads, then die."""
+    KILL = "kill"
+    """SIGKILL."""
+
+
+class Halt(Enum):
+    """Whether, and how, everything is to end."""
+
+    NO = "no"
+    GRACEFUL = "graceful"
+    QUICK = "quick"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait for what; seconds, 0 means for ever.
+
+    Attributes:
+        boot: from fork to READY.
+        request: one request inside the application.
+        heartbeat: a worker that gives no sign of life.
+        graceful: from DRAIN to exit.
+        kill: from ABORT or QUIT to KILL.
+    """
+
+    boot: Seconds
+    request: Seconds
+    heartbeat: Seconds
+    graceful: Seconds
+    kill: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A named group of equal processes, as desired.
+
+    Attributes:
+        size: how many READY children it should have.
+        generation: which generation they should be of.
+        surge: how many more than `size` a rollout may run at once; 0 replaces one by one, `size` all at once.
+        max_failures: how many children of a new generation may fail to boot before the rollout is abandoned.
+    """
+
+    name: str
+    size: int
+    generation: Generation
+    surge: int
+    max_failures: int
+    patience: Patience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A new generation on its way to replace an old one.
+
+    Attributes:
+        previous: the pool as it was; it comes back if the rollout is abandoned.
+        started_at: when it began.
+        failures: how many children of the new generation died or failed while booting.
+        reason: what the last of them said, or empty.
+    """
+
+    previous: Pool
+    started_at: Monotonic
+    failures: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long not to spawn after failures to boot.
+
+    Attributes:
+        failures: consecutive failures to boot or to fork since a child was last READY.
+        not_before: no spawn before this time.
+    """
+
+    failures: int
+    not_before: Monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A process of ours, as observed.
+
+    Attributes:
+        phase_since: when it entered its phase.
+        beat_at: its last heartbeat (its birth, before the first).
+        busy_since: when its oldest unfinished request began, or None.
+        is_retiring: it asked for a replacement (`max_requests`) and serves until that is READY.
+        ordered: the last order it was given, or None.
+        ordered_at: when.
+    """
+
+    pid: Pid
+    pool: str
+    slot: Slot
+    generation: Generation
+    phase: Phase
+    born_at: Monotonic
+    phase_since: Monotonic
+    beat_at: Monotonic
+    busy_since: Monotonic | None = None
+    is_retiring: bool = False
+    ordered: Order | None = None
+    ordered_at: Monotonic | None = None
+    failure: str = ""
+    """What it reported when it failed to boot: one line, then the traceback."""
+    failure_cause: str = ""
+    """`app`, `boot`, or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Everything that the arbiter decides from.
+
+    Attributes:
+        pools: what is desired, by name.
+        children: what is observed, by pid.
+        rollouts: reloads in progress, by pool name.
+        backoffs: spawn delays, by pool name.
+        served: names of pools that have had a READY child; before that, a failure to boot ends the daemon.
+        halt: whether everything is to end.
+        halt_since: when that was asked for.
+        fatal: why the daemon has to end (boot failure at first start), or empty.
+        fatal_cause: `app` or `boot`.
+    """
+
+    pools: Mapping[str, Pool] = field(default_factory=lambda: MappingProxyType({}))
+    children: Mapping[Pid, Child] = field(default_factory=lambda: MappingProxyType({}))
+    rollouts: Mapping[str, Rollout] = field(default_factory=lambda: MappingProxyType({}))
+    backoffs: Mapping[str, Backoff] = field(default_factory=lambda: MappingProxyType({}))
+    served: frozenset[str] = frozenset()
+    halt: Halt = Halt.NO
+    halt_since: Monotonic | None = None
+    fatal: str = ""
+    fatal_cause: str = ""

@@ -1,0 +1,84 @@
+"""What a worker tells the arbiter: small JSON datagrams over its SOCK_SEQPACKET channel.
+
+Written by the worker's main thread, read by the arbiter's loop; never the other way round (the arbiter speaks to a
+worker by signals). One datagram is one report, so a report is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+MAX_REPORT_BYTES = 64 * 1024
+"""The largest datagram; a traceback is cut in the middle to fit (its last lines say what happened)."""
+
+MAX_TEXT_CHARACTERS = 15_000
+"""The longest text in a report: UTF-8 takes up to four bytes a character, so this fits a datagram."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyReport:
+    """The application is loaded and the worker serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootFailedReport:
+    """The worker cannot serve and is about to exit.
+
+    Attributes:
+        cause: `app` if the target cannot be found or called, `boot` for anything else.
+        text: one line that says what is wrong.
+        detail: the traceback, or empty.
+    """
+
+    cause: Literal["app", "boot"]
+    text: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetiringReport:
+    """The worker goes on serving and asks for a replacement; `why` is a few words (`max_requests 1000 reached`)."""
+
+    why: str
+
+
+Report = ReadyReport | BootFailedReport | RetiringReport
+
+_KINDS: dict[str, type[Report]] = {
+    "ready": ReadyReport,
+    "boot_failed": BootFailedReport,
+    "retiring": RetiringReport,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def encode_report(report: Report) -> bytes:
+    """Return the datagram for `report`, at most `MAX_REPORT_BYTES` long."""
+    facts = {key: _cut(value) for key, value in asdict(report).items()}
+    return json.dumps({"report": _NAMES[type(report)], **facts}, ensure_ascii=False).encode(errors="replace")
+
+
+def decode_report(datagram: bytes) -> Report:
+    """Return the report in `datagram`.
+
+    Raises:
+        ValueError: it is not a report (a foreign or broken writer).
+    """
+    match json.loads(datagram):
+        case {"report": "ready"}:
+            return ReadyReport()
+        case {"report": "boot_failed", "cause": "app" | "boot" as cause, "text": str(text), "detail": str(detail)}:
+            return BootFailedReport(cause=cause, text=text, detail=detail)
+        case {"report": "retiring", "why": str(why)}:
+            return RetiringReport(why=why)
+        case other:
+            raise ValueError(f"not a report: {other!r}")
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT_CHARACTERS:
+        return text
+    half = MAX_TEXT_CHARACTERS // 2 - 10
+    return f"{text[:half]}\n[… cut …]\n{text[-half:]}"
