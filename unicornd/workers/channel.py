@@ -13,8 +13,9 @@ from typing import Literal
 MAX_REPORT_BYTES = 64 * 1024
 """The largest datagram; a traceback is cut in the middle to fit (its last lines say what happened)."""
 
-MAX_TEXT_CHARACTERS = 15_000
-"""The longest text in a report: UTF-8 takes up to four bytes a character, so this fits a datagram."""
+MAX_DETAIL_CHARACTERS = 10_000
+MAX_LINE_CHARACTERS = 500
+"""How much of a traceback and of a line is sent: a control character takes six bytes in JSON, so both fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,8 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 def encode_report(report: Report) -> bytes:
     """Return the datagram for `report`, at most `MAX_REPORT_BYTES` long."""
-    facts = {key: _cut(value) for key, value in asdict(report).items()}
+    limits = {"detail": MAX_DETAIL_CHARACTERS}
+    facts = {key: _cut(value, limits.get(key, MAX_LINE_CHARACTERS)) for key, value in asdict(report).items()}
     return json.dumps({"report": _NAMES[type(report)], **facts}, ensure_ascii=False).encode(errors="replace")
 
 
@@ -77,8 +79,8 @@ def decode_report(datagram: bytes) -> Report:
             raise ValueError(f"not a report: {other!r}")
 
 
-def _cut(text: str) -> str:
-    if len(text) <= MAX_TEXT_CHARACTERS:
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
         return text
-    half = MAX_TEXT_CHARACTERS // 2 - 10
+    half = limit // 2 - 10
     return f"{text[:half]}\n[… cut …]\n{text[-half:]}"

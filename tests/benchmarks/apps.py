@@ -1,0 +1,24 @@
+"""The applications under load: as little Python as possible, so that the server is what is measured."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+BODY = b"Hello, world!\n"
+HEADERS = [("Content-Type", "text/plain"), ("Content-Length", str(len(BODY)))]
+
+
+def hello(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", list(HEADERS))
+    return [BODY]
+
+
+def sleepy(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    time.sleep(0.010)
+    start_response("200 OK", list(HEADERS))
+    return [BODY]
