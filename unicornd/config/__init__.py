@@ -1,0 +1,1 @@
+"""What the operator said: text to values, layers, sections, settings."""

@@ -56,3 +56,11 @@ def build_environ(base: Environ, head: Head) -> Environ:
     environ["RAW_URI"] = head.target
     environ["SERVER_PROTOCOL"] = head.protocol
     return environ
+
+
+def split_host(host: str) -> tuple[str, str]:
+    """Return name and port of a Host field's value; `localhost` and `80` for what is not there."""
+    name, colon, port = host.rpartition(":")
+    if not colon or "]" in port:
+        name, port = host, ""
+    return name or "localhost", port or "80"

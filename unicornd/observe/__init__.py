@@ -1,0 +1,1 @@
+"""What can be seen: scoreboard, logs, access log, metrics."""

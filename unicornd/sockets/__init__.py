@@ -1,0 +1,1 @@
+"""Listening sockets: opened, inherited, compared; and sd_notify."""

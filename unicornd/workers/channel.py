@@ -71,7 +71,12 @@ def decode_report(datagram: bytes) -> Report:
     match json.loads(datagram):
         case {"report": "ready"}:
             return ReadyReport()
-        case {"report": "boot_failed", "cause": "app" | "boot" as cause, "text": str(text), "detail": str(detail)}:
+        case {
+            "report": "boot_failed",
+            "cause": "app" | "boot" as cause,
+            "text": str(text),
+            "detail": str(detail),
+        }:
             return BootFailedReport(cause=cause, text=text, detail=detail)
         case {"report": "retiring", "why": str(why)}:
             return RetiringReport(why=why)

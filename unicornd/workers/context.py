@@ -7,14 +7,20 @@ in a seat depends on the application or on pydantic.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
+    import logging
     import socket
+    from collections.abc import Callable
+    from wsgiref.types import WSGIApplication
 
+    from unicornd.http.limits import Limits
+    from unicornd.http.messages import Head
     from unicornd.observe.scoreboard import Row
     from unicornd.sockets.listener import Listener
-    from unicornd.units import Fd, Generation, Slot
+    from unicornd.units import Fd, Generation, Seconds, Slot
+    from unicornd.workers.channel import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +46,108 @@ class Seat:
     row: Row
     channel: socket.socket
     lifeline: Fd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A request that has been answered, as the access log and the hooks see it.
+
+    Attributes:
+        head: what was asked.
+        remote: the client's address, empty for a Unix socket.
+        status: the whole status line's text, `200 OK`.
+        headers: the application's response headers.
+        size: bytes of the response's body.
+        seconds: from the complete request to the end of the application's work.
+        environ: the request's environ.
+    """
+
+    head: Head
+    remote: str
+    status: str
+    headers: list[tuple[str, str]]
+    size: int
+    seconds: float
+    environ: dict[str, object]
+
+
+class Orders:
+    """What the arbiter has told this worker; set by signal handlers, read by the poller.
+
+    Attributes:
+        wake: readable when a signal has come (the wake-up fd of `signal.set_wakeup_fd`).
+        is_draining: finish and leave.
+    """
+
+    __slots__ = ("is_draining", "wake")
+
+    def __init__(self, wake: socket.socket) -> None:
+        self.wake = wake
+        self.is_draining = False
+
+
+class Recycling(Protocol):
+    """Counts requests and says, once, that the worker should be replaced."""
+
+    def count(self) -> bool:
+        """Count one request; True when this one was the last before a replacement is to be asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpPolicy:
+    """How requests are read and responses kept; sizes in bytes, times in seconds, 0 for no limit.
+
+    Attributes:
+        limits: of a request.
+        body_memory: larger bodies go to a temporary file in `tmp_upload_dir`.
+        response_buffer: unsent bytes of one response beyond which its application has to wait.
+        has_sendfile: whether `wsgi.file_wrapper` uses sendfile(2).
+        head, body, write, keepalive: how long a client may take for each.
+        is_kept_alive: whether connections are kept at all.
+        connections: how many are open at a time.
+    """
+
+    limits: Limits
+    body_memory: int
+    tmp_upload_dir: str | None
+    response_buffer: int
+    has_sendfile: bool
+    head: Seconds
+    body: Seconds
+    write: Seconds
+    keepalive: Seconds
+    is_kept_alive: bool
+    connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerContext:
+    """Everything that a kind needs to serve.
+
+    Attributes:
+        seat: who the worker is and what it listens on.
+        app: the loaded application.
+        orders: what the arbiter says.
+        http: how requests are read and responses kept.
+        threads: how many requests run at a time.
+        is_multiprocess: whether there may be other workers (`wsgi.multiprocess`).
+        log: the error log.
+        errors: `wsgi.errors`, written to the error log.
+        recycling: counts requests.
+        report: tells the arbiter something.
+        pre_request: hook, called with the head before the application runs, or None.
+        on_served: called after each request (access log, post_request hook), or None: nothing is collected for it then.
+    """
+
+    seat: Seat
+    app: WSGIApplication
+    orders: Orders
+    http: HttpPolicy
+    threads: int
+    is_multiprocess: bool
+    log: logging.Logger
+    errors: TextIO
+    recycling: Recycling
+    report: Callable[[Report], None]
+    pre_request: Callable[[Head], None] | None
+    on_served: Callable[[Served], None] | None

@@ -1,0 +1,1 @@
+"""How a worker serves: one file a kind."""

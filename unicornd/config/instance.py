@@ -1,0 +1,113 @@
+"""Which fleet is meant, and where its control socket is.
+
+Used by the arbiter, which opens the socket, and by every command of `unicornctl`, predicates included: standard
+library only, and no models. Both sides compute the same names from the same facts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SYSTEM_FOLDER = "/run/unicornd"
+ABSTRACT_PREFIX = "@unicornd/"
+NAME_DIGITS = 6
+
+
+def instance_of_config(file: Path) -> str:
+    """Return the instance's name for a configuration file: `process.name`, or its folder and a digest of its path."""
+    name = _said_in(file, "process", "name")
+    return name or instance_of_path(file)
+
+
+def instance_of_path(file: Path) -> str:
+    """Return the name of an instance that has none of its own: `shop-3fa2c1`."""
+    path = file.resolve()
+    return f"{_plain(path.parent.name)}-{_digest(str(path))}"
+
+
+def instance_of_target(target: str, folder: Path) -> str:
+    """Return the name of an instance without a configuration file: by what is served, and where from."""
+    module = target.partition(":")[0].removesuffix(".py").rpartition("/")[2]
+    return f"{_plain(module)}-{_digest(f'{folder.resolve()}\0{target}')}"
+
+
+def control_socket_candidates(environ: Mapping[str, str], uid: int, instance: str) -> tuple[str, ...]:
+    """Return where an instance's control socket may be, best place first; a name with `@` is abstract.
+
+    The runtime directory that systemd gives a service, the user's own, the system's, and at last none.
+    """
+    places = []
+    if folder := environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        places.append(f"{folder}/{instance}.sock")
+    if folder := environ.get("XDG_RUNTIME_DIR", ""):
+        places.append(f"{folder}/unicornd/{instance}.sock")
+    return (*places, f"{SYSTEM_FOLDER}/{instance}.sock", f"{ABSTRACT_PREFIX}{uid}/{instance}")
+
+
+def socket_of_config(file: Path) -> str | None:
+    """Return `control.socket` of a configuration file and its drop-ins, or None if it is not said."""
+    said = _said_in(file, "control", "socket")
+    if said is None or said.startswith("@"):
+        return said
+    return os.path.normpath(file.resolve().parent / said)
+
+
+def running_sockets(environ: Mapping[str, str], uid: int) -> list[str]:
+    """Return the addresses of control sockets that are listened on, in the places where instances put them."""
+    folders = [SYSTEM_FOLDER]
+    folders += [f"{folder}/unicornd" for folder in (environ.get("XDG_RUNTIME_DIR", ""),) if folder]
+    folders += [folder for folder in environ.get("RUNTIME_DIRECTORY", "").split(":") if folder]
+    found = dict.fromkeys(
+        name
+        for name in _listening()
+        if _is_ours(name, folders) or name.startswith(f"{ABSTRACT_PREFIX}{uid}/")
+    )
+    return sorted(found)
+
+
+def _is_ours(name: str, folders: list[str]) -> bool:
+    """A socket in one of the folders, or in a folder below it (`/run/unicornd/shop/…` of a template unit)."""
+    parent, _, file = name.rpartition("/")
+    return file.endswith(".sock") and (parent in folders or parent.rpartition("/")[0] in folders)
+
+
+def _listening() -> Iterator[str]:
+    """Yield the names of all Unix sockets that somebody listens on (proc(5), /proc/net/unix)."""
+    accepts = 0x10000  # __SO_ACCEPTCON
+    try:
+        lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and int(fields[3], 16) & accepts:  # noqa: PLR2004 - the eighth is the name
+            yield fields[7]
+
+
+def _said_in(file: Path, section: str, key: str) -> str | None:
+    """Return a text of a file or its drop-ins, the last one that says it; None where nothing can be read."""
+    found = None
+    for path in (file, *sorted(file.with_suffix(".d").glob("*.toml"))):
+        try:
+            table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        value = table.get(section, {}).get(key) if isinstance(table.get(section), dict) else None
+        found = value if isinstance(value, str) else found
+    return found
+
+
+def _plain(name: str) -> str:
+    kept = "".join(character if character.isalnum() or character in "._" else "-" for character in name)
+    return kept.strip("-.") or "app"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:NAME_DIGITS]

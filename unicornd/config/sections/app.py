@@ -1,0 +1,46 @@
+"""[app]: what is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from unicornd.config.sections.section import ROLLING, Section
+from unicornd.config.values import ImportText
+
+
+class AppSettings(Section):
+    """What is served, and in which surroundings it is loaded."""
+
+    target: ImportText | None = Field(
+        default=None,
+        description='The application: "module:attribute", "module:factory(literal, …)", "./file.py:attribute".',
+        examples=["shop.wsgi:application", "shop:create_app()", "./app.py:app"],
+        json_schema_extra=ROLLING,
+    )
+    interface: Literal["auto", "wsgi", "asgi"] = Field(
+        default="auto",
+        description="How the application is called. This version serves WSGI.",
+        json_schema_extra=ROLLING,
+    )
+    preload: bool = Field(
+        default=False,
+        description="Load the application once and fork the workers from there. Not available in this version.",
+        json_schema_extra=ROLLING,
+    )
+    chdir: Path | None = Field(
+        default=None,
+        description="Working directory of the workers; it is also put on the import path. Default: where unicornd was started.",
+        json_schema_extra=ROLLING,
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variables that the workers get in addition.",
+        examples=[{"DJANGO_SETTINGS_MODULE": "shop.settings"}],
+        json_schema_extra=ROLLING,
+    )
+    pythonpath: tuple[str, ...] = Field(
+        default=(), description="Directories put in front of the import path.", json_schema_extra=ROLLING
+    )

@@ -1,0 +1,45 @@
+"""[process]: what kind of process unicornd is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from unicornd.config.sections.section import RESTART, Section
+from unicornd.config.values import Mode
+
+
+class ProcessSettings(Section):
+    """What kind of process unicornd is, and as whom its workers run."""
+
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of this instance, for unicornctl and the control socket. Default: from the file's folder.",
+        json_schema_extra=RESTART,
+    )
+    daemon: bool = Field(
+        default=False,
+        description="Go to the background; the command returns when the fleet is ready, or says why not.",
+        json_schema_extra=RESTART,
+    )
+    pidfile: Path | None = Field(
+        default=None, description="File with the arbiter's process id.", json_schema_extra=RESTART
+    )
+    user: str | None = Field(
+        default=None, description="User (name or number) that the workers run as.", json_schema_extra=RESTART
+    )
+    group: str | None = Field(
+        default=None,
+        description="Group (name or number) of the workers. Default: the user's.",
+        json_schema_extra=RESTART,
+    )
+    initgroups: bool = Field(
+        default=False,
+        description="Give the workers the user's supplementary groups.",
+        json_schema_extra=RESTART,
+    )
+    umask: Mode | None = Field(
+        default=None, description="File mode creation mask.", json_schema_extra=RESTART
+    )

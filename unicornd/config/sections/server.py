@@ -1,0 +1,45 @@
+"""[server]: where requests come in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from unicornd.config.sections.section import RESTART, ROLLING, Section
+from unicornd.config.values import MAX_PORT, Address, AddressText, Mode
+
+
+def _as_tuple(value: object) -> object:
+    """Accept one address in place of a list of them."""
+    match value:
+        case str():
+            return (value,)
+        case list():
+            return tuple(value)
+        case _:
+            return value
+
+
+class ServerSettings(Section):
+    """Where requests come in."""
+
+    bind: Annotated[tuple[AddressText, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = Field(
+        default=(Address(kind="tcp", host="127.0.0.1", port=8000),),
+        description='Addresses to listen on: "HOST:PORT", ":PORT", "[IPV6]:PORT", "unix:PATH", "unix:@NAME", '
+        '"fd://N" or "fd://NAME" for a socket that systemd opened, "fd://" for all of them.',
+        examples=["127.0.0.1:8000", ["0.0.0.0:8000", "unix:/run/shop/web.sock"]],
+        json_schema_extra=ROLLING,
+    )
+    backlog: int = Field(
+        default=2048,
+        ge=1,
+        le=MAX_PORT,
+        description="How many connections the kernel queues.",
+        json_schema_extra=RESTART,
+    )
+    socket_mode: Mode = Field(
+        default=0o666,
+        description="Permission bits of Unix sockets that are listened on.",
+        json_schema_extra=RESTART,
+    )

@@ -1,0 +1,76 @@
+"""[workers]: how many serve, and how."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from unicornd.config.sections.section import LIVE, ROLLING, Section
+
+MAX_WORKERS = 1024
+MAX_THREADS = 512
+
+Kind = Literal["sync", "threads"]
+_LATER = ("gevent", "gevent_pywsgi", "gevent_wsgi", "eventlet", "tornado", "asgi", "uvicorn")
+
+
+def _known_kind(value: object) -> object:
+    if value == "gthread":
+        return "threads"
+    if isinstance(value, str) and any(name in value for name in _LATER):
+        raise ValueError(f'the kind "{value}" is not available in this version; use "sync" or "threads"')
+    return value
+
+
+class WorkersSettings(Section):
+    """How many workers serve, and how."""
+
+    count: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | Literal["auto"] = Field(
+        default=1,
+        description='Number of worker processes; "auto" is 2 × usable processors + 1.',
+        examples=[4, "auto"],
+        json_schema_extra=LIVE,
+    )
+    kind: Annotated[Kind | None, BeforeValidator(_known_kind)] = Field(
+        default=None,
+        description='"sync": one request at a time, a new connection for each. "threads": several, connections kept. '
+        'Default: "threads" if threads is more than 1, else "sync".',
+        json_schema_extra=ROLLING,
+    )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_THREADS,
+        description="Requests that a worker runs at a time (kind threads).",
+        json_schema_extra=ROLLING,
+    )
+    connections: int = Field(
+        default=1000,
+        ge=1,
+        description="Connections that a worker keeps open at a time.",
+        json_schema_extra=ROLLING,
+    )
+    max_requests: int = Field(
+        default=0,
+        ge=0,
+        description="Requests after which a worker is replaced; 0: never.",
+        json_schema_extra=ROLLING,
+    )
+    max_requests_jitter: int = Field(
+        default=0,
+        ge=0,
+        description="Up to so many requests more, chosen by each worker, so that they are not all replaced at once.",
+        json_schema_extra=ROLLING,
+    )
+
+    def resolved_count(self) -> int:
+        """Return the number of workers, `auto` resolved by the processors that this process may use."""
+        if self.count == "auto":
+            return min(2 * len(os.sched_getaffinity(0)) + 1, MAX_WORKERS)
+        return self.count
+
+    def resolved_kind(self) -> Kind:
+        """Return the kind, chosen by the number of threads if it is not set."""
+        return self.kind or ("threads" if self.threads > 1 else "sync")

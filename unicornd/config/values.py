@@ -1,0 +1,269 @@
+"""Values that the operator writes as text: addresses, durations, sizes, modes, import strings.
+
+Pure: text ↔ value. Every parser raises ValueError with a sentence that says what was expected; `str()` of a value is
+text that parses to the same value.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+DEFAULT_PORT = 8000
+MAX_PORT = 65535
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_SIZE = re.compile(r"([0-9]+)\s?(B|KiB|MiB|GiB|KB|MB|GB|)")
+_MODE = re.compile(r"(?:0o?)?([0-7]{3,4})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to listen.
+
+    Attributes:
+        kind: `tcp` (host and port), `unix` (path), `abstract` (path, without the `@`), `fd` (name: a number, a
+            FileDescriptorName of systemd, or empty for all inherited ones).
+        host: name or address, IPv6 without brackets.
+        port: 0 for one that the kernel chooses.
+        path: of a Unix socket.
+        name: of an inherited descriptor.
+    """
+
+    kind: Literal["tcp", "unix", "abstract", "fd"]
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT`, `:PORT`, `HOST`, `[IPV6]:PORT`, `unix:PATH`, `unix:@NAME`, `fd://N`.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        if text.startswith("unix:"):
+            return _parse_unix(text.removeprefix("unix:").removeprefix("//"))
+        if text.startswith("fd://"):
+            return cls(kind="fd", name=text.removeprefix("fd://"))
+        return _parse_tcp(text.removeprefix("tcp://"))
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "unix":
+                return f"unix:{self.path}"
+            case "abstract":
+                return f"unix:@{self.path}"
+            case "fd":
+                return f"fd://{self.name}"
+            case "tcp":
+                return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _parse_unix(path: str) -> Address:
+    if path in {"", "@"}:
+        raise ValueError("expected a path behind 'unix:', such as unix:/run/web.sock")
+    return Address(kind="abstract", path=path[1:]) if path[0] == "@" else Address(kind="unix", path=path)
+
+
+def _parse_tcp(text: str) -> Address:
+    if text.isdigit():
+        raise ValueError(f'expected HOST:PORT, got the number {text}; did you mean ":{text}"?')
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host, port = text, str(DEFAULT_PORT)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"expected an IPv6 address in brackets: [{text}]:{DEFAULT_PORT}")
+    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
+        raise ValueError(f"expected a port from 0 to {MAX_PORT} behind the last colon, got {port!r}")
+    if any(character.isspace() or character == "/" for character in host):
+        raise ValueError(f"expected HOST:PORT or unix:PATH, got {text!r}")
+    return Address(kind="tcp", host=host.lower() or "0.0.0.0", port=int(port))
+
+
+def parse_duration(value: object) -> float:
+    """Read seconds: a number, or text with a unit (`500ms`, `30s`, `5m`, `1h`, `1d`).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        seconds = float(match[1]) * _UNITS[match[2]]
+    else:
+        raise ValueError(f'expected a duration such as 30 or "30s", got {value!r}')
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"expected a duration of 0 or more, got {value!r}")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds in the largest unit that divides them."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{int(seconds / _UNITS[unit])}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+
+
+def parse_size(value: object) -> int:
+    """Read bytes: a whole number, or text with a unit (`64KiB`, `1GiB`, `10MB`).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(match[1]) * _SIZES[match[2]]
+    raise ValueError(f'expected a size such as 65536 or "64KiB", got {value!r}')
+
+
+def format_size(size: int) -> str:
+    """Write bytes in the largest binary unit that divides them."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _SIZES[unit] == 0:
+            return f"{size // _SIZES[unit]}{unit}"
+    return str(size)
+
+
+def parse_mode(value: object) -> int:
+    """Read permission bits from octal text: `0600`, `0o660`, `666`.
+
+    Raises:
+        ValueError: it is not octal text; a bare TOML number would be read as decimal, so it is refused too.
+    """
+    if isinstance(value, str) and (match := _MODE.fullmatch(value)):
+        return int(match[1], 8)
+    raise ValueError(f'expected an octal mode in quotes, such as "0600", got {value!r}')
+
+
+def format_mode(mode: int) -> str:
+    """Write permission bits as octal text."""
+    return f"{mode:04o}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportString:
+    """A Python object by name.
+
+    Attributes:
+        module: dotted name of a module, or path of a file that ends in `.py`.
+        attribute: dotted name in it, or empty.
+        arguments: literals to call it with; None if it is not called.
+        keywords: literals by name.
+    """
+
+    module: str
+    attribute: str = ""
+    arguments: tuple[Any, ...] | None = None
+    keywords: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `module` is a path."""
+        return self.module.endswith(".py")
+
+    @classmethod
+    def parse(cls, text: str) -> ImportString:
+        """Read `pkg.mod`, `pkg.mod:attribute`, `pkg.mod:factory("literal", key=1)` or `./file.py:attribute`.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        module, _, expression = text.partition(":")
+        names = [] if module.endswith(".py") else module.split(".")
+        if not module or not all(name.isidentifier() for name in names):
+            raise ValueError(f'expected "module:attribute" or "./file.py:attribute", got {text!r}')
+        if not expression:
+            return cls(module=module)
+        return _parse_expression(module, expression)
+
+    def __str__(self) -> str:
+        if not self.attribute:
+            return self.module
+        if self.arguments is None:
+            return f"{self.module}:{self.attribute}"
+        given = [repr(value) for value in self.arguments] + [
+            f"{key}={value!r}" for key, value in self.keywords
+        ]
+        return f"{self.module}:{self.attribute}({', '.join(given)})"
+
+
+def _parse_expression(module: str, expression: str) -> ImportString:
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+        if not isinstance(node, ast.Call):
+            return ImportString(module=module, attribute=_dotted(node))
+        arguments = tuple(ast.literal_eval(argument) for argument in node.args)
+        keywords = tuple(
+            (str(keyword.arg), ast.literal_eval(keyword.value)) for keyword in node.keywords if keyword.arg
+        )
+        if len(keywords) != len(node.keywords):
+            raise ValueError  # noqa: TRY301 - **mapping: no literal
+        return ImportString(
+            module=module, attribute=_dotted(node.func), arguments=arguments, keywords=keywords
+        )
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        what = f'expected an attribute or a call with literal arguments behind ":", got {expression!r}'
+        raise ValueError(what) from None
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    raise ValueError
+
+
+def _parse_address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+def _parse_import(value: object) -> object:
+    return ImportString.parse(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{_DURATION.pattern}$"}]}
+    ),
+]
+"""Seconds; 0 means no limit wherever a limit is meant."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}
+    ),
+]
+"""Bytes; 0 means no limit wherever a limit is meant."""
+
+Mode = Annotated[
+    int, BeforeValidator(parse_mode), WithJsonSchema({"type": "string", "pattern": f"^{_MODE.pattern}$"})
+]
+"""Permission bits."""
+
+AddressText = Annotated[
+    Address,
+    BeforeValidator(_parse_address),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8000"]}),
+]
+ImportText = Annotated[
+    ImportString,
+    BeforeValidator(_parse_import),
+    WithJsonSchema({"type": "string", "examples": ["shop.wsgi:application"]}),
+]

@@ -1,0 +1,175 @@
+"""The scoreboard: one row of shared memory a worker, written by the worker, read by the arbiter.
+
+A row is a mapping of its own (a memfd), made by the arbiter before it forks. The worker stores 8-byte numbers into it,
+without locks and without system calls; each number has one writer, and 8-byte aligned stores are not torn on the
+machines that we run on. A reader may see a number that is one request old, never half of one. The row outlives its
+worker: what it was serving when it died can still be read.
+
+    header   phase · heartbeat · requests · errors · connections · seconds busy · histogram
+    cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unicornd.units import Fd, Monotonic, Seconds
+
+if TYPE_CHECKING:
+    from typing import Self
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the latency histogram in seconds; one more bucket is for all above."""
+
+_WORD = 8
+_HEARTBEAT, _REQUESTS, _ERRORS, _CONNECTIONS, _BUSY, _FIRST_BUCKET = range(6)
+_HEADER_WORDS = 24
+_CELL_WORDS = 32
+_SINCE, _TEXT_LENGTH = 0, 1
+_TEXT_OFFSET = 2 * _WORD
+MAX_TEXT_BYTES = (_CELL_WORDS - 2) * _WORD
+SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """A request that a worker is (or was, when it died) serving.
+
+    Attributes:
+        cell: number of the thread, from 0.
+        since: when it began.
+        text: method and path, without the query.
+    """
+
+    cell: int
+    since: Monotonic
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a row says at one moment.
+
+    Attributes:
+        heartbeat: when the worker last gave a sign of life; 0 before the first.
+        requests: answered so far; `errors`: those with a 5xx status.
+        connections: open now.
+        busy_seconds: summed time of the answered requests.
+        buckets: how many requests took up to each of `BUCKETS` (not cumulated), and above.
+        in_flight: the requests that are running.
+    """
+
+    heartbeat: Monotonic
+    requests: int
+    errors: int
+    connections: int
+    busy_seconds: Seconds
+    buckets: tuple[int, ...]
+    in_flight: tuple[InFlight, ...]
+
+    @property
+    def busy_since(self) -> Monotonic | None:
+        """When the oldest running request began, or None."""
+        return min((request.since for request in self.in_flight), default=None)
+
+
+class Row:
+    """One worker's row.
+
+    Args:
+        fd: memfd of the row.
+        cells: how many threads the worker has.
+    """
+
+    def __init__(self, fd: Fd, *, cells: int) -> None:
+        self.fd = fd
+        self.cells = cells
+        self._map = mmap.mmap(fd, (_HEADER_WORDS + cells * _CELL_WORDS) * _WORD)
+        self._bytes = memoryview(self._map)
+        self._numbers = self._bytes.cast("Q")
+        self._times = self._bytes.cast("d")
+
+    @classmethod
+    def create(cls, cells: int) -> Self:
+        """Make a row for a worker with so many threads.
+
+        Raises:
+            OSError: no memory or no file descriptor.
+        """
+        fd = os.memfd_create("unicornd-row")
+        os.ftruncate(fd, (_HEADER_WORDS + cells * _CELL_WORDS) * _WORD)
+        return cls(Fd(fd), cells=cells)
+
+    def close(self) -> None:
+        """Let go of the memory; it is freed when the last process has."""
+        for view in (self._times, self._numbers, self._bytes):
+            view.release()
+        self._map.close()
+        os.close(self.fd)
+
+    # The worker's side.
+
+    def beat(self, now: Monotonic) -> None:
+        """Give a sign of life."""
+        self._times[_HEARTBEAT] = now
+
+    def begin(self, cell: int, now: Monotonic, text: bytes) -> None:
+        """Say that a thread starts on a request; `text` is its method and path."""
+        word = _HEADER_WORDS + cell * _CELL_WORDS
+        text = text[:MAX_TEXT_BYTES]
+        offset = word * _WORD + _TEXT_OFFSET
+        self._bytes[offset : offset + len(text)] = text
+        self._numbers[word + _TEXT_LENGTH] = len(text)
+        self._times[word + _SINCE] = self._times[_HEARTBEAT] = now
+
+    def finish(self, cell: int, now: Monotonic, status: int) -> None:
+        """Say that the thread has answered it; the counters of one worker are written under its dispatch lock."""
+        times, numbers = self._times, self._numbers
+        word = _HEADER_WORDS + cell * _CELL_WORDS
+        seconds = now - times[word + _SINCE]
+        times[word + _SINCE] = 0.0
+        times[_HEARTBEAT] = now
+        times[_BUSY] += seconds
+        numbers[_REQUESTS] += 1
+        if status >= SERVER_ERROR:
+            numbers[_ERRORS] += 1
+        numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
+
+    def set_connections(self, count: int) -> None:
+        """Say how many connections are open."""
+        self._numbers[_CONNECTIONS] = count
+
+    # The arbiter's side.
+
+    def read(self) -> Reading:
+        """Return what the row says now."""
+        numbers, times = self._numbers, self._times
+        return Reading(
+            heartbeat=Monotonic(times[_HEARTBEAT]),
+            requests=numbers[_REQUESTS],
+            errors=numbers[_ERRORS],
+            connections=numbers[_CONNECTIONS],
+            busy_seconds=Seconds(times[_BUSY]),
+            buckets=tuple(numbers[_FIRST_BUCKET : _FIRST_BUCKET + len(BUCKETS) + 1]),
+            in_flight=tuple(request for cell in range(self.cells) if (request := self._read_cell(cell))),
+        )
+
+    def oldest(self) -> tuple[Monotonic, Monotonic | None]:
+        """Return the heartbeat and when the oldest running request began: what the sweep needs, cheaper than `read`."""
+        times = self._times
+        began = [since for since in times[_HEADER_WORDS::_CELL_WORDS] if since]
+        return Monotonic(times[_HEARTBEAT]), Monotonic(min(began)) if began else None
+
+    def _read_cell(self, cell: int) -> InFlight | None:
+        word = _HEADER_WORDS + cell * _CELL_WORDS
+        since = self._times[word + _SINCE]
+        if not since:
+            return None
+        offset = word * _WORD + _TEXT_OFFSET
+        length = min(self._numbers[word + _TEXT_LENGTH], MAX_TEXT_BYTES)
+        text = bytes(self._bytes[offset : offset + length]).decode("latin-1")
+        return InFlight(cell=cell, since=Monotonic(since), text=text)

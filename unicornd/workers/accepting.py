@@ -1,0 +1,132 @@
+"""Accepting: the worker's side of the listeners, which it shares with the other workers.
+
+Used by the thread that polls. A listener is watched with EPOLLEXCLUSIVE, so that one new connection wakes one worker.
+Without room for a connection, or without file descriptors, the listeners are left alone for a while: what waits there
+waits in the kernel, and nothing spins.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from unicornd.http.environ import make_base
+from unicornd.workers.connection import Connection
+from unicornd.workers.wsgi import FileWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unicornd.http.environ import Environ
+    from unicornd.sockets.listener import Listener
+    from unicornd.workers.context import WorkerContext
+
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_SECONDS = 0.5
+"""How long accepting pauses when the system has no descriptor or memory for a connection."""
+COMPLAINT_SECONDS = 10.0
+"""How often that is logged."""
+LARGEST_ROUND = 64
+"""Connections accepted at a time: others are served in between."""
+
+
+class Acceptor:
+    """The listeners of one worker.
+
+    Args:
+        context: the worker's.
+        epoll: the poller.
+    """
+
+    def __init__(self, context: WorkerContext, epoll: select.epoll) -> None:
+        self._context = context
+        self._epoll = epoll
+        self._listeners = {listener.sock.fileno(): listener for listener in context.seat.listeners}
+        self._bases = {fd: _base_of(listener, context) for fd, listener in self._listeners.items()}
+        self._paused_until = 0.0
+        self._next_complaint = 0.0
+        self.is_paused = False
+        self._watch()
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The listeners' descriptors."""
+        return tuple(self._listeners)
+
+    def accept(self, fd: int, *, room: int, now: float) -> Iterator[Connection]:
+        """Yield new connections until there are none, the round is full, or there is no room."""
+        listener = self._listeners.get(fd)
+        if listener is None:
+            return
+        for _ in range(LARGEST_ROUND):
+            if room <= 0:
+                self._pause(until=0.0)
+                return
+            try:
+                sock, address = listener.sock.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._take_failure(error, now)
+                return
+            room -= 1
+            remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
+            yield Connection(sock, remote, base=self._bases[fd], policy=self._context.http)
+
+    def resume(self, *, room: int, now: float) -> None:
+        """Watch the listeners again if there is room and the pause is over."""
+        if self.is_paused and room > 0 and now >= self._paused_until:
+            self.is_paused = False
+            self._watch()
+
+    def close(self) -> None:
+        """Leave the listeners for good."""
+        if not self.is_paused:
+            self._unwatch()
+        self.is_paused = False
+        for listener in self._listeners.values():
+            listener.sock.close()
+        self._listeners.clear()
+
+    def _take_failure(self, error: OSError, now: float) -> None:
+        if error.errno in NO_DESCRIPTORS:
+            self._pause(until=now + PAUSE_SECONDS)
+        if now >= self._next_complaint:
+            self._next_complaint = now + COMPLAINT_SECONDS
+            self._context.log.error("cannot accept connections", extra={"why": error.strerror})
+
+    def _pause(self, *, until: float) -> None:
+        self._paused_until = until
+        if not self.is_paused:
+            self.is_paused = True
+            self._unwatch()
+
+    def _watch(self) -> None:
+        for fd in self._listeners:
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def _unwatch(self) -> None:
+        for fd in self._listeners:
+            with suppress(FileNotFoundError):
+                self._epoll.unregister(fd)
+
+
+def _base_of(listener: Listener, context: WorkerContext) -> Environ:
+    """Return the environ that every request at a listener begins with."""
+    name, port = "localhost", "80"
+    if listener.sock.family in {socket.AF_INET, socket.AF_INET6}:
+        name, port = (str(part) for part in listener.sock.getsockname()[:2])
+    return make_base(
+        server_name=name,
+        server_port=port,
+        scheme="http",
+        wsgi_errors=context.errors,
+        wsgi_file_wrapper=FileWrapper,
+        wsgi_multithread=context.threads > 1,
+        wsgi_multiprocess=context.is_multiprocess,
+    )

@@ -1,0 +1,40 @@
+"""The lines that every response has, made anew once a second.
+
+Read by every thread that answers; two threads that make it at the same moment make the same.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from unicornd.http.response import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SERVER = "Server: unicornd\r\n"
+
+
+class Clock:
+    """The standing fields of responses.
+
+    Args:
+        wall: seconds since the epoch.
+    """
+
+    __slots__ = ("_second", "_standing", "_wall")
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._second = 0
+        self._standing = Standing(SERVER, "")
+
+    def standing(self) -> Standing:
+        """Return Server and Date as of now (RFC 9110 sections 6.6.1 and 10.2.4)."""
+        second = int(self._wall())
+        if second != self._second:
+            self._standing = Standing(SERVER, f"Date: {formatdate(second, usegmt=True)}\r\n")
+            self._second = second
+        return self._standing

@@ -1,0 +1,208 @@
+"""One client's connection: received bytes become a complete request, one after the other.
+
+Owned by the poller, except while a request of it runs (`is_busy`): then by the thread that runs the application. It
+knows the socket, but no poller and no application.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from unicornd.http.head import END_OF_HEAD, parse_head, skip_empty_line
+from unicornd.http.response import CONTINUE
+from unicornd.workers.output import Output
+from unicornd.workers.spool import Spool
+
+if TYPE_CHECKING:
+    from unicornd.http.environ import Environ
+    from unicornd.http.messages import Head
+    from unicornd.workers.context import HttpPolicy
+
+RECEIVE_BYTES = 64 * 1024
+
+
+class Stage(IntEnum):
+    """What the connection waits for."""
+
+    IDLE = 0
+    """The first byte of a request."""
+    HEAD = 1
+    BODY = 2
+    RESPONSE = 3
+    """The application, or the client to take its answer."""
+    LINGER = 4
+    """The client to close, after our last byte (RFC 9112 section 9.6)."""
+    CLOSED = 5
+
+
+class Connection:
+    """A client's connection.
+
+    Args:
+        sock: the accepted socket.
+        remote: host and port of the client; empty for a Unix socket.
+        base: the environ that every request of its listener begins with.
+        policy: limits and times.
+
+    Attributes:
+        deadline: when its stage has lasted too long (monotonic); 0 for never.
+        request: the head of the request that is complete or running.
+        spool: its body, or None.
+        is_busy: whether a request of it waits for the application or runs.
+        keeps_alive: whether it is read on after the response.
+        ready_at: when its request was complete.
+        watched: the epoll mask that it is registered with; 0 when it is not.
+    """
+
+    __slots__ = (
+        "_buffer", "base", "deadline", "fd", "is_busy", "keeps_alive",  "output", "policy",
+        "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, remote: tuple[str, str], *, base: Environ, policy: HttpPolicy
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.remote = remote
+        self.base = base
+        self.policy = policy
+        self.output = Output(sock)
+        self.stage = Stage.IDLE
+        self.deadline = 0.0
+        self.ready_at = 0.0
+        self.request: Head | None = None
+        self.spool: Spool | None = None
+        self.is_busy = False
+        self.keeps_alive = False
+        self.watched = 0
+        self._buffer: bytes | bytearray = b""
+
+    @property
+    def has_leftover(self) -> bool:
+        """Whether bytes of a further request have been received."""
+        return bool(self._buffer)
+
+    def receive(self, now: float) -> bool:
+        """Read once; True when a request is complete.
+
+        Raises:
+            http.errors.Refusal: the request cannot be served; nothing more may be read from the connection.
+            BlockingIOError: nothing has come.
+            OSError: the connection is broken.
+            EOFError: the client has closed.
+        """
+        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        if not data:
+            raise EOFError
+        return self._take(data, now)
+
+    def next_request(self, now: float) -> bool:
+        """Go on with what was received behind the last request; True when a further request is complete.
+
+        Raises:
+            http.errors.Refusal: as `receive`.
+        """
+        self.request = None
+        self.stage = Stage.IDLE
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
+        buffer = self._buffer
+        if not buffer:
+            return False
+        self._buffer = b""
+        return self._take(bytes(buffer), now)
+
+    def has_hung_up(self) -> bool:
+        """Return whether the client has closed its side and left nothing to read (one recv(2) with MSG_PEEK)."""
+        try:
+            return not self._buffer and self.sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def discard(self) -> None:
+        """Read and forget (lingering close).
+
+        Raises:
+            BlockingIOError: nothing has come.
+            OSError: the connection is broken.
+            EOFError: the client has closed.
+        """
+        if not self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT):
+            raise EOFError
+
+    def close(self) -> None:
+        """Close the socket and drop everything that belongs to the connection; may be called twice."""
+        self.stage = Stage.CLOSED
+        self.output.close()
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
+        self.sock.close()
+
+    def _take(self, data: bytes, now: float) -> bool:
+        if self.stage is Stage.BODY and self.spool is not None:
+            return self._take_body(self.spool, data, now)
+        buffer = self._buffer
+        searched = 0
+        if buffer:
+            searched = max(0, len(buffer) - len(END_OF_HEAD) + 1)
+            buffer += data
+        else:
+            buffer = data
+        if searched == 0 and (ignored := skip_empty_line(buffer)):
+            buffer = buffer[ignored:]
+        end = buffer.find(END_OF_HEAD, searched)
+        if end < 0:
+            self._wait_for_head(buffer, now)
+            return False
+        end += len(END_OF_HEAD)
+        if end == len(buffer):
+            self._buffer = b""
+            return self._take_head(bytes(buffer), now)
+        self._buffer = bytes(buffer[end:])
+        return self._take_head(bytes(buffer[:end]), now)
+
+    def _wait_for_head(self, buffer: bytes | bytearray, now: float) -> None:
+        limits = self.policy.limits
+        if len(buffer) > limits.request_line and (
+            len(buffer) > limits.head_size or buffer.find(b"\r\n", 0, limits.request_line + 2) < 0
+        ):
+            # Never complete: `parse_head` of what is there names the limit that was passed.
+            parse_head(bytes(buffer) + END_OF_HEAD, limits)
+        self._buffer = bytearray(buffer)
+        if self.stage is Stage.IDLE and buffer:
+            self.stage = Stage.HEAD
+            self.deadline = now + self.policy.head if self.policy.head else 0.0
+
+    def _take_head(self, block: bytes, now: float) -> bool:
+        self.request = request = parse_head(block, self.policy.limits)
+        if request.length == 0:
+            self.stage = Stage.RESPONSE
+            return True
+        self.spool = spool = Spool(request.length, self.policy)
+        self.stage = Stage.BODY
+        received = bytes(self._buffer)
+        self._buffer = b""
+        if received:
+            return self._take_body(spool, received, now)
+        if request.expects_continue:
+            with suppress(BlockingIOError):
+                self.sock.send(CONTINUE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        self.deadline = now + self.policy.body if self.policy.body else 0.0
+        return False
+
+    def _take_body(self, spool: Spool, data: bytes, now: float) -> bool:
+        spool.feed(data)
+        self.deadline = now + self.policy.body if self.policy.body else 0.0
+        if not spool.is_complete:
+            return False
+        self._buffer = spool.leftover
+        self.stage = Stage.RESPONSE
+        return True

@@ -1,0 +1,206 @@
+"""Who polls and who runs: a worker's threads, with one right to poll among them.
+
+Every thread does the same: it takes a ready request, or else the right to poll, or else it sleeps. The one that polls
+runs requests itself, *inline*, so a fast application costs no thread switch. It gives the right away when the
+application blocks: *before* the call, when the moving average of blocked time says that this application blocks; or
+*during* the call, when the monitor finds it in the application since its last look.
+
+`_lock` guards `_poller`, `_idle`, the counters of the scoreboard, and the return of a connection to the poller. While
+one thread polls and runs inline, nobody else touches the reactor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from unicornd.units import Monotonic
+from unicornd.workers.channel import RetiringReport
+from unicornd.workers.context import Served
+from unicornd.workers.reactor import Reactor
+from unicornd.workers.wsgi import Exchange
+
+if TYPE_CHECKING:
+    from unicornd.workers.connection import Connection
+    from unicornd.workers.context import WorkerContext
+
+LOOK_SECONDS = 0.002
+"""How often the monitor looks: what a request may lose behind another one that blocks."""
+SAMPLE_EVERY = 8
+"""One request of so many is measured for blocked time: two clock readings cost 0.5 µs."""
+BLOCKING_ABOVE = 0.0005
+BLOCKING_BELOW = 0.0002
+"""Average blocked seconds above which polling is handed over before the call, and below which it no longer is."""
+SMOOTHING = 0.125
+HUNG_UP_AFTER = 0.05
+"""A request that has waited so long is not run before its client is looked at: it may have gone."""
+NOBODY = -1
+
+
+class Dispatch:
+    """The threads of one worker.
+
+    Args:
+        context: the worker's.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._row = context.seat.row
+        self._lock = threading.Lock()
+        self._reactor = Reactor(context, self._lock)
+        self._changed = threading.Condition(self._lock)
+        self._ready: deque[Connection] = deque()
+        self._poller = NOBODY
+        self._idle = 0
+        self._is_over = False
+        self._inline = 0
+        self._last_inline = 0
+        self._runs_inline = threading.Event()
+        self._served = 0
+        self._blocked = 0.0
+        self._blocks = False
+
+    def run(self) -> None:
+        """Serve until the reactor has finished; the calling thread is the first one."""
+        others = [
+            threading.Thread(target=self._work, args=(cell,), name=f"worker-{cell}", daemon=True)
+            for cell in range(1, self._context.threads)
+        ]
+        if others:
+            others.append(threading.Thread(target=self._monitor, name="monitor", daemon=True))
+        for thread in others:
+            thread.start()
+        self._work(0)
+        for thread in others:
+            thread.join()
+        self._reactor.close()
+
+    def _work(self, cell: int) -> None:
+        """What each thread does: serve, poll or sleep."""
+        while True:
+            connection = None
+            with self._changed:
+                while not self._ready and self._poller != NOBODY and not self._is_over:
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                if self._is_over:
+                    return
+                if self._ready:
+                    connection = self._ready.popleft()
+                else:
+                    self._poller = cell
+            if connection is None:
+                self._lead(cell)
+            else:
+                self._serve(connection, cell)
+
+    def _lead(self, cell: int) -> None:
+        """Poll and run inline, until the right to poll is given or taken away."""
+        while True:
+            self._reactor.poll(self._ready)
+            if self._reactor.is_finished:
+                with self._changed:
+                    self._is_over = True
+                    self._changed.notify_all()
+                self._runs_inline.set()
+                return
+            while self._ready:
+                if self._blocks:
+                    self._give_away(cell)
+                    return
+                if not self._run_inline(cell):
+                    return
+
+    def _run_inline(self, cell: int) -> bool:
+        """Run the next request while holding the right to poll; False if it was taken away meanwhile."""
+        with self._lock:
+            if not self._ready:
+                return True  # a thread that had lost the right was faster
+            connection = self._ready.popleft()
+            self._last_inline += 1
+            self._inline = self._last_inline
+        if self._context.threads > 1 and not self._runs_inline.is_set():
+            self._runs_inline.set()
+        self._serve(connection, cell)
+        with self._lock:
+            self._inline = 0
+            return self._poller == cell
+
+    def _give_away(self, cell: int) -> None:
+        """Run the next request, which is expected to block, and let the others poll and run meanwhile."""
+        with self._changed:
+            self._poller = NOBODY
+            connection = self._ready.popleft() if self._ready else None
+            self._changed.notify(1 + len(self._ready))
+        if connection is not None:
+            self._serve(connection, cell)
+
+    def _serve(self, connection: Connection, cell: int) -> None:
+        """Run one request and return its connection to the reactor."""
+        request = connection.request
+        now = time.monotonic()
+        if request is None or (now - connection.ready_at > HUNG_UP_AFTER and connection.has_hung_up()):
+            with self._lock:
+                self._reactor.drop(connection)
+            return
+        row = self._row
+        row.begin(cell, Monotonic(now), f"{request.method} {request.path}".encode("latin-1"))
+        exchange = Exchange(connection, request, context=self._context, clock=self._reactor.clock)
+        is_sample = self._served % SAMPLE_EVERY == 0
+        cpu = time.thread_time() if is_sample else 0.0
+        status = exchange.run()
+        end = time.monotonic()
+        if self._context.on_served is not None:
+            self._tell(exchange, seconds=end - now)
+        with self._lock:
+            row.finish(cell, Monotonic(end), status)
+            self._served += 1
+            if is_sample:
+                self._note_blocked(end - now - (time.thread_time() - cpu))
+            is_last = self._context.recycling.count()
+            if self._reactor.take_back(connection, keep_alive=exchange.keep_alive, now=end):
+                self._ready.append(connection)
+                if self._poller not in {NOBODY, cell}:
+                    self._changed.notify()
+        if is_last:
+            self._context.report(RetiringReport(why=f"max_requests reached after {self._served} requests"))
+
+    def _note_blocked(self, seconds: float) -> None:
+        self._blocked += SMOOTHING * (seconds - self._blocked)
+        self._blocks = self._blocked > (BLOCKING_BELOW if self._blocks else BLOCKING_ABOVE)
+
+    def _tell(self, exchange: Exchange, *, seconds: float) -> None:
+        served = Served(
+            head=exchange.request,
+            remote=str(exchange.environ.get("REMOTE_ADDR", "")),
+            status=exchange.status,
+            headers=exchange.headers,
+            size=exchange.sent,
+            seconds=seconds,
+            environ=exchange.environ,
+        )
+        if self._context.on_served is not None:
+            self._context.on_served(served)
+
+    def _monitor(self) -> None:
+        """Take the right to poll from a thread that is in the application since the last look."""
+        seen = 0
+        while not self._is_over:
+            if self._inline == 0:
+                self._runs_inline.clear()
+                if self._inline == 0:
+                    self._runs_inline.wait()
+                seen = 0
+            time.sleep(LOOK_SECONDS)
+            inline = self._inline
+            if inline and inline == seen:
+                with self._changed:
+                    if self._inline == inline:
+                        self._inline = 0
+                        self._poller = NOBODY
+                        self._changed.notify()
+            seen = inline

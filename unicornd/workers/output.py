@@ -1,0 +1,120 @@
+"""What a response still has to send: bytes and pieces of files that the client has not taken yet.
+
+Filled by the thread that runs the application, emptied by that thread or, after it, by the poller; one owner at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass
+
+from unicornd.units import Fd
+
+SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+MAX_SENDFILE_BYTES = 2**30
+"""One sendfile(2) sends at most 0x7ffff000 bytes."""
+
+
+@dataclass(slots=True)
+class FilePiece:
+    """A part of a file; `fd` is ours (a duplicate), so the application may close its own."""
+
+    fd: Fd
+    offset: int
+    remaining: int
+
+
+class Output:
+    """The unsent rest of a response on one socket.
+
+    Attributes:
+        size: bytes in memory that are not sent (pieces of files do not count: they take none).
+    """
+
+    __slots__ = ("_pending", "_socket", "size")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._pending: deque[memoryview | FilePiece] = deque()
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    def send(self, data: bytes) -> None:
+        """Send `data` as far as the socket takes it now, keep the rest.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        sent = 0
+        if not self._pending:
+            try:
+                sent = self._socket.send(data, SEND_FLAGS)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(data):
+                return
+        rest = memoryview(data)[sent:]
+        self._pending.append(rest)
+        self.size += len(rest)
+
+    def send_file(self, fd: int, *, offset: int, count: int) -> None:
+        """Send a part of a file; `fd` is duplicated.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        self._socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
+        self._pending.append(FilePiece(fd=Fd(os.dup(fd)), offset=offset, remaining=count))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what the socket takes now; True when nothing is left.
+
+        Raises:
+            OSError: the connection is broken, or a file has become shorter than promised.
+        """
+        while self._pending:
+            piece = self._pending[0]
+            try:
+                is_done = (
+                    self._flush_file(piece) if isinstance(piece, FilePiece) else self._flush_bytes(piece)
+                )
+            except BlockingIOError:
+                return False
+            if not is_done:
+                return False
+        return True
+
+    def close(self) -> None:
+        """Forget what is unsent."""
+        while self._pending:
+            piece = self._pending.popleft()
+            if isinstance(piece, FilePiece):
+                os.close(piece.fd)
+        self.size = 0
+
+    def _flush_bytes(self, piece: memoryview) -> bool:
+        sent = self._socket.send(piece, SEND_FLAGS)
+        self.size -= sent
+        if sent == len(piece):
+            self._pending.popleft()
+            return True
+        self._pending[0] = piece[sent:]
+        return False
+
+    def _flush_file(self, piece: FilePiece) -> bool:
+        count = min(piece.remaining, MAX_SENDFILE_BYTES)
+        sent = os.sendfile(self._socket.fileno(), piece.fd, piece.offset, count)
+        if sent == 0:
+            raise BrokenPipeError("a file has become shorter while it was sent")
+        piece.offset += sent
+        piece.remaining -= sent
+        if piece.remaining:
+            return False
+        self._pending.popleft()
+        os.close(piece.fd)
+        return True

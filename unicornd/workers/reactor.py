@@ -1,0 +1,281 @@
+"""The reactor: one poller that owns every connection that is not inside the application.
+
+Run by one thread at a time, the one that has the right to poll (`dispatch`). A request reaches the application only
+when it is complete; a response that the client does not take is sent on from here. So a slow client costs a buffer.
+
+A connection stays registered in epoll while its request runs: no epoll_ctl a request. If it becomes readable
+meanwhile and another thread polls, it is taken out until the request has ended.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from unicornd.http.errors import Refusal
+from unicornd.http.response import refusal_response
+from unicornd.units import Monotonic
+from unicornd.workers.accepting import Acceptor
+from unicornd.workers.clock import Clock
+from unicornd.workers.connection import Stage
+from unicornd.workers.output import SEND_FLAGS
+
+if TYPE_CHECKING:
+    import threading
+    from collections import deque
+
+    from unicornd.workers.connection import Connection
+    from unicornd.workers.context import HttpPolicy, WorkerContext
+
+LINGER_SECONDS = 2.0
+"""How long a client may go on sending after our last byte; only what its kernel has buffered is waited for."""
+DRAIN_LINGER_SECONDS = 1.0
+"""How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
+LONGEST_TICK = 1.0
+SHORTEST_TICK = 0.05
+"""How often deadlines are looked at (seconds): a quarter of the shortest one, within these bounds."""
+
+
+class Reactor:
+    """All connections of one worker.
+
+    Args:
+        context: the worker's.
+        lock: guards the return of connections by other threads than the one that polls.
+
+    Attributes:
+        clock: for the Date of responses.
+        is_finished: whether the worker has drained.
+    """
+
+    def __init__(self, context: WorkerContext, lock: threading.Lock) -> None:
+        self._context = context
+        self._policy = context.http
+        self._lock = lock
+        self._orders = context.orders
+        self._lifeline = context.seat.lifeline
+        self._epoll = select.epoll()
+        self._acceptor = Acceptor(context, self._epoll)
+        self._connections: dict[int, Connection] = {}
+        self._tick = _tick_of(self._policy)
+        self._next_tick = 0.0
+        self._drains = False
+        self.clock = Clock()
+        self.is_finished = False
+        self._epoll.register(self._orders.wake, select.EPOLLIN)
+        self._epoll.register(self._lifeline, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Close every connection, the listeners and the poller."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+        self._acceptor.close()
+        self._epoll.close()
+
+    def poll(self, ready: deque[Connection]) -> None:
+        """Wait for something to happen and deal with it; complete requests are appended to `ready`."""
+        events = self._epoll.poll(SHORTEST_TICK if self._acceptor.is_paused else self._tick)
+        now = time.monotonic()
+        connections = self._connections
+        for fd, _mask in events:  # readable, writable or broken: the connection's stage says what to do
+            connection = connections.get(fd)
+            if connection is None:
+                self._take_other(fd, ready, now)
+            elif connection.is_busy:
+                self._mute(connection)
+            elif connection.stage is Stage.RESPONSE:
+                self._flush(connection, ready, now)
+            else:
+                self._read(connection, ready, now)
+        if now >= self._next_tick:
+            self._look_around(now)
+        if self._acceptor.is_paused:
+            self._acceptor.resume(room=self._room(), now=now)
+        if self._orders.is_draining:
+            self._drain(ready, now)
+
+    def take_back(self, connection: Connection, *, keep_alive: bool, now: float) -> bool:
+        """Go on with a connection whose request has been run; True if a further request is complete.
+
+        Called under the lock by the thread that has run it. `is_busy` is reset last: then the poller may come.
+        """
+        connection.keeps_alive = keep_alive
+        if connection.output:
+            connection.deadline = _after(now, self._policy.write)
+            self._watch(connection, select.EPOLLOUT)
+            connection.is_busy = False
+            return False
+        return self._go_on(connection, now)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection."""
+        self._connections.pop(connection.fd, None)
+        connection.close()
+
+    def _go_on(self, connection: Connection, now: float) -> bool:
+        """A response has been sent whole: read on, or close. True if a further request is complete."""
+        if not connection.keeps_alive:
+            if connection.has_leftover:
+                self._linger(connection, now)
+            else:
+                self.drop(connection)
+            return False
+        try:
+            if connection.next_request(now):
+                connection.ready_at = now
+                return True
+        except Refusal as refusal:
+            self._refuse(connection, refusal, now)
+            return False
+        if connection.stage is Stage.IDLE:
+            connection.deadline = _after(now, self._policy.keepalive)
+            if self._drains:
+                connection.deadline = now + DRAIN_LINGER_SECONDS
+        self._watch(connection, select.EPOLLIN)
+        connection.is_busy = False
+        return False
+
+    def _read(self, connection: Connection, ready: deque[Connection], now: float) -> None:
+        try:
+            if connection.stage is Stage.LINGER:
+                connection.discard()
+            elif connection.receive(now):
+                connection.is_busy = True
+                connection.ready_at = now
+                ready.append(connection)
+        except BlockingIOError:
+            return
+        except (EOFError, OSError):
+            self.drop(connection)
+        except Refusal as refusal:
+            self._refuse(connection, refusal, now)
+
+    def _flush(self, connection: Connection, ready: deque[Connection], now: float) -> None:
+        """Send on what the client had not taken when the application was done."""
+        try:
+            if not connection.output.flush():
+                connection.deadline = _after(now, self._policy.write)
+                return
+        except OSError:
+            self.drop(connection)
+            return
+        if self._go_on(connection, now):
+            connection.is_busy = True
+            ready.append(connection)
+
+    def _refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:
+        """Answer a request that is not served, and close: what follows it cannot be read."""
+        answer = refusal_response(refusal, standing=self.clock.standing())
+        try:
+            connection.sock.send(answer, SEND_FLAGS)
+        except OSError:
+            self.drop(connection)
+            return
+        self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        self._linger(connection, now)
+
+    def _linger(self, connection: Connection, now: float) -> None:
+        """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.drop(connection)
+            return
+        connection.stage = Stage.LINGER
+        connection.deadline = now + LINGER_SECONDS
+        self._watch(connection, select.EPOLLIN)
+        connection.is_busy = False
+
+    def _watch(self, connection: Connection, mask: int) -> None:
+        """Have the poller watch a connection, with an epoll_ctl only if that is new."""
+        if connection.watched == mask:
+            return
+        if connection.watched:
+            self._epoll.modify(connection.fd, mask)
+        else:
+            self._epoll.register(connection.fd, mask)
+        connection.watched = mask
+
+    def _mute(self, connection: Connection) -> None:
+        """Take a connection whose request runs in another thread out of the poller."""
+        with self._lock:
+            if connection.is_busy and connection.watched and connection.stage is not Stage.CLOSED:
+                self._epoll.unregister(connection.fd)
+                connection.watched = 0
+
+    def _take_other(self, fd: int, ready: deque[Connection], now: float) -> None:
+        """An event of something that is no connection: a signal, the lifeline, a listener."""
+        if fd == self._orders.wake.fileno():
+            with suppress(BlockingIOError):
+                self._orders.wake.recv(4096)
+        elif fd == self._lifeline:
+            self._epoll.unregister(fd)
+            self._context.log.warning("the arbiter is gone; finishing what is in flight")
+            self._orders.is_draining = True
+        else:
+            self._accept(fd, ready, now)
+
+    def _accept(self, fd: int, ready: deque[Connection], now: float) -> None:
+        """Accept what waits at a listener, but no more requests than there are threads: a sibling may be free."""
+        for connection in self._acceptor.accept(fd, room=self._room(), now=now):
+            self._welcome(connection, ready, now)
+            if len(ready) >= self._context.threads and not self._drains:
+                return
+
+    def _welcome(self, connection: Connection, ready: deque[Connection], now: float) -> None:
+        """Take a new connection in; its first request is often there already."""
+        self._connections[connection.fd] = connection
+        connection.deadline = now + DRAIN_LINGER_SECONDS if self._drains else _after(now, self._policy.head)
+        self._read(connection, ready, now)
+        if not connection.is_busy and connection.stage is not Stage.CLOSED:
+            self._watch(connection, select.EPOLLIN)
+
+    def _room(self) -> int:
+        return self._policy.connections - len(self._connections)
+
+    def _look_around(self, now: float) -> None:
+        """Once a tick: give a sign of life, and end what has lasted too long."""
+        self._next_tick = now + self._tick
+        self._context.seat.row.beat(Monotonic(now))
+        self._context.seat.row.set_connections(len(self._connections))
+        for connection in list(self._connections.values()):
+            if 0.0 < connection.deadline < now and not connection.is_busy:
+                self._end_overdue(connection, now)
+
+    def _end_overdue(self, connection: Connection, now: float) -> None:
+        """Close what is idle; tell a client that was too slow (RFC 9110 section 15.5.9)."""
+        if connection.stage in {Stage.HEAD, Stage.BODY}:
+            what = "head" if connection.stage is Stage.HEAD else "body"
+            refusal = Refusal(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not arrive in time")
+            self._refuse(connection, refusal, now)
+        else:
+            self.drop(connection)
+
+    def _drain(self, ready: deque[Connection], now: float) -> None:
+        """Leave the listeners after a last look at what the kernel has queued; finished when nothing is left."""
+        if not self._drains:
+            self._drains = True
+            for fd in self._acceptor.fds:
+                self._accept(fd, ready, now)
+            self._acceptor.close()
+            self._tick = SHORTEST_TICK
+            for connection in self._connections.values():
+                if connection.stage is Stage.IDLE:
+                    connection.deadline = now + DRAIN_LINGER_SECONDS
+        self.is_finished = not self._connections
+
+
+def _after(now: float, patience: float) -> float:
+    return now + patience if patience else 0.0
+
+
+def _tick_of(policy: HttpPolicy) -> float:
+    shortest = min(
+        (t for t in (policy.head, policy.body, policy.write, policy.keepalive) if t), default=LONGEST_TICK
+    )
+    return min(max(shortest / 4, SHORTEST_TICK), LONGEST_TICK)
