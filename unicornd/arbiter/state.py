@@ -142,6 +142,8 @@ class Child:
     is_retiring: bool = False
     ordered: Order | None = None
     ordered_at: Monotonic | None = None
+    is_hung: bool = False
+    """It was killed because it did not become ready in time."""
     failure: str = ""
     """What it reported when it failed to boot: one line, then the traceback."""
     failure_cause: str = ""

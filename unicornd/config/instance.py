@@ -35,7 +35,7 @@ def instance_of_path(file: Path) -> str:
 def instance_of_target(target: str, folder: Path) -> str:
     """Return the name of an instance without a configuration file: by what is served, and where from."""
     module = target.partition(":")[0].removesuffix(".py").rpartition("/")[2]
-    return f"{_plain(module)}-{_digest(f'{folder.resolve()}\0{target}')}"
+    return f"{_plain(module)}-{_digest(f'{folder.resolve()} {target}')}"
 
 
 def control_socket_candidates(environ: Mapping[str, str], uid: int, instance: str) -> tuple[str, ...]:

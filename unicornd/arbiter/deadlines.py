@@ -1,0 +1,77 @@
+"""How long a child may take, and what it is told when it takes longer.
+
+Pure. Every deadline is one row: when it is over, what is ordered then, and why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from unicornd.arbiter.state import Order, Phase
+from unicornd.units import Monotonic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unicornd.arbiter.state import Child, Patience
+    from unicornd.units import Seconds
+
+KILL_AGAIN = 5.0
+"""Seconds after which a SIGKILL is repeated: the child is stuck in the kernel, or the order was lost."""
+
+
+class Deadline(NamedTuple):
+    """When a child's time is up, and what it is told then."""
+
+    at: Monotonic
+    order: Order
+    why: str
+
+
+def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
+    """Yield the deadlines of a child in its phase; the earliest one that is over counts."""
+    match child.phase:
+        case Phase.BOOTING:
+            yield from _limit(
+                child.born_at, patience.boot, order=Order.KILL, why="it was not ready within timeouts.boot"
+            )
+        case Phase.READY:
+            yield from _of_work(child, patience)
+        case Phase.DRAINING:
+            yield from _of_work(child, patience)
+            yield from _limit(
+                child.phase_since,
+                patience.graceful,
+                order=Order.KILL,
+                why="it had not drained within timeouts.graceful",
+            )
+        case Phase.DYING:
+            yield from _of_dying(child, patience)
+
+
+def _of_work(child: Child, patience: Patience) -> Iterator[Deadline]:
+    """A request that runs too long; or no sign of life while none runs (a running one explains the silence)."""
+    if child.busy_since is not None:
+        yield from _limit(
+            child.busy_since, patience.request, order=Order.ABORT, why="a request ran into timeouts.request"
+        )
+    else:
+        yield from _limit(
+            child.beat_at,
+            patience.heartbeat,
+            order=Order.ABORT,
+            why="it gave no sign of life within timeouts.heartbeat",
+        )
+
+
+def _of_dying(child: Child, patience: Patience) -> Iterator[Deadline]:
+    since = child.ordered_at if child.ordered_at is not None else child.phase_since
+    if child.ordered is Order.KILL:
+        yield Deadline(Monotonic(since + KILL_AGAIN), Order.KILL, "it has not ended yet")
+    else:
+        yield Deadline(Monotonic(since + patience.kill), Order.KILL, "it had not ended within timeouts.kill")
+
+
+def _limit(since: Monotonic, limit: Seconds, *, order: Order, why: str) -> Iterator[Deadline]:
+    if limit:
+        yield Deadline(Monotonic(since + limit), order, why)
