@@ -1,0 +1,143 @@
+"""The access log's line: gunicorn's format, compiled once into a list of functions.
+
+Everything that comes from the client is escaped: control characters, quotes and backslashes, so that no request can
+end a line or forge another one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unicornd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_ATOM = re.compile(r"%(?:\((?:\{(?P<name>[^}]+)\}(?P<kind>[ioe])|(?P<atom>[A-Za-z]))\)s|(?P<percent>%))")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"\\\x80-\x9f]")
+MISSING = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a line can say.
+
+    Attributes:
+        environ: the request's environ.
+        status: `200 OK`.
+        headers: response header name (lower case) → value.
+        size: bytes of the body.
+        seconds: how long it took.
+    """
+
+    environ: Mapping[str, Any]
+    status: str
+    headers: Mapping[str, str]
+    size: int
+    seconds: float
+
+
+def compile_format(text: str) -> Callable[[Request], str]:
+    """Return a function that makes the line.
+
+    Raises:
+        ConfigError: an atom is not known.
+    """
+    parts: list[str | Callable[[Request], str]] = []
+    position = 0
+    for match in _ATOM.finditer(text):
+        parts += [_checked(text[position : match.start()]), _part_of(match)]
+        position = match.end()
+    parts.append(_checked(text[position:]))
+
+    def line(request: Request) -> str:
+        return "".join(part if isinstance(part, str) else part(request) for part in parts)
+
+    return line
+
+
+def _checked(literal: str) -> str:
+    if "%" in literal:
+        atom = literal[literal.index("%") :][:12]
+        raise ConfigError(
+            f"logging.access.format: {atom!r} is not an atom",
+            hint="atoms look like %(h)s or %({user-agent}i)s; %% is %",
+        )
+    return literal
+
+
+def _part_of(match: re.Match[str]) -> str | Callable[[Request], str]:
+    if match["percent"]:
+        return "%"
+    if match["name"]:
+        return _named(match["name"], match["kind"])
+    if match["atom"] not in _ATOMS:
+        raise ConfigError(
+            f"logging.access.format: there is no atom {match[0]}", hint=f"atoms: {' '.join(sorted(_ATOMS))}"
+        )
+    return _ATOMS[match["atom"]]
+
+
+def _named(name: str, kind: str) -> Callable[[Request], str]:
+    match kind:
+        case "i":
+            key = "HTTP_" + name.upper().replace("-", "_")
+            plain = key.removeprefix("HTTP_") if key in {"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"} else key
+            return lambda request: _escaped(request.environ.get(plain))
+        case "o":
+            lower = name.lower()
+            return lambda request: _escaped(request.headers.get(lower))
+        case _:
+            return lambda request: _escaped(request.environ.get(name))
+
+
+def _escaped(value: object) -> str:
+    """Return a text in which nothing can end a quoted string or a line; `-` for none."""
+    if value is None or value == "":
+        return MISSING
+    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))
+
+
+def _user(request: Request) -> str:
+    scheme, _, credentials = str(request.environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    if scheme.lower() != "basic":
+        return MISSING
+    try:
+        return _escaped(base64.b64decode(credentials, validate=True).decode("utf-8").partition(":")[0])
+    except (binascii.Error, UnicodeDecodeError):
+        return MISSING
+
+
+def _request_line(request: Request) -> str:
+    environ = request.environ
+    line = f"{environ.get('REQUEST_METHOD')} {environ.get('RAW_URI')} {environ.get('SERVER_PROTOCOL')}"
+    return _escaped(line)
+
+
+_ATOMS: dict[str, Callable[[Request], str]] = {
+    "h": lambda request: _escaped(request.environ.get("REMOTE_ADDR")),
+    "l": lambda _: MISSING,
+    "u": _user,
+    "t": lambda _: time.strftime("[%d/%b/%Y:%H:%M:%S %z]"),
+    "r": _request_line,
+    "m": lambda request: _escaped(request.environ.get("REQUEST_METHOD")),
+    "U": lambda request: _escaped(request.environ.get("PATH_INFO")),
+    "q": lambda request: _escaped(request.environ.get("QUERY_STRING")),
+    "H": lambda request: _escaped(request.environ.get("SERVER_PROTOCOL")),
+    "s": lambda request: request.status[:3],
+    "B": lambda request: str(request.size),
+    "b": lambda request: str(request.size) if request.size else MISSING,
+    "f": lambda request: _escaped(request.environ.get("HTTP_REFERER")),
+    "a": lambda request: _escaped(request.environ.get("HTTP_USER_AGENT")),
+    "T": lambda request: str(int(request.seconds)),
+    "M": lambda request: str(int(request.seconds * 1000)),
+    "D": lambda request: str(int(request.seconds * 1_000_000)),
+    "L": lambda request: f"{request.seconds:.6f}",
+    "p": lambda _: f"<{os.getpid()}>",
+}

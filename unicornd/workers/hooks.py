@@ -1,0 +1,166 @@
+"""The operator's functions: loaded once, called with objects that offer gunicorn's documented attributes.
+
+Hooks of the arbiter are loaded and called there, hooks of the worker in the worker, after the fork. One that raises is
+logged with its name and harms nothing; only `on_starting` may end the start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unicornd.errors import AppError, BootError, ConfigError
+from unicornd.workers.apploader import load_object
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping
+
+    from unicornd.config.values import ImportString
+    from unicornd.http.messages import Head
+    from unicornd.workers.context import Served
+
+ARBITER_HOOKS = (
+    "on_starting", "when_ready", "on_reload", "pre_fork", "child_exit", "nworkers_changed", "on_exit",
+)  # fmt: skip
+WORKER_HOOKS = (
+    "post_fork", "post_worker_init", "worker_int", "worker_abort", "pre_request", "post_request", "worker_exit",
+)  # fmt: skip
+
+
+class ServerView:
+    """What a hook gets as `server`: gunicorn's arbiter, as far as its documentation goes.
+
+    Attributes:
+        log: the error log.
+        cfg: the settings.
+        pid: of the arbiter.
+        num_workers: how many are wanted.
+        proc_name: the instance's name.
+    """
+
+    def __init__(
+        self, *, log: logging.Logger, cfg: object, pid: int, num_workers: int, proc_name: str
+    ) -> None:
+        self.log = log
+        self.cfg = cfg
+        self.pid = pid
+        self.num_workers = num_workers
+        self.proc_name = proc_name
+
+
+class WorkerView:
+    """What a hook gets as `worker`.
+
+    Attributes:
+        pid: 0 before the fork.
+        age: how many workers were spawned before it, from 1.
+        slot: its place, from 1 (`UNICORND_WORKER_SLOT`).
+        generation: of configuration and code.
+        log: the error log.
+        cfg: the settings.
+        app: the application, once it is loaded.
+    """
+
+    def __init__(
+        self, *, pid: int, age: int, slot: int, generation: int, log: logging.Logger, cfg: object
+    ) -> None:
+        self.pid = pid
+        self.age = age
+        self.slot = slot
+        self.generation = generation
+        self.log = log
+        self.cfg = cfg
+        self.app: object = None
+
+
+class RequestView:
+    """What a hook gets as `req`: the attributes of gunicorn's request that hooks read.
+
+    Attributes:
+        method, uri, path, query: as sent.
+        version: `(1, 1)`.
+        headers: upper-case name and value.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self.method = head.method
+        self.uri = head.target
+        self.path = head.path
+        self.query = head.query
+        self.version = (1, 1) if head.is_http11 else (1, 0)
+        self.headers = [
+            (key.removeprefix("HTTP_").replace("_", "-"), value) for key, value in head.fields.items()
+        ]
+
+
+class ResponseView:
+    """What a hook gets as `resp`.
+
+    Attributes:
+        status: `200 OK`; `status_code`: 200.
+        headers: name and value.
+        sent: bytes of the body.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self.status = served.status
+        self.status_code = int(served.status[:3] or 0)
+        self.headers = served.headers
+        self.sent = served.size
+
+
+class Hooks:
+    """The hooks that are set, by name.
+
+    Args:
+        functions: what to call.
+        log: where an exception goes.
+    """
+
+    def __init__(self, functions: Mapping[str, Callable[..., object]], log: logging.Logger) -> None:
+        self._functions = functions
+        self._log = log
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a hook of that name."""
+        return name in self._functions
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call a hook if it is set; what it raises is logged."""
+        try:
+            self.call_strictly(name, *arguments)
+        except Exception:  # noqa: BLE001 - somebody else's code must not take the fleet down
+            self._log.exception("a hook raised", extra={"hook": name})
+
+    def call_strictly(self, name: str, *arguments: object) -> None:
+        """Call a hook if it is set, and let through what it raises."""
+        function = self._functions.get(name)
+        if function is not None:
+            function(*arguments)
+
+
+def load_hooks(targets: Mapping[str, ImportString | None], log: logging.Logger) -> Hooks:
+    """Import the hooks that are set.
+
+    Args:
+        targets: name → import string, those of one side (`ARBITER_HOOKS`, `WORKER_HOOKS`).
+        log: where exceptions go later.
+
+    Raises:
+        ConfigError: one cannot be imported or called.
+    """
+    functions: dict[str, Any] = {}
+    for name, target in targets.items():
+        if target is None:
+            continue
+        try:
+            function = load_object(target)
+        except (AppError, BootError) as error:
+            message = error.message.removeprefix("app.target: ")
+            raise ConfigError(f"hooks.{name}: {message}", hint=error.hint, detail=error.detail) from error
+        if not callable(function):
+            raise ConfigError(
+                f"hooks.{name}: {target} is not callable", hint='name a function: "module:function"'
+            )
+        functions[name] = function
+    return Hooks(functions, log)
