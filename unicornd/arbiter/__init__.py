@@ -1,0 +1,1 @@
+"""What runs in the parent: the pure decisions and their shell."""

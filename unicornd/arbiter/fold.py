@@ -30,7 +30,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-def fold(state: State, event: Event) -> State:  # noqa: C901, PLR0911, PLR0912 - one line for each event
+def fold(state: State, event: Event) -> State:
     """Return the state after `event`."""
     match event:
         case events.Spawned():

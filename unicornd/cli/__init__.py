@@ -1,0 +1,1 @@
+"""What stands in front of a person: unicornd and unicornctl."""

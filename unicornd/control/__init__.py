@@ -1,0 +1,1 @@
+"""The control language: models, server (in the arbiter), client (in unicornctl)."""

@@ -1,4 +1,7 @@
-"""Who holds an address that cannot be bound: looked up in /proc when it is needed for a message."""
+"""Who holds an address that cannot be bound: looked up in /proc when it is needed for a message.
+
+Reads files, changes nothing. What may not be looked into stays unknown.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +13,52 @@ if TYPE_CHECKING:
 
 LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp (linux: net/tcp_states.h)."""
+_LOCAL, _STATE, _TCP_INODE = 1, 3, 9
+_UNIX_INODE, _UNIX_NAME = 6, 7
+"""Columns of /proc/net/tcp and /proc/net/unix (proc(5))."""
 
 
 def holder_of(address: Address) -> str:
     """Return `nginx (pid 812)` for the process that listens on a TCP port or a Unix path, or an empty string."""
     inodes = _tcp_inodes(address.port) if address.kind == "tcp" else _unix_inodes(address)
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").iterdir() if wanted else ():
-        if process.name.isdigit() and _holds(process, wanted):
-            return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    if not wanted:
+        return ""
+    pids = sorted(int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit())
+    for pid in pids:  # a fleet's arbiter is older than its workers, so it is found first
+        if _holds(pid, wanted):
+            return f"{_name_of(pid)} (pid {pid})"
     return ""
 
 
 def _tcp_inodes(port: int) -> set[str]:
     suffix = f":{port:04X}"
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in _lines(table):
-            fields = line.split()
-            if fields[1].endswith(suffix) and fields[3] == LISTENING:
-                found.add(fields[9])
-    return found
+    rows = [line.split() for table in ("/proc/net/tcp", "/proc/net/tcp6") for line in _lines(table)]
+    return {row[_TCP_INODE] for row in rows if row[_LOCAL].endswith(suffix) and row[_STATE] == LISTENING}
 
 
 def _unix_inodes(address: Address) -> set[str]:
     name = f"@{address.path}" if address.kind == "abstract" else address.path
-    return {fields[6] for line in _lines("/proc/net/unix") if (fields := line.split())[-1] == name}
+    rows = [line.split(maxsplit=_UNIX_NAME) for line in _lines("/proc/net/unix")]
+    return {row[_UNIX_INODE] for row in rows if len(row) > _UNIX_NAME and row[_UNIX_NAME] == name}
 
 
 def _lines(table: str) -> list[str]:
     try:
-        return Path(table).read_text().splitlines()[1:]
+        return Path(table).read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
     except OSError:
         return []
 
 
-def _holds(process: Path, wanted: set[str]) -> bool:
+def _holds(pid: int, wanted: set[str]) -> bool:
     try:
-        return any(str(entry.readlink()) in wanted for entry in (process / "fd").iterdir())
+        return any(str(entry.readlink()) in wanted for entry in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False  # gone, or not ours to look into
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return "a process"

@@ -1,7 +1,7 @@
 """Listening sockets: opened by the arbiter before anything else, shared by its workers.
 
-A Unix socket's file is replaced only if nobody answers on it; it is created under a name of its own, given its mode
-there, and renamed, so that it is never reachable with another mode.
+A Unix socket's file is replaced only if nobody answers on it, and never exists with more permissions than it is to
+have. Closing takes the file away only if it is still the one that we made.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import struct
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,24 @@ from unicornd.errors import ListenError
 from unicornd.sockets.holder import holder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-_ACCEPT_QUEUE = struct.Struct("24xI4xI")
+_ACCEPT_QUEUE = struct.Struct("24xII")
 """tcpi_unacked and tcpi_sacked of struct tcp_info (linux/tcp.h): of a listener, its queue and the queue's limit."""
 TCP_INFO_BYTES = 104
+ANY_IPV6 = "::"
+
+SO_ATTACH_FILTER = 26
+"""asm-generic/socket.h; Python's socket module has no name for it."""
+_FILTER_STEP = struct.Struct("=HBBI")
+_DROP_NEW = (
+    (0x30, 0, 0, 13),  # A = the TCP header's flags (byte 13)
+    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+    (0x15, 0, 1, 0x02),  # a SYN alone asks for a new connection:
+    (0x06, 0, 0, 0),  # drop it;
+    (0x06, 0, 0, 0xFFFFFFFF),  # let everything else through
+)
+"""Classic BPF (linux/filter.h): operation, jumps if true and false, operand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,25 +58,33 @@ class Listener:
         address: as configured.
         sock: non-blocking.
         is_inherited: whether somebody else (systemd) opened it, who then also removes it.
-        inode: of a Unix socket's file, so that only ours is removed.
+        inode: device and inode of a Unix socket's file, so that only ours is removed.
     """
 
     address: Address
     sock: socket.socket
     is_inherited: bool = False
-    inode: int = 0
+    inode: tuple[int, int] | None = None
 
     @property
     def bound(self) -> str:
         """The address as it is really bound, with the port that the kernel chose."""
         name = self.sock.getsockname()
         if self.sock.family == socket.AF_UNIX:
-            return f"unix:@{name[1:].decode()}" if isinstance(name, bytes) else f"unix:{name}"
+            return f"unix:@{os.fsdecode(name[1:])}" if isinstance(name, bytes) else f"unix:{name}"
         return str(Address(kind="tcp", host=name[0], port=name[1]))
 
 
-def open_listener(address: Address, *, backlog: int, ownership: Ownership) -> Listener:
+def open_listener(
+    address: Address, *, backlog: int, ownership: Ownership, is_dual: bool = False
+) -> Listener:
     """Bind and listen.
+
+    Args:
+        address: `tcp`, `unix` or `abstract`; descriptors are taken over by `inherit`.
+        backlog: how many connections the kernel queues.
+        ownership: of a Unix socket.
+        is_dual: whether `[::]` takes IPv4 connections too.
 
     Raises:
         ListenError: it cannot be had; the message says why, the hint who has it.
@@ -70,12 +92,17 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership) -> Li
     try:
         match address.kind:
             case "tcp":
-                return _open_tcp(address, backlog)
+                return _open_tcp(address, backlog, is_dual=is_dual)
             case "unix":
                 return _open_unix(address, backlog, ownership=ownership)
-            case _:
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            case "abstract":
+                sock = socket.socket(socket.AF_UNIX)
                 return _listening(sock, address, backlog, name="\0" + address.path)
+            case "fd":
+                raise ListenError(
+                    f"cannot listen on {address}: no such descriptor was passed on",
+                    hint="fd:// takes sockets that systemd or a parent process has opened",
+                )
     except socket.gaierror as error:
         raise ListenError(
             f"cannot listen on {address}: {error.strerror}", hint="check the host name in server.bind"
@@ -85,15 +112,35 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership) -> Li
 
 
 def close_listener(listener: Listener) -> None:
-    """Close our copy, and remove the file of a Unix socket if it is still the one that we made."""
-    if listener.address.kind == "unix" and not listener.is_inherited:
-        path = Path(listener.address.path)
-        try:
-            if path.stat().st_ino == listener.inode:
-                path.unlink()
-        except OSError:
-            pass  # removed by somebody else, or not ours to remove any more
+    """Close our copy, and remove the file of a Unix socket."""
+    remove_file(listener)
     listener.sock.close()
+
+
+def remove_file(listener: Listener) -> None:
+    """Remove the file of a Unix socket if it is still the one that we made."""
+    if listener.inode is not None and _inode(Path(listener.address.path)) == listener.inode:
+        with suppress(OSError):
+            Path(listener.address.path).unlink()
+
+
+def refuse_newcomers(listener: Listener) -> None:
+    """Let nobody in any more who has not connected yet; what is queued, and its requests, still come.
+
+    The last close of a listening socket resets what is in its queue, so a connection that comes between a worker's last
+    accept and that close would be lost. A filter drops new SYNs: the client sends another one after a second, finds
+    nobody, and has been refused, not reset. Inherited sockets go on being listened on by whoever opened them.
+    """
+    if listener.is_inherited:
+        return
+    remove_file(listener)
+    if listener.sock.family != socket.AF_UNIX:
+        import ctypes  # noqa: PLC0415 - only for the address of a buffer, once, at the end
+
+        program = ctypes.create_string_buffer(b"".join(_FILTER_STEP.pack(*step) for step in _DROP_NEW))
+        pointer = struct.pack("HP", len(_DROP_NEW), ctypes.addressof(program))
+        with suppress(OSError):  # a kernel without socket filters: the race stays
+            listener.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
 
 
 def queue_length(listener: Listener) -> tuple[int, int] | None:
@@ -108,42 +155,51 @@ def queue_length(listener: Listener) -> tuple[int, int] | None:
     return queue, limit
 
 
-def bound_addresses(listeners: Sequence[Listener]) -> str:
-    """Return all addresses in words, for a log line."""
-    return ", ".join(listener.bound for listener in listeners)
-
-
-def _open_tcp(address: Address, backlog: int) -> Listener:
+def _open_tcp(address: Address, backlog: int, *, is_dual: bool) -> Listener:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, name = found[0]
+    # A name with several addresses, such as localhost: IPv4 first, as gunicorn has it.
+    family, kind, protocol, _, name = min(found, key=lambda each: each[0] == socket.AF_INET6)
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if family == socket.AF_INET6:
-        # [::] serves IPv6 only; 0.0.0.0 can be bound beside it, whatever net.ipv6.bindv6only says.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Said, whatever net.ipv6.bindv6only is.
+        is_alone = not (is_dual and name[0] == ANY_IPV6)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_alone)
     return _listening(sock, address, backlog, name=name)
 
 
 def _open_unix(address: Address, backlog: int, *, ownership: Ownership) -> Listener:
     path = Path(address.path)
-    _refuse_if_in_the_way(address, path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    listener = _listening(socket.socket(socket.AF_UNIX), address, backlog, name=str(draft))
+    _clear(address, path)
+    with _umask(0o777 & ~ownership.mode):
+        listener = _listening(socket.socket(socket.AF_UNIX), address, backlog, name=str(path))
+    listener = replace(listener, inode=_inode(path))
     try:
-        draft.chmod(ownership.mode)
-        os.chown(draft, ownership.uid, ownership.gid)
-        draft.rename(path)
+        os.chown(path, ownership.uid, ownership.gid)
     except OSError:
-        listener.sock.close()
-        draft.unlink(missing_ok=True)
+        close_listener(listener)
         raise
-    return replace(listener, inode=path.stat().st_ino)
+    return listener
 
 
-def _refuse_if_in_the_way(address: Address, path: Path) -> None:
-    """Raise unless the path is free, or has a socket on which nobody answers."""
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    """The file mode creation mask is the process's; the arbiter has one thread."""
+    previous = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(previous)
+
+
+def _clear(address: Address, path: Path) -> None:
+    """Take a socket away on which nobody answers.
+
+    Raises:
+        ListenError: something else is there.
+        OSError: somebody answers.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -153,10 +209,14 @@ def _refuse_if_in_the_way(address: Address, path: Path) -> None:
             f"cannot listen on {address}: there is a file that is no socket", hint="move it away"
         )
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except OSError:
+        except ConnectionRefusedError:
+            path.unlink()
             return
+        except BlockingIOError:  # its queue is full, so there is somebody
+            pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
@@ -171,15 +231,18 @@ def _listening(sock: socket.socket, address: Address, backlog: int, *, name: obj
     return Listener(address=address, sock=sock)
 
 
+def _inode(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = path.lstat()
+        return found.st_dev, found.st_ino
+    return None
+
+
 def _explained(address: Address, error: OSError) -> ListenError:
     match error.errno:
         case errno.EADDRINUSE:
             holder = holder_of(address)
-            who = (
-                f"it is held by {holder}; stop that, or change server.bind"
-                if holder
-                else "change server.bind"
-            )
+            who = f"it is held by {holder}; stop that, or change server.bind" if holder else "change server.bind"
             return ListenError(f"cannot listen on {address}: the address is in use", hint=who)
         case errno.EACCES:
             hint = "a port below 1024 and other people's folders need privileges (or a systemd socket unit)"

@@ -11,7 +11,7 @@ import os
 import random
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
 from unicornd.errors import AppError, BootError, DaemonExit, UnicorndError
@@ -128,7 +128,7 @@ def _surround(seat: Seat, settings: Settings) -> None:
 def _give_up(seat: Seat, error: UnicorndError) -> int:
     code = error.exit_code if error.exit_code is DaemonExit.APP else DaemonExit.BOOT
     text = f"{error.message} ({error.hint})" if error.hint else error.message
-    cause = "app" if code is DaemonExit.APP else "boot"
+    cause: Literal["app", "boot"] = "app" if code is DaemonExit.APP else "boot"
     _report(seat, BootFailedReport(cause=cause, text=text, detail=error.detail))
     return code
 

@@ -1,0 +1,98 @@
+"""A fleet that a test runs as a person would: `unicornctl` in a folder with an `unicornd.toml`.
+
+Every process of the fleet carries a mark in its environment, so that a test can prove that none is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BIN = Path(sys.executable).parent
+MARK = "UNICORND_TEST_MARK"
+COMMAND_TIMEOUT = 60.0
+
+
+class Ctl:
+    """`unicornctl -c FILE …` for one configuration file."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self.mark = uuid.uuid4().hex
+        self._environ = {
+            **{
+                key: value for key, value in os.environ.items() if not key.startswith(("UNICORND_", "PYTEST"))
+            },
+            MARK: self.mark,
+            "XDG_RUNTIME_DIR": str(config.parent),
+            "NO_COLOR": "1",
+            "COLUMNS": "120",
+        }
+
+    def run(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command of unicornctl and demand its exit code (None: any)."""
+        command = [str(BIN / "unicornctl"), arguments[0], "-c", str(self.config), *arguments[1:]]
+        done = subprocess.run(
+            command, cwd=self.config.parent, env=self._environ, capture_output=True, text=True,
+            timeout=COMMAND_TIMEOUT, check=False,
+        )  # fmt: skip
+        assert expect is None or done.returncode == expect, (
+            f"{command} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def status(self) -> dict[str, Any]:
+        """Return `unicornctl status --json`."""
+        found = json.loads(self.run("status", "--json").stdout)
+        assert isinstance(found, dict)
+        return found
+
+    def address(self) -> tuple[str, int]:
+        """Return host and port of the first TCP listener."""
+        for listener in self.status()["listeners"]:
+            host, _, port = listener["address"].rpartition(":")
+            if port.isdigit():
+                return host.removeprefix("tcp://").strip("[]"), int(port)
+        raise AssertionError("no TCP listener")
+
+    def worker_pids(self) -> list[int]:
+        return [worker["pid"] for worker in self.status()["workers"] if worker["phase"] == "ready"]
+
+    def processes(self) -> list[int]:
+        """Return the pids of all living processes of this fleet."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if (
+                    folder.name.isdigit()
+                    and f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes()
+                ):
+                    found.append(int(folder.name))
+        return found
+
+
+@contextlib.contextmanager
+def fleet(folder: Path, config: str) -> Iterator[Ctl]:
+    """Write `config` and give the means to run it; afterwards no process of it may be left."""
+    file = folder / "unicornd.toml"
+    file.write_text(config)
+    ctl = Ctl(file)
+    try:
+        yield ctl
+        eventually(lambda: not ctl.processes(), "every process of the fleet has ended")
+    finally:
+        for pid in ctl.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

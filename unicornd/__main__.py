@@ -1,0 +1,5 @@
+"""`python -m unicornd` is `unicornd`."""
+
+from unicornd.cli.daemon import main
+
+main()

@@ -1,0 +1,73 @@
+"""The journal: what has happened lately, in words, for `status` and `events`.
+
+Written and read by the arbiter's loop only. A ring: the oldest entries go, and memory is bounded whatever happens.
+Sequence numbers rise by one and are never given twice, so a reader knows what it has seen and what it has missed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+CAPACITY = 1000
+"""Entries kept: a rollout of a few hundred workers, or days of quiet life; about 0.3 MB at most."""
+
+Fact = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that happened.
+
+    Attributes:
+        seq: its number, from 1.
+        at: wall-clock time, seconds since the epoch.
+        kind: what sort of thing, dotted: `worker.ready`, `reload.rolled_back`.
+        text: the same for people, one line.
+        facts: what a program wants to know: slot, pid, generation, …
+    """
+
+    seq: int
+    at: float
+    kind: str
+    text: str
+    facts: Mapping[str, Fact]
+
+
+class Journal:
+    """A bounded ring of entries.
+
+    Args:
+        clock: wall-clock time, `time.time`.
+        capacity: how many entries are kept.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, capacity: int = CAPACITY) -> None:
+        self._clock = clock
+        self._entries: deque[Entry] = deque(maxlen=capacity)
+        self._last = 0
+
+    @property
+    def last(self) -> int:
+        """The number of the newest entry; 0 when nothing has happened."""
+        return self._last
+
+    def append(self, kind: str, text: str, **facts: Fact) -> None:
+        """Write down that something happened; `text` becomes one line."""
+        self._last += 1
+        line = " ".join(text.split())
+        self._entries.append(Entry(seq=self._last, at=self._clock(), kind=kind, text=line, facts=facts))
+
+    def since(self, seq: int) -> tuple[Entry, ...]:
+        """Return the kept entries that are newer than `seq`; a gap to the first one's number was dropped."""
+        newest_first = islice(reversed(self._entries), max(self._last - seq, 0))
+        return tuple(newest_first)[::-1]
+
+    def tail(self, count: int) -> tuple[Entry, ...]:
+        """Return the newest `count` entries, oldest first."""
+        return self.since(max(self._last - count, 0))

@@ -1,0 +1,96 @@
+"""The system calls that change processes, as a protocol: the seam between the arbiter's shell and Linux.
+
+Used by the arbiter's loop. `LinuxKernel` is the real one; the tests run the same cases on it and on theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from unicornd.units import Monotonic, Pid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Death(NamedTuple):
+    """A child that has been reaped: its exit code, or the signal that killed it."""
+
+    pid: Pid
+    code: int | None
+    signal: int | None
+
+
+class Kernel(Protocol):
+    """What the arbiter asks of the kernel."""
+
+    def now(self) -> Monotonic:
+        """CLOCK_MONOTONIC."""
+
+    def fork(self, child: Callable[[], int]) -> Pid:
+        """Run `child` in a new process, which ends with the code that it returns.
+
+        Raises:
+            OSError: no process can be made.
+        """
+
+    def kill(self, pid: Pid, number: signal.Signals) -> None:
+        """Send a signal; a process that is gone already is no error."""
+
+    def reap(self) -> Iterator[Death]:
+        """Yield every child that has ended and was not reaped yet."""
+
+
+class LinuxKernel:
+    """The real one."""
+
+    def now(self) -> Monotonic:
+        """See `Kernel`."""
+        return Monotonic(time.monotonic())
+
+    def fork(self, child: Callable[[], int]) -> Pid:
+        """See `Kernel`. Signals stay blocked in the child until it has handlers of its own."""
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _be(child)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return Pid(pid)
+
+    def kill(self, pid: Pid, number: signal.Signals) -> None:
+        """See `Kernel`."""
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return  # it will be reaped
+
+    def reap(self) -> Iterator[Death]:
+        """See `Kernel`."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            yield Death(pid=Pid(pid), code=code if code >= 0 else None, signal=-code if code < 0 else None)
+
+
+def _be(child: Callable[[], int]) -> None:
+    """Be the child: whatever happens, this process never returns into the arbiter's code."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        code = child()
+    except BaseException:  # noqa: BLE001 - told, then the process ends
+        import traceback  # noqa: PLC0415 - only in a disaster
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)

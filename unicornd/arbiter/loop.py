@@ -1,0 +1,238 @@
+"""The arbiter's loop: plan, perform, fold, wait.
+
+One thread. It waits in one place, for the nearest deadline or for whatever the selector says; nothing that it calls
+waits anywhere else. Signals, control requests, reports and deaths all become events.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter import events
+from unicornd.arbiter.actions import Command, Leave
+from unicornd.arbiter.fold import fold
+from unicornd.arbiter.perform import perform
+from unicornd.arbiter.plan import plan
+from unicornd.arbiter.state import Halt, Order, Phase, State
+from unicornd.observe.memory import oom_kills
+
+if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Callable
+
+    from unicornd.arbiter.actions import Action
+    from unicornd.arbiter.events import Event
+    from unicornd.arbiter.kernel import Death, Kernel
+    from unicornd.arbiter.narration import Narrator
+    from unicornd.arbiter.operations import Operations
+    from unicornd.arbiter.reload import Deployments
+    from unicornd.arbiter.seats import Seats
+    from unicornd.arbiter.wakeup import Wakeup
+    from unicornd.observe.scoreboard import Reading
+    from unicornd.sockets.notify import Notifier
+    from unicornd.units import Monotonic
+
+LONGEST_SWEEP = 1.0
+SHORTEST_SWEEP = 0.05
+"""How often the rows are read (seconds): a quarter of the shortest timeout, within these bounds."""
+WAITING_LINE = 5.0
+"""How often the log says for what a stop waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What the loop works with."""
+
+    kernel: Kernel
+    selector: selectors.BaseSelector
+    wakeup: Wakeup
+    deployments: Deployments
+    operations: Operations
+    narrator: Narrator
+    notifier: Notifier
+    log: logging.Logger
+
+
+class Loop:
+    """The arbiter.
+
+    Args:
+        means: what it works with.
+        on_signal: takes the signals that are wishes (all but CHLD).
+        on_ready: called once, when the fleet serves for the first time.
+
+    Attributes:
+        state: the present state.
+        seats: the workers' other ends; set before `run`.
+        hooks: the arbiter's hooks and what they are given; set before `run`.
+        tickers: called in each turn with the time; return when they want to be called again, or None.
+    """
+
+    def __init__(
+        self, means: Means, *, on_signal: Callable[[signal.Signals], None], on_ready: Callable[[], None]
+    ) -> None:
+        self._means = means
+        self._on_signal = on_signal
+        self._on_ready = on_ready
+        self._next_sweep = 0.0
+        self._next_line = 0.0
+        self._oom_kills = oom_kills()
+        self.served_at: Monotonic | None = None
+        self.state = State()
+        self.seats: Seats
+        self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [means.notifier.tick]
+        self.on_exit: Callable[[events.Exited], None] = lambda _event: None
+        self.before_spawn: Callable[[Action], None] = lambda _action: None
+
+    def run(self) -> Leave:
+        """Supervise until nothing is left to supervise; return why it ended."""
+        while True:
+            planned = plan(self.state, self._means.kernel.now())
+            for action in planned.actions:
+                if isinstance(action, Leave):
+                    self._tick()
+                    return action
+                self._announce(action)
+                for event in perform(
+                    action, self._means.kernel, seats=self.seats, deployments=self._means.deployments
+                ):
+                    self.take(event)
+            if not planned.actions:
+                self._wait(planned.wake_at)
+
+    def take(self, event: Event) -> None:
+        """Fold an event in, and tell everybody whom it concerns."""
+        previous, self.state = self.state, fold(self.state, event)
+        self._means.narrator.tell(event, previous=previous, state=self.state)
+        self._means.operations.observe(event, previous=previous, state=self.state)
+        match event:
+            case events.BecameReady():
+                self._note_ready()
+            case events.RolloutStarted():
+                self._means.notifier.reloading(event.at)
+            case events.RolloutFinished() | events.RolloutAbandoned():
+                self._means.notifier.ready(self._status())
+            case events.HaltAsked():
+                patience = max((pool.patience.graceful for pool in self.state.pools.values()), default=0.0)
+                self._means.notifier.stopping(longest=patience + WAITING_LINE if patience else 0.0)
+                self._means.deployments.close_listeners()
+            case _:
+                pass
+
+    def _announce(self, action: Action) -> None:
+        """Say what is about to be done to a worker that ran into a timeout, while its row can still be read."""
+        if not isinstance(action, Command):
+            self.before_spawn(action)
+            return
+        child = self.state.children[action.pid]
+        self._means.narrator.tell_order(child, action.order, action.why)
+        seated = self.seats.seated.get(action.pid)
+        if action.order is Order.ABORT and seated is not None:
+            self._tell_requests(seated.row.read(), "was stuck in", slot=child.slot, pid=action.pid)
+
+    def _wait(self, wake_at: Monotonic | None) -> None:
+        now = self._means.kernel.now()
+        moments = [self._tick(), self._next_sweep if self.seats.seated else None, wake_at]
+        nearest = min((moment for moment in moments if moment is not None), default=None)
+        timeout = None if nearest is None else max(0.0, nearest - now)
+        for key, mask in self._means.selector.select(timeout):
+            key.data(mask)
+        now = self._means.kernel.now()
+        if now >= self._next_sweep or (wake_at is not None and now >= wake_at):
+            self._sweep(now)
+
+    def _tick(self) -> Monotonic | None:
+        """Give everybody who waits for time a turn; return when the next one wants another."""
+        now = self._means.kernel.now()
+        moments = [moment for ticker in self.tickers if (moment := ticker(now)) is not None]
+        return min(moments, default=None)
+
+    def _sweep(self, now: Monotonic) -> None:
+        """Read the rows; during a stop, say now and then for what it waits."""
+        for event in tuple(self.seats.sweep(self.state, now)):
+            self.take(event)
+        limits = [
+            limit
+            for pool in self.state.pools.values()
+            for limit in (pool.patience.request, pool.patience.heartbeat)
+        ]
+        shortest = min((limit for limit in limits if limit), default=4 * LONGEST_SWEEP)
+        self._next_sweep = now + min(max(shortest / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
+        if self.state.halt is not Halt.NO:
+            self._tell_waiting(now)
+
+    def take_signals(self, _mask: int) -> None:
+        """Read the signals that have come."""
+        for number in self._means.wakeup.read():
+            if number is signal.SIGCHLD:
+                for death in self._means.kernel.reap():
+                    self._take_death(death)
+            else:
+                self._on_signal(number)
+
+    def _take_death(self, death: Death) -> None:
+        child = self.state.children.get(death.pid)
+        reading = self.seats.vacate(death.pid)
+        if child is None:
+            self._means.log.debug("a stranger's child was reaped", extra={"pid": death.pid})
+            return
+        event = events.Exited(
+            at=self._means.kernel.now(), pid=death.pid, code=death.code, signal=death.signal
+        )
+        child = self.state.children[death.pid]
+        self.take(event)
+        if child.ordered is None and child.phase is Phase.READY:
+            self.seats.restarts += 1
+        if reading is not None and child.ordered is not Order.ABORT:
+            self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
+        if death.signal == signal.SIGKILL and child.ordered is not Order.KILL:
+            self._tell_kill(child.slot)
+        self.on_exit(event)
+
+    def _tell_kill(self, slot: int) -> None:
+        """Somebody has killed a worker, and it was not us."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        if before is not None and self._oom_kills is not None and self._oom_kills > before:
+            text = f"worker {slot} was killed by the kernel: the memory limit of the cgroup was reached"
+        else:
+            text = f"worker {slot} was killed from outside (not by unicornd)"
+        self._means.log.error("%s", text)
+
+    def _tell_requests(self, reading: Reading, what: str, *, slot: int, pid: int) -> None:
+        now = self._means.kernel.now()
+        for request in reading.in_flight:
+            seconds = round(now - request.since, 3)
+            text = f"worker {slot} {what} {request.text}"
+            self._means.narrator.say(
+                "worker.lost", text, level=logging.ERROR, facts={"slot": slot, "pid": pid, "seconds": seconds}
+            )
+
+    def _tell_waiting(self, now: Monotonic) -> None:
+        """One line every five seconds says which requests a stop waits for."""
+        if not self._next_line:
+            self._next_line = now + WAITING_LINE
+        if now < self._next_line:
+            return
+        self._next_line = now + WAITING_LINE
+        for pid, seated in self.seats.seated.items():
+            for request in seated.row.read().in_flight:
+                facts = {"slot": seated.slot, "pid": pid, "seconds": round(now - request.since, 1)}
+                self._means.log.info("waiting for worker %s: %s", seated.slot, request.text, extra=facts)
+
+    def _note_ready(self) -> None:
+        """The first time that the whole fleet is READY is when the start has succeeded."""
+        if self.served_at is not None:
+            return
+        ready = [child for child in self.state.children.values() if child.phase is Phase.READY]
+        if len(ready) >= sum(pool.size for pool in self.state.pools.values()):
+            self.served_at = self._means.kernel.now()
+            self._means.notifier.ready(self._status())
+            self._on_ready()
+
+    def _status(self) -> str:
+        ready = sum(child.phase is Phase.READY for child in self.state.children.values())
+        generation = max((pool.generation for pool in self.state.pools.values()), default=0)
+        return f"{ready} workers ready, generation {generation}"

@@ -1,0 +1,160 @@
+"""What happens, told: each change in the fleet's life becomes one log line and one entry of the journal.
+
+Run by the arbiter's loop after each fold. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter import events
+from unicornd.arbiter.state import Halt, Order, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unicornd.arbiter.events import Event
+    from unicornd.arbiter.journal import Journal
+    from unicornd.arbiter.state import Child, State
+
+Fact = str | int | float | bool | None
+
+
+class Narrator:
+    """Tells what happens.
+
+    Args:
+        log: the error log.
+        journal: for `unicornctl events` and `status`.
+    """
+
+    def __init__(self, log: logging.Logger, journal: Journal) -> None:
+        self._log = log
+        self._journal = journal
+
+    def say(
+        self,
+        kind: str,
+        text: str,
+        *,
+        facts: Mapping[str, Fact] | None = None,
+        level: int = logging.INFO,
+        detail: str = "",
+    ) -> None:
+        """Tell one thing; `detail` (a traceback) goes to the log only."""
+        facts = facts or {}
+        self._log.log(level, "%s%s", text, f"\n{detail}" if detail else "", extra=facts)
+        self._journal.append(kind, text, **facts)
+
+    def tell(self, event: Event, *, previous: State, state: State) -> None:
+        """Tell what an event means."""
+        match event:
+            case events.Spawned():
+                self._log.debug("worker spawned", extra=_who_spawned(event))
+                self._journal.append("worker.spawned", f"worker {event.slot} spawned", **_who_spawned(event))
+            case events.SpawnFailed():
+                text = f"worker {event.slot} cannot be forked: {event.reason}"
+                self.say("worker.spawn_failed", text, level=logging.ERROR, facts={"slot": event.slot})
+            case events.BecameReady() | events.BootFailed() | events.ReplacementAsked() | events.Exited():
+                child = previous.children.get(event.pid)
+                if child is not None:
+                    self._tell_of_child(event, child)
+            case events.Resized():
+                before = previous.pools[event.pool].size
+                self.say(
+                    "fleet.scaled",
+                    f"scaled from {before} to {event.size} workers",
+                    facts={"size": event.size},
+                )
+            case events.RolloutStarted():
+                generation = event.pool.generation
+                self.say(
+                    "reload.started",
+                    f"generation {generation} is booted beside the old one",
+                    facts={"generation": generation},
+                )
+            case events.RolloutFinished():
+                generation = state.pools[event.pool].generation
+                self.say(
+                    "reload.finished", f"generation {generation} serves", facts={"generation": generation}
+                )
+            case events.RolloutAbandoned():
+                self._tell_of_rollback(event, previous=previous, state=state)
+            case events.HaltAsked():
+                if state.halt is not previous.halt:
+                    how = "at once" if state.halt is Halt.QUICK else "gracefully"
+                    self.say("fleet.stopping", f"stopping {how}", facts={"workers": len(state.children)})
+            case _:
+                pass  # Beaten is no news; Ordered is told with its reason by `perform`; PoolDeclared by `daemon`
+
+    def tell_order(self, child: Child, order: Order, why: str) -> None:
+        """Tell that a child is given an order, and why."""
+        is_normal = order is Order.DRAIN or (order is Order.QUIT and child.phase is Phase.BOOTING)
+        text = f"worker {child.slot} is told to {order.value}: {why}"
+        if is_normal:
+            self._log.debug("%s", text, extra=_who(child))
+            self._journal.append(f"worker.{order.value}", text, **_who(child))
+        else:
+            self.say(f"worker.{order.value}", text, level=logging.WARNING, facts=_who(child))
+
+    def _tell_of_child(
+        self,
+        event: events.BecameReady | events.BootFailed | events.ReplacementAsked | events.Exited,
+        child: Child,
+    ) -> None:
+        match event:
+            case events.BecameReady():
+                seconds = round(event.at - child.born_at, 3)
+                self.say(
+                    "worker.ready",
+                    f"worker {child.slot} is ready",
+                    facts={**_who(child), "boot_seconds": seconds},
+                )
+            case events.BootFailed():
+                first, _, detail = event.reason.partition("\n")
+                text = f"worker {child.slot} cannot boot: {first}"
+                self.say("worker.boot_failed", text, level=logging.ERROR, detail=detail, facts=_who(child))
+            case events.ReplacementAsked():
+                self.say(
+                    "worker.retiring",
+                    f"worker {child.slot} is to be replaced: {event.why}",
+                    facts=_who(child),
+                )
+            case events.Exited():
+                self._tell_of_exit(event, child)
+
+    def _tell_of_exit(self, event: events.Exited, child: Child) -> None:
+        how = _how_it_ended(event)
+        lived = round(event.at - child.born_at, 3)
+        if child.ordered is not None or child.failure:
+            text = f"worker {child.slot} has left ({how})"
+            self.say("worker.left", text, facts={**_who(child), "lived_seconds": lived})
+        else:
+            text = f"worker {child.slot} died: {how}"
+            self.say("worker.died", text, level=logging.ERROR, facts={**_who(child), "lived_seconds": lived})
+
+    def _tell_of_rollback(self, event: events.RolloutAbandoned, *, previous: State, state: State) -> None:
+        rollout = previous.rollouts.get(event.pool)
+        first = rollout.reason.partition("\n")[0] if rollout is not None else ""
+        failed, kept = previous.pools[event.pool].generation, state.pools[event.pool].generation
+        text = f"generation {failed} is given up, generation {kept} stays: {first}"
+        self.say("reload.rolled_back", text, level=logging.ERROR, facts={"generation": kept})
+
+
+def _how_it_ended(event: events.Exited) -> str:
+    if event.signal is None:
+        return f"exit code {event.code}"
+    try:
+        return f"signal {event.signal} ({signal.Signals(event.signal).name})"
+    except ValueError:
+        return f"signal {event.signal}"
+
+
+def _who(child: Child) -> dict[str, Fact]:
+    return {"slot": child.slot, "pid": child.pid, "generation": child.generation}
+
+
+def _who_spawned(event: events.Spawned) -> dict[str, Fact]:
+    return {"slot": event.slot, "pid": event.pid, "generation": event.generation}

@@ -1,0 +1,67 @@
+"""Actions → system calls → events: the only place where a plan touches the world.
+
+Run by the arbiter's loop. What fails becomes an event too; nothing is raised.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, assert_never
+
+from unicornd.arbiter import events
+from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Spawn
+from unicornd.arbiter.state import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from unicornd.arbiter.kernel import Kernel
+    from unicornd.arbiter.reload import Deployments
+    from unicornd.arbiter.seats import Seats
+
+_SIGNALS: Mapping[Order, signal.Signals] = {
+    Order.DRAIN: signal.SIGTERM,
+    Order.QUIT: signal.SIGQUIT,
+    Order.ABORT: signal.SIGABRT,
+    Order.KILL: signal.SIGKILL,
+}
+
+
+def perform(
+    action: Spawn | Command | FinishRollout | AbandonRollout,
+    kernel: Kernel,
+    *,
+    seats: Seats,
+    deployments: Deployments,
+) -> Iterator[events.Event]:
+    """Do what `action` asks for, and yield what has happened."""
+    match action:
+        case Spawn():
+            yield _spawn(action, kernel, seats=seats, deployments=deployments)
+        case Command():
+            kernel.kill(action.pid, _SIGNALS[action.order])
+            yield events.Ordered(at=kernel.now(), pid=action.pid, order=action.order)
+        case FinishRollout():
+            deployments.adopt()
+            yield events.RolloutFinished(at=kernel.now(), pool=action.pool)
+        case AbandonRollout():
+            deployments.discard()
+            yield events.RolloutAbandoned(at=kernel.now(), pool=action.pool)
+        case _:
+            assert_never(action)
+
+
+def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployments) -> events.Event:
+    try:
+        seated = seats.fill(action, deployments.blueprint(action.generation))
+    except OSError as error:
+        return events.SpawnFailed(
+            at=kernel.now(),
+            pool=action.pool,
+            slot=action.slot,
+            generation=action.generation,
+            reason=error.strerror or str(error),
+        )
+    return events.Spawned(
+        at=kernel.now(), pid=seated.pid, pool=action.pool, slot=action.slot, generation=action.generation
+    )

@@ -1,0 +1,100 @@
+"""The pidfile: written whole, taken over only from a process that is gone, removed only if it is ours.
+
+Run by the arbiter. A pid that runs proves nothing: it may have been given to another program since. So the file says
+when its process started, too (field 22 of /proc/PID/stat), and only if both agree somebody is there.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unicornd.errors import AlreadyRunningError, ConfigError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+START_TIME_FIELD = 22
+
+
+class Pidfile:
+    """A pidfile that is ours.
+
+    Args:
+        path: absolute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def write(cls, path: Path, pid: int) -> Self:
+        """Write `pid` to `path`; the first line is the pid, as everybody expects, the second its start time.
+
+        Raises:
+            AlreadyRunningError: the process that the file names is there.
+            ConfigError: the file cannot be written.
+        """
+        path = path.absolute()
+        owner = owner_of(path)
+        if owner is not None and owner != pid:
+            raise AlreadyRunningError(
+                f"already running: {path} names process {owner}, which is there",
+                hint="`unicornctl status` shows it, `unicornctl restart` replaces it",
+            )
+        draft = path.with_name(f".{path.name}.{pid}")
+        try:
+            draft.write_text(f"{pid}\n{start_time_of(pid)}\n", encoding="ascii")
+            draft.chmod(0o644)
+            draft.rename(path)
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink()
+            raise ConfigError(f"process.pidfile: cannot write {path}: {error.strerror}") from error
+        return cls(path)
+
+    def remove(self) -> None:
+        """Remove the file if it still names this process."""
+        with suppress(OSError):
+            if self._path.read_text(encoding="ascii").split()[:1] == [str(os.getpid())]:
+                self._path.unlink()
+
+
+def owner_of(path: Path) -> int | None:
+    """Return the pid in the file if that very process is there; None if the file is stale, empty or no pidfile.
+
+    A file with one line (another program's, or gunicorn's) is believed if the process is a Python program.
+    """
+    try:
+        fields = path.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return None
+    if not fields or not fields[0].isdigit():
+        return None
+    pid = int(fields[0])
+    started = start_time_of(pid)
+    if not started:
+        return None
+    if len(fields) > 1:
+        return pid if fields[1] == started else None
+    return pid if _is_python(pid) else None
+
+
+def start_time_of(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot (proc(5)); empty if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The second field is the program's name in parentheses, with whatever is in it.
+    return text.rpartition(")")[2].split()[START_TIME_FIELD - 3]
+
+
+def _is_python(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"unicornd" in command or b"gunicorn" in command

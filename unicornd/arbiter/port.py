@@ -1,0 +1,281 @@
+"""The loop's side of the control API: wishes in, facts out.
+
+Run by the arbiter's loop, called by the control routes and for signals. Every call returns at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from unicornd import __version__
+from unicornd.arbiter.events import Resized, RolloutStarted
+from unicornd.arbiter.reload import config_path
+from unicornd.arbiter.requests import (
+    Granted,
+    Refusal,
+    Reload,
+    Reopen,
+    Scale,
+    Stop,
+    Wish,
+    decide,
+    only_pool,
+)
+from unicornd.arbiter.state import Halt, Phase, State
+from unicornd.arbiter.view import Facts, ListenerFacts
+from unicornd.config.write import save_drop_in
+from unicornd.errors import ConfigError, CtlExit, UnicorndError
+from unicornd.observe import logs
+from unicornd.observe.memory import memory_of
+from unicornd.observe.metrics import Fleet, exposition
+from unicornd.sockets.listener import queue_length
+from unicornd.units import Monotonic, Pid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from unicornd.arbiter.journal import Journal
+    from unicornd.arbiter.loop import Loop, Means
+    from unicornd.arbiter.operations import Operation, Operations
+    from unicornd.arbiter.reload import Deployment
+    from unicornd.control.protocol import ConfigReport
+
+LAST_EVENTS = 8
+"""How many of the newest events `status` shows."""
+
+SIGNAL_WISHES: Mapping[signal.Signals, Wish] = {
+    signal.SIGTERM: Stop(halt=Halt.GRACEFUL),
+    signal.SIGINT: Stop(halt=Halt.QUICK),
+    signal.SIGQUIT: Stop(halt=Halt.QUICK),
+    signal.SIGHUP: Reload(),
+    signal.SIGTTIN: Scale(count=1, is_relative=True),
+    signal.SIGTTOU: Scale(count=-1, is_relative=True),
+    signal.SIGUSR1: Reopen(),
+}
+
+
+class Port:
+    """What the control routes need of the loop (`requests.ControlPort`).
+
+    Args:
+        means: what the loop works with.
+        instance: the instance's name.
+        journal: what happened lately.
+        report_config: makes the report of a deployment's settings.
+        compare: says what differs between two deployments' settings, one line each.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        *,
+        instance: str,
+        journal: Journal,
+        report_config: Callable[[Deployment], ConfigReport],
+        compare: Callable[[Deployment], Sequence[str]],
+    ) -> None:
+        self._means = means
+        self._instance = instance
+        self._journal = journal
+        self._report_config = report_config
+        self._compare = compare
+        self._started_at = means.kernel.now()
+        self._wall_at_start = time.time()
+        self.loop: Loop
+        self.control: str | None = None
+        self.on_reload: Callable[[], None] = lambda: None
+        self.on_resize: Callable[[int, int], None] = lambda _new, _old: None
+
+    @property
+    def state(self) -> State:
+        """The current state."""
+        return self.loop.state
+
+    @property
+    def journal(self) -> Journal:
+        """What happened lately."""
+        return self._journal
+
+    @property
+    def operations(self) -> Operations:
+        """What is and was being done."""
+        return self._means.operations
+
+    def now(self) -> Monotonic:
+        """CLOCK_MONOTONIC."""
+        return self._means.kernel.now()
+
+    def take_signal(self, number: signal.Signals) -> None:
+        """Do what a signal wishes; a refusal can only be logged."""
+        if number is signal.SIGWINCH:
+            self._drain_all()
+            return
+        wish = SIGNAL_WISHES.get(number)
+        if wish is None:
+            self._means.log.warning("%s is not available in this version", number.name)
+            return
+        self._means.log.info("received %s", number.name)
+        result = self.submit(wish)
+        if isinstance(result, Refusal):
+            detail = f"\n{result.detail}" if result.detail else ""
+            self._means.log.error("%s refused: %s%s", number.name, result.message, detail)
+            self._journal.append("signal.refused", f"{number.name} refused: {result.message}")
+
+    def submit(self, wish: Wish) -> Operation | Refusal:
+        """Set a wish going, or say why not."""
+        decision = decide(wish, state=self.state, running=self.operations.running, now=self.now())
+        if isinstance(decision, Refusal):
+            return decision
+        if decision.joins is not None:
+            return decision.joins
+        match wish:
+            case Reload():
+                return self._reload(decision)
+            case Scale(save=True):
+                refusal = self._save(decision)
+                return refusal or self._begin(decision)
+            case Reopen():
+                logs.reopen()
+                for pid in self.loop.seats.seated:
+                    self._means.kernel.kill(pid, signal.SIGUSR1)
+                return self._begin(decision)
+            case _:
+                return self._begin(decision)
+
+    def preview_reload(self) -> Sequence[str] | Refusal:
+        """Say what a reload would change, or why it would be refused."""
+        try:
+            self._means.deployments.read()
+            return self._compare(self._means.deployments.present)
+        except UnicorndError as error:
+            return _refused(error, self.state)
+
+    def facts(self) -> Facts:
+        """Return what the status shows beside the state."""
+        deployment = self._means.deployments.present
+        settings = deployment.settings
+        file = config_path(deployment)
+        readings = self.loop.seats.readings()
+        total = self.loop.seats.totals.with_living(readings.values())
+        pid = Pid(os.getpid())
+        now = self.now()
+        return Facts(
+            version=__version__,
+            instance=self._instance,
+            target=str(settings.app.target),
+            config_file=str(file) if file is not None else None,
+            control=self.control,
+            kind=settings.workers.resolved_kind(),
+            threads=settings.workers.threads,
+            pid=pid,
+            started_at=self._started_at,
+            served_at=self.loop.served_at,
+            at=now,
+            wall=time.time(),
+            listeners=self._listeners(deployment),
+            readings=readings,
+            memory={each: size for each in (pid, *readings) if (size := memory_of(each)) is not None},
+            file_size=settings.workers.resolved_count(),
+            requests=total.requests,
+            errors=total.errors,
+            restarts=self.loop.seats.restarts,
+            last_events=self._journal.tail(LAST_EVENTS),
+        )
+
+    def config(self) -> ConfigReport:
+        """Return the effective settings with their origins."""
+        return self._report_config(self._means.deployments.present)
+
+    def metrics(self) -> bytes:
+        """Return the Prometheus text."""
+        readings = self.loop.seats.readings()
+        children = self.state.children.values()
+        pool = only_pool(self.state)
+        listeners = self._listeners(self._means.deployments.present)
+        fleet = Fleet(
+            workers={phase.name.lower(): sum(child.phase is phase for child in children) for phase in Phase},
+            wanted=pool.size,
+            generation=pool.generation,
+            restarts=self.loop.seats.restarts,
+            connections=sum(reading.connections for reading in readings.values()),
+            busy=sum(len(reading.in_flight) for reading in readings.values()),
+            queues={each.address: each.queue for each in listeners if each.queue is not None},
+            started=self._wall_at_start,
+        )
+        return exposition(fleet, self.loop.seats.totals.with_living(readings.values()))
+
+    def _begin(self, granted: Granted) -> Operation:
+        operation = self.operations.begin(
+            granted.kind, title=granted.title, pool=granted.pool, now=self.now(), pid=granted.pid
+        )
+        before = only_pool(self.state).size
+        for event in granted.events:
+            self.loop.take(event)
+        if granted.size is not None:
+            self.on_resize(granted.size, before)
+        return self.operations.find(operation.id) or operation
+
+    def _reload(self, granted: Granted) -> Operation | Refusal:
+        deployments = self._means.deployments
+        try:
+            deployment = deployments.prepare()
+        except UnicorndError as error:
+            return _refused(error, self.state)
+        operation = self._begin(granted)
+        self.on_reload()
+        pool = only_pool(self.state)
+        file_size = deployment.settings.workers.resolved_count()
+        was_changed = file_size != deployments.present.settings.workers.resolved_count()
+        size = file_size if was_changed or not pool.size else pool.size
+        self.loop.take(RolloutStarted(at=self.now(), pool=deployment.pool(size)))
+        return self.operations.find(operation.id) or operation
+
+    def _save(self, granted: Granted) -> Refusal | None:
+        """Write the size to a drop-in; return why that is not possible."""
+        file = config_path(self._means.deployments.present)
+        if file is None:
+            error = ConfigError("the fleet runs without a configuration file: there is no place to save to")
+            return _refused(error, self.state)
+        try:
+            save_drop_in(file, {"workers.count": granted.size})
+        except ConfigError as error:
+            return _refused(error, self.state)
+        return None
+
+    def _drain_all(self) -> None:
+        """WINCH, daemonized: keep the arbiter, let all workers go (gunicorn's half of an exchange by hand)."""
+        pool = only_pool(self.state)
+        if not self._means.deployments.present.settings.process.daemon:
+            self._means.log.debug("SIGWINCH is for daemons; ignored")
+            return
+        self._means.log.info("received SIGWINCH: all workers leave")
+        self.loop.take(Resized(at=self.now(), pool=pool.name, size=0))
+
+    def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
+        found = []
+        for listener in deployment.listeners if self.state.halt is Halt.NO else ():
+            queue = queue_length(listener)
+            found.append(
+                ListenerFacts(
+                    address=listener.bound,
+                    queue=queue[0] if queue is not None else None,
+                    backlog=queue[1] if queue is not None else deployment.settings.server.backlog,
+                )
+            )
+        return tuple(found)
+
+
+def _refused(error: UnicorndError, state: State) -> Refusal:
+    is_config = isinstance(error, ConfigError)
+    generation = only_pool(state).generation
+    return Refusal(
+        status=HTTPStatus.UNPROCESSABLE_ENTITY if is_config else HTTPStatus.CONFLICT,
+        exit_code=CtlExit.CONFIG if is_config else CtlExit.FAILED,
+        message=f"{error.message}; generation {generation} goes on serving",
+        hint=error.hint,
+        detail=error.detail,
+    )

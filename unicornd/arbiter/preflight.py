@@ -1,0 +1,48 @@
+"""What can be known to be wrong before anything is changed: users, folders, files, formats.
+
+Run by the arbiter at start and at each reload, after the settings have been validated as text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unicornd.errors import ConfigError
+from unicornd.observe import access, logs
+from unicornd.workers.identity import identity_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.logging import LoggingSettings
+    from unicornd.config.sections.process import ProcessSettings
+
+
+def check_app(app: AppSettings) -> None:
+    """Raise ConfigError if there is nothing to serve, or no folder to serve it from."""
+    if app.target is None:
+        raise ConfigError(
+            "app.target is not set: there is nothing to serve",
+            hint='write target = "module:application" under [app], or `unicornd module:application`',
+        )
+    if app.chdir is not None:
+        _check_folder("app.chdir", app.chdir)
+
+
+def check_process(process: ProcessSettings) -> None:
+    """Raise ConfigError if a user, a group or a folder is not there."""
+    identity_of(process.user, process.group, initgroups=process.initgroups)
+    if process.pidfile is not None:
+        _check_folder("process.pidfile", process.pidfile.parent)
+
+
+def check_logging(logging: LoggingSettings) -> None:
+    """Raise ConfigError if a log cannot be opened or its format is wrong."""
+    logs.check_files(logging)
+    access.compile_format(logging.access.format)
+
+
+def _check_folder(key: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(f"{key}: there is no folder {folder}", hint="make it, or change the setting")

@@ -1,0 +1,204 @@
+"""Deployments: settings with what they need, listeners and a blueprint; the present one, and the next on trial.
+
+Run by the arbiter's loop. Everything that can fail happens before anything is changed: a deployment that cannot be
+prepared leaves no trace.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter import preflight
+from unicornd.arbiter.spawn import Blueprint
+from unicornd.arbiter.state import Patience, Pool
+from unicornd.config.layers import load
+from unicornd.errors import ListenError
+from unicornd.sockets import changes
+from unicornd.sockets.inherit import adopt
+from unicornd.sockets.listener import Listener, Ownership, close_listener, open_listener
+from unicornd.units import Generation, Seconds
+from unicornd.workers.boot import run_worker
+from unicornd.workers.identity import identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unicornd.config.layers import Loaded, Sources
+    from unicornd.config.settings import Settings
+    from unicornd.sockets.inherit import Inherited
+
+POOL = "web"
+"""The one pool that there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One generation's settings and means."""
+
+    loaded: Loaded
+    blueprint: Blueprint
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.loaded.settings
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """What it listens on."""
+        return self.blueprint.listeners
+
+    def pool(self, size: int) -> Pool:
+        """Return the pool that it wants."""
+        timeouts, reload = self.settings.timeouts, self.settings.reload
+        patience = Patience(
+            boot=Seconds(timeouts.boot),
+            request=Seconds(timeouts.request),
+            heartbeat=Seconds(timeouts.heartbeat),
+            graceful=Seconds(timeouts.graceful),
+            kill=Seconds(timeouts.kill),
+        )
+        return Pool(
+            name=POOL,
+            size=size,
+            generation=self.blueprint.generation,
+            surge=size if reload.surge == "all" else reload.surge,
+            max_failures=reload.max_failures,
+            patience=patience,
+        )
+
+
+class Deployments:
+    """The present deployment and, during a rollout, the next one.
+
+    Args:
+        sources: where the configuration is read from, each time anew.
+        inherited: sockets that systemd has given.
+
+    Attributes:
+        present: what serves.
+        next: what is on trial, or None.
+    """
+
+    def __init__(self, sources: Sources, inherited: Sequence[Inherited]) -> None:
+        self._sources = sources
+        self._inherited = tuple(inherited)
+        self._generation = Generation(0)
+        self.present: Deployment
+        self.next: Deployment | None = None
+
+    @property
+    def sources(self) -> Sources:
+        """Where the configuration is read from."""
+        return self._sources
+
+    def start(self, loaded: Loaded) -> Deployment:
+        """Open the listeners of the first deployment.
+
+        Raises:
+            UnicorndError: something that it needs is not there.
+        """
+        check(loaded.settings)
+        self.present = self._made(loaded, self._opened(loaded.settings, ()))
+        return self.present
+
+    def prepare(self) -> Deployment:
+        """Read the configuration and get what it needs, beside the present deployment.
+
+        Raises:
+            UnicorndError: why not; nothing was changed.
+        """
+        loaded = self.read()
+        self.next = self._made(loaded, self._opened(loaded.settings, self.present.listeners))
+        return self.next
+
+    def read(self) -> Loaded:
+        """Read and check the configuration as it is now.
+
+        Raises:
+            UnicorndError: it is wrong.
+        """
+        loaded = load(replace(self._sources, environ=dict(os.environ)))
+        check(loaded.settings)
+        return loaded
+
+    def adopt(self) -> None:
+        """The next deployment is the present one from now on."""
+        if self.next is not None:
+            _close_others(self.present.listeners, kept=self.next.listeners)
+            self.present, self.next = self.next, None
+
+    def discard(self) -> None:
+        """Give the next deployment up."""
+        if self.next is not None:
+            _close_others(self.next.listeners, kept=self.present.listeners)
+            self.next = None
+
+    def blueprint(self, generation: Generation) -> Blueprint:
+        """Return how workers of a generation are made."""
+        if self.next is not None and self.next.blueprint.generation == generation:
+            return self.next.blueprint
+        return self.present.blueprint
+
+    def close_listeners(self) -> None:
+        """Close all our copies; what the workers still accept from is theirs."""
+        for deployment in (self.present, self.next):
+            for listener in deployment.listeners if deployment is not None else ():
+                close_listener(listener)
+
+    def _made(self, loaded: Loaded, listeners: tuple[Listener, ...]) -> Deployment:
+        self._generation = Generation(self._generation + 1)
+        settings = loaded.settings
+        is_threaded = settings.workers.resolved_kind() == "threads"
+        blueprint = Blueprint(
+            generation=self._generation,
+            listeners=listeners,
+            cells=settings.workers.threads if is_threaded else 1,
+            run=partial(run_worker, settings=settings),
+        )
+        return Deployment(loaded=loaded, blueprint=blueprint)
+
+    def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
+        """Return the wanted listeners: those that are open already, and new ones."""
+        identity = identity_of(settings.process.user, settings.process.group, initgroups=False)
+        ownership = Ownership(mode=settings.server.socket_mode, uid=identity.uid, gid=identity.gid)
+        adopted = adopt(settings.server.bind, self._inherited, is_default=not self._says_bind(settings))
+        if adopted is not None:
+            return adopted
+        change = changes.between([listener.address for listener in present], settings.server.bind)
+        opened: list[Listener] = []
+        try:
+            for address in change.bind:
+                opened.append(open_listener(address, backlog=settings.server.backlog, ownership=ownership))  # noqa: PERF401 - those opened before a failure are closed
+        except ListenError:
+            for listener in opened:
+                close_listener(listener)
+            raise
+        kept = [listener for listener in present if listener.address in change.keep]
+        return (*kept, *opened)
+
+    def _says_bind(self, settings: Settings) -> bool:
+        return "bind" in settings.server.model_fields_set
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError for what validation cannot see."""
+    preflight.check_app(settings.app)
+    preflight.check_process(settings.process)
+    preflight.check_logging(settings.logging)
+
+
+def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]) -> None:
+    for listener in listeners:
+        if all(listener.sock is not other.sock for other in kept):
+            close_listener(listener)
+
+
+def config_path(deployment: Deployment) -> Path | None:
+    """Return the absolute path of the configuration file."""
+    file = deployment.loaded.config_file
+    return Path(file).resolve() if file is not None else None

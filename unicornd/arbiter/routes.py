@@ -1,0 +1,266 @@
+"""Requests to the control socket → answers, through `ControlPort`.
+
+Run by the arbiter's loop, from `control.server`. Here a request becomes a wish, and what became of the wish becomes a
+document; nothing is decided here and nothing waits. `[admin] bind` gets the read-only part of the same table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter import view
+from unicornd.arbiter.operations import Outcome
+from unicornd.arbiter.requests import (
+    Recycle,
+    Refusal,
+    Reload,
+    Reopen,
+    Scale,
+    Stop,
+    decide,
+    only_pool,
+    rehearse,
+)
+from unicornd.arbiter.state import Halt
+from unicornd.control import protocol
+from unicornd.control.documents import BadRequestError, parse_body, parse_number, refuse, reply_with
+from unicornd.control.endpoints import HTML, JSON_LINES, METRICS, Endpoint, NoMatch, find_endpoint
+from unicornd.control.exchange import LongPoll, Reply, Stream
+from unicornd.control.page import status_page
+from unicornd.errors import CtlExit
+from unicornd.units import Monotonic, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from unicornd.arbiter.operations import Operation
+    from unicornd.arbiter.requests import ControlPort, Wish
+    from unicornd.control.exchange import Answer, Request
+
+MAX_WAIT = 60.0
+"""Seconds that a long poll may take; a client asks again."""
+
+MAX_STREAM_ENTRIES = 200
+"""Events sent at once: a client that comes back after long gets them in pieces, each after the one before is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One request on its way to an answer."""
+
+    port: ControlPort
+    request: Request
+    variables: Mapping[str, str]
+
+
+def make_route(port: ControlPort, *, among: Collection[Endpoint]) -> Callable[[Request], Answer]:
+    """Return what answers requests with the endpoints `among`."""
+
+    def route(request: Request) -> Answer:
+        match find_endpoint(request.method, request.path, among=among):
+            case NoMatch(allowed=()):
+                return refuse(HTTPStatus.NOT_FOUND, f"there is nothing at {request.path}")
+            case NoMatch(allowed=allowed):
+                reply = refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.path} knows {', '.join(allowed)}")
+                return Reply(status=reply.status, body=reply.body, headers={"Allow": ", ".join(allowed)})
+            case match:
+                call = _Call(port=port, request=request, variables=match.variables)
+        try:
+            return ANSWERS[match.endpoint](call)
+        except BadRequestError as error:
+            return refuse(HTTPStatus.BAD_REQUEST, error.message, exit_code=CtlExit.USAGE)
+
+    return route
+
+
+# Reports.
+
+
+def _status(call: _Call) -> Answer:
+    port = call.port
+    return reply_with(
+        view.status(port.state, port.facts(), pool=only_pool(port.state), running=port.operations.running)
+    )
+
+
+def _workers(call: _Call) -> Answer:
+    return reply_with(protocol.Workers(workers=view.workers(call.port.state, call.port.facts())))
+
+
+def _config(call: _Call) -> Answer:
+    return reply_with(call.port.config())
+
+
+def _metrics(call: _Call) -> Answer:
+    return Reply(status=HTTPStatus.OK, body=call.port.metrics(), content_type=METRICS)
+
+
+def _page(call: _Call) -> Answer:
+    port = call.port
+    page = status_page(
+        view.status(port.state, port.facts(), pool=only_pool(port.state), running=port.operations.running)
+    )
+    headers = {"Refresh": "5", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Reply(status=HTTPStatus.OK, body=page.encode(), content_type=HTML, headers=headers)
+
+
+def _health(_call: _Call) -> Answer:
+    return _probe(protocol.Health(ok=True, reason="the arbiter answers"))
+
+
+def _readiness(call: _Call) -> Answer:
+    return _probe(view.readiness(call.port.state, pool=only_pool(call.port.state)))
+
+
+def _startup(call: _Call) -> Answer:
+    pool = only_pool(call.port.state)
+    has_served = pool.name in call.port.state.served
+    reason = "the fleet has been ready" if has_served else "no worker has been ready yet"
+    return _probe(protocol.Health(ok=has_served, reason=reason))
+
+
+def _probe(health: protocol.Health) -> Reply:
+    return reply_with(health, status=HTTPStatus.OK if health.ok else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _events(call: _Call) -> Answer:
+    journal = call.port.journal
+    seen = parse_number("since", call.request, default=journal.last)
+    if not parse_number("follow", call.request, default=1):
+        lines = view.event_lines(journal.since(int(seen)))
+        return Reply(status=HTTPStatus.OK, body=lines, content_type=JSON_LINES)
+
+    def pull() -> bytes:
+        nonlocal seen
+        entries = journal.since(int(seen))[:MAX_STREAM_ENTRIES]
+        seen = entries[-1].seq if entries else seen
+        return view.event_lines(entries)
+
+    return Stream(content_type=JSON_LINES, pull=pull)
+
+
+# Operations.
+
+
+def _operation(call: _Call) -> Answer:
+    port, operation_id = call.port, call.variables["id"]
+    after = int(parse_number("after", call.request, default=0))
+    wait = min(parse_number("wait", call.request, default=0), MAX_WAIT)
+    operation = port.operations.find(operation_id)
+    if operation is None:
+        return refuse(HTTPStatus.NOT_FOUND, f"there is no operation {operation_id}, or it is forgotten")
+    if not wait or _has_news(operation, after=after):
+        return _show(port, operation, after=after)
+
+    def poll() -> Reply | None:
+        current = port.operations.find(operation_id) or operation
+        return _show(port, current, after=after) if _has_news(current, after=after) else None
+
+    def expire() -> Reply:
+        return _show(port, port.operations.find(operation_id) or operation, after=after)
+
+    return LongPoll(poll=poll, until=Monotonic(port.now() + wait), expire=expire)
+
+
+def _has_news(operation: Operation, *, after: int) -> bool:
+    return operation.state is not Outcome.RUNNING or len(operation.steps) > after
+
+
+def _show(
+    port: ControlPort, operation: Operation, *, after: int = 0, status: HTTPStatus = HTTPStatus.OK
+) -> Reply:
+    document = view.operation(operation, port.state, facts=port.facts(), after=after)
+    return reply_with(document, status=status)
+
+
+def _reload(call: _Call) -> Answer:
+    parse_body(protocol.NoParameters, call.request)
+    return _grant(call, Reload())
+
+
+def _scale(call: _Call) -> Answer:
+    asked = parse_body(protocol.ScaleRequest, call.request)
+    is_relative = isinstance(asked.count, str) and asked.count[0] in "+-"
+    return _grant(call, Scale(count=int(asked.count), is_relative=is_relative, save=asked.save))
+
+
+def _stop(call: _Call) -> Answer:
+    asked = parse_body(protocol.StopRequest, call.request)
+    return _grant(call, Stop(halt=Halt(asked.mode)))
+
+
+def _reopen(call: _Call) -> Answer:
+    parse_body(protocol.NoParameters, call.request)
+    return _grant(call, Reopen())
+
+
+def _recycle(call: _Call) -> Answer:
+    parse_body(protocol.NoParameters, call.request)
+    slot = call.variables["slot"]
+    if not slot.isascii() or not slot.isdigit() or len(slot) > len("1024"):
+        raise BadRequestError(f"{slot!r} is not the number of a worker's slot")
+    return _grant(call, Recycle(slot=Slot(int(slot))))
+
+
+def _grant(call: _Call, wish: Wish) -> Reply:
+    if parse_number("dry_run", call.request, default=0):
+        return _rehearse(call.port, wish)
+    result = call.port.submit(wish)
+    if isinstance(result, Refusal):
+        return _refuse(result)
+    return _show(call.port, result, status=HTTPStatus.ACCEPTED)
+
+
+def _rehearse(port: ControlPort, wish: Wish) -> Reply:
+    decision = decide(wish, state=port.state, running=port.operations.running, now=port.now())
+    if isinstance(decision, Refusal):
+        return _refuse(decision)
+    actions = (
+        _preview_reload(port)
+        if isinstance(wish, Reload)
+        else rehearse(decision, state=port.state, now=port.now())
+    )
+    if isinstance(actions, Refusal):
+        return _refuse(actions)
+    return reply_with(protocol.Plan(title=decision.title, actions=list(actions)))
+
+
+def _preview_reload(port: ControlPort) -> Sequence[str] | Refusal:
+    changes = port.preview_reload()
+    if isinstance(changes, Refusal):
+        return changes
+    pool = only_pool(port.state)
+    then = f"boot a new generation, and let go of generation {pool.generation} as its workers become ready"
+    return [*(changes or ("no setting changes",)), then]
+
+
+def _refuse(refusal: Refusal) -> Reply:
+    failure = protocol.Failure(
+        message=refusal.message,
+        hint=refusal.hint,
+        detail=refusal.detail,
+        exit_code=refusal.exit_code,
+        operation=refusal.operation,
+    )
+    return reply_with(protocol.Problem(error=failure), status=refusal.status)
+
+
+ANSWERS: Mapping[Endpoint, Callable[[_Call], Answer]] = {
+    Endpoint.STATUS: _status,
+    Endpoint.WORKERS: _workers,
+    Endpoint.CONFIG: _config,
+    Endpoint.EVENTS: _events,
+    Endpoint.OPERATION: _operation,
+    Endpoint.RELOAD: _reload,
+    Endpoint.SCALE: _scale,
+    Endpoint.STOP: _stop,
+    Endpoint.REOPEN: _reopen,
+    Endpoint.RECYCLE: _recycle,
+    Endpoint.METRICS: _metrics,
+    Endpoint.HEALTHZ: _health,
+    Endpoint.READYZ: _readiness,
+    Endpoint.STARTUPZ: _startup,
+    Endpoint.PAGE: _page,
+}

@@ -1,0 +1,159 @@
+"""The workers' other ends: channels, rows, and what dead workers had counted.
+
+Owned by the arbiter's loop. A report is read when its channel becomes readable, and at the latest before the worker's
+death is folded in: nothing that a worker said is lost because it died right after.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from typing import TYPE_CHECKING, assert_never
+
+from unicornd.arbiter import events
+from unicornd.observe.metrics import Totals
+from unicornd.workers.channel import (
+    MAX_REPORT_BYTES,
+    BootFailedReport,
+    ReadyReport,
+    RetiringReport,
+    decode_report,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from unicornd.arbiter.actions import Spawn
+    from unicornd.arbiter.kernel import Kernel
+    from unicornd.arbiter.spawn import Blueprint, Seated, Spawner
+    from unicornd.arbiter.state import State
+    from unicornd.observe.scoreboard import Reading
+    from unicornd.units import Monotonic, Pid
+
+SHORT_REQUEST = 0.25
+"""Seconds that a request runs before the decision core hears of it: shorter ones decide nothing."""
+BEAT_STEP = 1.0
+"""Seconds by which a heartbeat must have advanced to be news."""
+
+
+class Seats:
+    """What the arbiter holds of each living worker.
+
+    Args:
+        spawner: forks.
+        selector: watches the channels.
+        on_event: takes what the workers report.
+        kernel: the clock.
+    """
+
+    def __init__(
+        self,
+        spawner: Spawner,
+        selector: selectors.BaseSelector,
+        *,
+        on_event: Callable[[events.Event], None],
+        kernel: Kernel,
+    ) -> None:
+        self._spawner = spawner
+        self._selector = selector
+        self._on_event = on_event
+        self._kernel = kernel
+        self._seated: dict[Pid, Seated] = {}
+        self.totals = Totals()
+        self.restarts = 0
+
+    @property
+    def seated(self) -> Mapping[Pid, Seated]:
+        """The living workers' ends."""
+        return self._seated
+
+    @property
+    def next_age(self) -> int:
+        """The age that the next worker will have."""
+        return self._spawner.next_age
+
+    def fill(self, action: Spawn, blueprint: Blueprint) -> Seated:
+        """Fork a worker.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        seated = self._spawner.spawn(action, blueprint)
+        self._seated[seated.pid] = seated
+        self._selector.register(
+            seated.channel, selectors.EVENT_READ, lambda _mask: self._read_reports(seated)
+        )
+        return seated
+
+    def vacate(self, pid: Pid) -> Reading | None:
+        """A worker has died: read its last reports and its last row, and let go of both."""
+        seated = self._seated.get(pid)
+        if seated is None:
+            return None
+        self._read_reports(seated)
+        self._seated.pop(pid)
+        if self._is_watched(seated):
+            self._selector.unregister(seated.channel)
+        reading = seated.row.read()
+        self.totals.add(reading)
+        seated.close()
+        return reading
+
+    def sweep(self, state: State, now: Monotonic) -> Iterator[events.Beaten]:
+        """Read every row and yield what is news to the decision core."""
+        for pid, seated in self._seated.items():
+            child = state.children.get(pid)
+            if child is None:
+                continue
+            beat, busy = seated.row.oldest()
+            if busy is not None and now - busy < SHORT_REQUEST:
+                busy = None
+            beat = max(beat, child.beat_at)
+            if busy != child.busy_since or beat - child.beat_at >= BEAT_STEP:
+                yield events.Beaten(at=now, pid=pid, beat_at=beat, busy_since=busy)
+
+    def readings(self) -> dict[Pid, Reading]:
+        """Return what all rows say now."""
+        return {pid: seated.row.read() for pid, seated in self._seated.items()}
+
+    def leave_behind(self) -> None:
+        """Close everything, in a forked child."""
+        for seated in self._seated.values():
+            seated.close()
+
+    def _read_reports(self, seated: Seated) -> None:
+        while seated.pid in self._seated:  # its death may come in the same turn of the loop
+            try:
+                datagram = seated.channel.recv(MAX_REPORT_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                datagram = b""
+            if not datagram:  # the worker has closed its end: it is dying, which SIGCHLD will say
+                if self._is_watched(seated):
+                    self._selector.unregister(seated.channel)
+                return
+            self._take(seated.pid, datagram)
+
+    def _take(self, pid: Pid, datagram: bytes) -> None:
+        now = self._kernel.now()
+        try:
+            report = decode_report(datagram)
+        except ValueError as error:
+            logging.getLogger("unicornd").warning(
+                "a worker reported nonsense", extra={"pid": pid, "why": str(error)}
+            )
+            return
+        match report:
+            case ReadyReport():
+                self._on_event(events.BecameReady(at=now, pid=pid))
+            case BootFailedReport():
+                reason = f"{report.text}\n{report.detail}".rstrip()
+                self._on_event(events.BootFailed(at=now, pid=pid, cause=report.cause, reason=reason))
+            case RetiringReport():
+                self._on_event(events.ReplacementAsked(at=now, pid=pid, why=report.why))
+            case _:
+                assert_never(report)
+
+    def _is_watched(self, seated: Seated) -> bool:
+        return seated.channel.fileno() in self._selector.get_map()

@@ -1,0 +1,98 @@
+"""The arbiter's hooks, connected to the moments that they are for.
+
+Run by the arbiter's loop. A hook that raises is logged and harms nothing, except `on_starting`: there an exception
+refuses the start, as operators of gunicorn rely on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter.actions import Spawn
+from unicornd.errors import UnicorndError
+from unicornd.workers.hooks import ARBITER_HOOKS, ServerView, WorkerView, load_hooks
+
+if TYPE_CHECKING:
+    import logging
+    from typing import Self
+
+    from unicornd.arbiter.actions import Action
+    from unicornd.arbiter.events import Exited
+    from unicornd.arbiter.loop import Loop
+    from unicornd.arbiter.port import Port
+    from unicornd.config.sections.hooks import HooksSettings
+    from unicornd.workers.hooks import Hooks
+
+
+class ArbiterHooks:
+    """The hooks that run in the arbiter.
+
+    Args:
+        hooks: loaded.
+        server: what they get.
+    """
+
+    def __init__(self, hooks: Hooks, server: ServerView) -> None:
+        self._hooks = hooks
+        self._server = server
+        self._workers: dict[int, WorkerView] = {}
+
+    @classmethod
+    def load(cls, settings: HooksSettings, cfg: object, *, log: logging.Logger, name: str) -> Self:
+        """Import the hooks that are set.
+
+        Raises:
+            ConfigError: one cannot be imported.
+        """
+        hooks = load_hooks({hook: getattr(settings, hook) for hook in ARBITER_HOOKS}, log)
+        server = ServerView(log=log, cfg=cfg, pid=os.getpid(), num_workers=0, proc_name=name)
+        return cls(hooks, server)
+
+    def call_starting(self) -> None:
+        """Call `on_starting`.
+
+        Raises:
+            UnicorndError: it raised; the start is refused.
+        """
+        try:
+            self._hooks.call_strictly("on_starting", self._server)
+        except Exception as error:
+            raise UnicorndError(
+                f"hooks.on_starting raised {type(error).__name__}: {error}", hint="the hook refuses the start"
+            ) from error
+
+    def call(self, name: str) -> None:
+        """Call a hook that only gets the server."""
+        self._hooks.call(name, self._server)
+
+    def connect(self, loop: Loop, port: Port) -> None:
+        """Have the hooks called from now on."""
+        loop.before_spawn = lambda action: self._before_spawn(action, loop)
+        loop.on_exit = self._on_exit
+        port.on_reload = lambda: self.call("on_reload")
+        port.on_resize = self._on_resize
+
+    def _before_spawn(self, action: Action, loop: Loop) -> None:
+        if isinstance(action, Spawn) and self._hooks.has("pre_fork"):
+            age = loop.seats.next_age
+            worker = WorkerView(
+                pid=0,
+                age=age,
+                slot=action.slot,
+                generation=action.generation,
+                log=self._server.log,
+                cfg=self._server.cfg,
+            )
+            self._hooks.call("pre_fork", self._server, worker)
+
+    def _on_exit(self, event: Exited) -> None:
+        if self._hooks.has("child_exit"):
+            worker = WorkerView(
+                pid=event.pid, age=0, slot=0, generation=0, log=self._server.log, cfg=self._server.cfg
+            )
+            self._hooks.call("child_exit", self._server, worker)
+
+    def _on_resize(self, new: int, old: int) -> None:
+        self._server.num_workers = new
+        self._hooks.call("nworkers_changed", self._server, new, old)

@@ -1,0 +1,62 @@
+"""Signals become bytes on a socket, and so events of the loop: nothing is done inside a signal handler.
+
+Used by the arbiter's loop. The interpreter writes the number of each signal to the wake-up socket; the handlers
+themselves are empty.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+HEARD = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCHLD,
+)
+MOST_AT_ONCE = 4096
+
+
+class Wakeup:
+    """The arbiter's signals."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable with a signal."""
+        return self._reader.fileno()
+
+    def install(self) -> None:
+        """Take over all signals in `HEARD`; SIGPIPE is ignored."""
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in HEARD:
+            signal.signal(number, _do_nothing)
+            signal.siginterrupt(number, False)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def read(self) -> list[signal.Signals]:
+        """Return the signals that have come, each once, in their order."""
+        try:
+            numbers = self._reader.recv(MOST_AT_ONCE)
+        except BlockingIOError:
+            return []
+        return [signal.Signals(number) for number in dict.fromkeys(numbers)]
+
+    def close(self) -> None:
+        """Close both ends: in a forked child, which has signals of its own."""
+        self._reader.close()
+        self._writer.close()
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """Let the interpreter write the number to the wake-up socket."""

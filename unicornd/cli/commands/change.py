@@ -1,0 +1,125 @@
+"""`unicornctl reload|scale|recycle|reopen`: have the fleet changed, and tell how it went.
+
+Runs in the command's process. Each waits for the end of the operation, not for its acceptance.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from unicornd.cli.progress import conclude, detach, follow
+from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
+from unicornd.control.client import ControlError
+from unicornd.errors import CtlExit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+app = typer.Typer()
+
+COUNT = re.compile(r"[+-]?[0-9]{1,9}")
+
+
+@app.command(epilog=EPILOG)
+def reload(
+    context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
+) -> int:
+    """Read configuration and code anew; the running workers serve until the new ones are ready.
+
+    If the new ones cannot boot, they are dropped and the old ones stay: exit code 5, with the reason.
+    """
+    return change(session_of(context), "/v1/reload", dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+@app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})
+def scale(
+    context: typer.Context,
+    count: Annotated[str, typer.Argument(help="8, or relative to now: +2, -1", metavar="COUNT")],
+    *,
+    save: Annotated[bool, typer.Option("--save", help="Keep it over a restart, in unicornd.d/.")] = False,
+    wait: Wait = True,
+    timeout: Timeout = 0,
+    dry_run: DryRun = False,
+) -> int:
+    """Change the number of workers.
+
+    It outlives a reload, unless workers.count in the file has changed; it outlives a restart only with --save.
+    """
+    if not COUNT.fullmatch(count):
+        raise ControlError(
+            f"{count!r} is not a number of workers",
+            code=CtlExit.USAGE,
+            hint="for example: scale 8, scale +2, scale -1",
+        )
+    body = {"count": count if count[0] in "+-" else int(count), "save": save}
+    return change(session_of(context), "/v1/scale", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+@app.command(epilog=EPILOG)
+def recycle(
+    context: typer.Context,
+    slot: Annotated[
+        int, typer.Argument(help="the worker's slot, as in `unicornctl workers`", metavar="SLOT", min=0)
+    ],
+    *,
+    wait: Wait = True,
+    timeout: Timeout = 0,
+    dry_run: DryRun = False,
+) -> int:
+    """Replace one worker; it serves until its replacement is ready."""
+    return change(
+        session_of(context), f"/v1/workers/{slot}/recycle", dry_run=dry_run, wait=wait, timeout=timeout
+    )
+
+
+@app.command(epilog=EPILOG)
+def reopen(context: typer.Context) -> int:
+    """Open the log files anew (after logrotate)."""
+    return change(session_of(context), "/v1/reopen", dry_run=False, wait=True, timeout=0)
+
+
+def change(
+    session: Session,
+    path: str,
+    *,
+    dry_run: bool,
+    wait: bool,
+    timeout: float,
+    body: Mapping[str, object] | None = None,
+) -> int:
+    """Have something done, and return the exit code that says how it ended."""
+    client = session.client()
+    if dry_run:
+        return show_plan(session, client.post(f"{path}?dry_run=1", body))
+    operation = client.post(path, body)
+    if not wait:
+        return show_accepted(session, operation)
+    try:
+        return conclude(session, follow(client, operation, timeout=timeout))
+    except KeyboardInterrupt:
+        return detach(operation)
+
+
+def show_plan(session: Session, plan: dict[str, Any]) -> int:
+    """Print what would be done."""
+    if session.is_json:
+        session.print_json(plan)
+        return CtlExit.DONE
+    console = data_console()
+    console.print(Text.assemble(("would ", "bold"), plan["title"]))
+    for action in plan["actions"]:
+        console.print(Text(f"  {action}"), soft_wrap=True)
+    return CtlExit.DONE
+
+
+def show_accepted(session: Session, operation: dict[str, Any]) -> int:
+    """Print what has been set going."""
+    if session.is_json:
+        session.print_json(operation)
+    else:
+        data_console().print(Text(f"{operation['id']}: {operation['title']}"))
+    return CtlExit.DONE

@@ -1,0 +1,276 @@
+"""`unicornctl start|stop|restart`: have the fleet run, and not run, and tell the truth about it.
+
+Runs in the command's process. `start` returns when the fleet serves, `stop` when its arbiter has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from unicornd.cli.commands.change import show_accepted, show_plan
+from unicornd.cli.instances import CONFIG_NAME, Choice
+from unicornd.cli.progress import OutOfTimeError, conclude, detach, follow
+from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
+from unicornd.control.client import Client, ControlError
+from unicornd.control.wording import duration, plural
+from unicornd.errors import CtlExit, DaemonExit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+app = typer.Typer()
+
+START_CODES: Mapping[int, CtlExit] = {
+    DaemonExit.OK: CtlExit.DONE,
+    DaemonExit.USAGE: CtlExit.USAGE,
+    DaemonExit.CONFIG: CtlExit.CONFIG,
+}
+"""What the daemon's exit code means for unicornctl; the rest (no boot, no application, …) is FAILED."""
+
+Now = Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")]
+
+
+@app.command(epilog=EPILOG)
+def start(
+    context: typer.Context,
+    *,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Become the daemon; Ctrl-C stops it.")
+    ] = False,
+) -> int:
+    """Start the fleet and return when it serves, or say why it does not."""
+    session = session_of(context)
+    file = _config_file(session.choice)
+    _refuse_second(file)
+    if foreground:
+        command = _daemon(file)
+        os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
+    return _start(session, file)
+
+
+@app.command(epilog=EPILOG)
+def stop(
+    context: typer.Context,
+    *,
+    now: Now = False,
+    wait: Wait = True,
+    timeout: Timeout = 0,
+    dry_run: DryRun = False,
+) -> int:
+    """Stop the fleet: what has been sent is answered, then everything ends."""
+    session = session_of(context)
+    client = session.client()
+    if dry_run:
+        return show_plan(session, client.post("/v1/stop?dry_run=1", _mode(is_quick=now)))
+    if not wait:
+        return show_accepted(session, client.post("/v1/stop", _mode(is_quick=now)))
+    try:
+        return conclude(session, _stop(client, is_quick=now, timeout=timeout))
+    except _DetachedError as detached:
+        return detach(detached.operation)
+
+
+@app.command(epilog=EPILOG)
+def restart(
+    context: typer.Context, *, now: Now = False, timeout: Timeout = 0, dry_run: DryRun = False
+) -> int:
+    """Stop the fleet and start it anew; its configuration is checked before anything is stopped.
+
+    Between the two nobody serves: `unicornctl reload` takes new code and configuration without a gap.
+    """
+    session = session_of(context)
+    try:
+        client = session.client()
+        status = client.get("/v1/status")
+    except ControlError as error:
+        if error.code is not CtlExit.NOT_RUNNING:
+            raise
+        return _start(session, _config_file(session.choice))
+    file = session.choice.config_file() or _known_file(status)
+    checked = _run_daemon(file, "--check-config")
+    if checked != DaemonExit.OK:
+        sys.stderr.write("unicornctl: nothing was stopped\n")
+        return START_CODES.get(checked, CtlExit.FAILED)
+    if dry_run:
+        actions = [f"stop pid {status['arbiter']['pid']}", f"start with {file}"]
+        return show_plan(session, {"schema": 1, "title": f"restart {status['instance']}", "actions": actions})
+    try:
+        _stop(client, is_quick=now, timeout=timeout)
+    except _DetachedError as detached:
+        code = detach(detached.operation)
+        sys.stderr.write("nothing has been started: `unicornctl start` does, once it has ended\n")
+        return code
+    return _start(session, file)
+
+
+# Start.
+
+
+def _config_file(choice: Choice) -> Path:
+    file = choice.config_file()
+    if file is not None:
+        return file.resolve()
+    raise ControlError(
+        f"there is no {CONFIG_NAME} here",
+        code=CtlExit.CONFIG,
+        hint="`unicornctl config init` writes one; -c FILE names another",
+    )
+
+
+def _known_file(status: Mapping[str, Any]) -> Path:
+    if status["config_file"]:
+        return _config_file(Choice(config=status["config_file"]))
+    raise ControlError(
+        f"{status['instance']} was started without a configuration file: unicornctl cannot know how to start it again",
+        code=CtlExit.FAILED,
+        hint="stop it, and start it as it was started",
+    )
+
+
+def _refuse_second(file: Path) -> None:
+    try:
+        status = Session(choice=Choice(config=str(file)), is_json=False).client().get("/v1/status")
+    except ControlError as error:
+        if error.code is CtlExit.NOT_RUNNING:
+            return
+        raise
+    raise ControlError(
+        f"{status['instance']} is already running (pid {status['arbiter']['pid']}, {status['state']})",
+        code=CtlExit.FAILED,
+        hint="`unicornctl reload` takes new code and configuration, `unicornctl restart` stops and starts it",
+    )
+
+
+def _daemon(file: Path) -> list[str]:
+    return [sys.executable, "-m", "unicornd", "-c", str(file)]
+
+
+def _run_daemon(file: Path, flag: str) -> int:
+    """Run unicornd until it has daemonized or checked; what it says goes to our stderr."""
+    command = [*_daemon(file), flag]
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - our own
+    return done.returncode
+
+
+def _start(session: Session, file: Path) -> int:
+    began = time.monotonic()
+    daemon = _run_daemon(file, "--daemon")
+    if daemon != DaemonExit.OK:
+        return START_CODES.get(daemon, CtlExit.FAILED)
+    try:
+        status = Session(choice=Choice(config=str(file)), is_json=False).client().get("/v1/status")
+    except ControlError as error:
+        sys.stderr.write(f"started; its control socket cannot be asked: {error.message}\n")
+        return CtlExit.DONE
+    if session.is_json:
+        session.print_json(status)
+    else:
+        _show_started(status, took=time.monotonic() - began)
+    return CtlExit.DONE
+
+
+def _show_started(status: Mapping[str, Any], *, took: float) -> None:
+    console = data_console()
+    ready = sum(worker["phase"] == "ready" for worker in status["workers"])
+    console.print(
+        Text.assemble(
+            (status["instance"], "bold"), " is ", ("ready", "bold green"),
+            f": {plural(ready, 'worker')}, pid {status['arbiter']['pid']}, {duration(took)}",
+        )
+    )  # fmt: skip
+    for listener in status["listeners"]:
+        console.print(Text(f"  {_link(listener['address'])}"), soft_wrap=True)
+    for name, about in (
+        ("status", "what it does now"),
+        ("scale 4", "more workers"),
+        ("reload", "new code, new configuration"),
+        ("stop", "end it"),
+    ):
+        console.print(Text.assemble(f"  unicornctl {name:<10}", (about, "dim")))
+
+
+def _link(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}"
+
+
+# Stop.
+
+
+def _stop(client: Client, *, is_quick: bool, timeout: float) -> dict[str, Any]:
+    """Stop the fleet, and return the operation when the arbiter has ended.
+
+    Raises:
+        OutOfTimeError: it takes too long, and goes on.
+        _DetachedError: Ctrl-C; it goes on.
+    """
+    began = time.monotonic()
+    with _watched(int(client.get("/v1/status")["arbiter"]["pid"])) as watch:
+        operation = client.post("/v1/stop", _mode(is_quick=is_quick))
+        try:
+            operation = _follow_stop(client, operation, timeout=timeout)
+            _await_end(watch, timeout=timeout and max(timeout - (time.monotonic() - began), 0.001))
+        except KeyboardInterrupt:
+            raise _DetachedError(operation) from None
+    ended = {
+        "state": "done", "result": "all workers have left, the arbiter has ended", "steps": [], "waiting_for": [],
+        "seconds": round(time.monotonic() - began, 3), "exit_code": CtlExit.DONE,
+    }  # fmt: skip
+    return {**operation, **ended}
+
+
+class _DetachedError(Exception):
+    """Somebody does not want to wait any longer; the operation goes on."""
+
+    def __init__(self, operation: dict[str, Any]) -> None:
+        super().__init__(operation["id"])
+        self.operation = operation
+
+
+def _follow_stop(client: Client, operation: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+    """Show the stop until the arbiter hangs up, which is how it ends."""
+    try:
+        return follow(client, operation, timeout=timeout)
+    except OutOfTimeError:
+        raise
+    except ControlError:
+        return operation
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[int | None]:
+    """A descriptor that becomes readable when the process has ended; None if the kernel does not give one."""
+    try:
+        watch = os.pidfd_open(pid)
+    except OSError:
+        yield None
+        return
+    try:
+        yield watch
+    finally:
+        os.close(watch)
+
+
+def _await_end(watch: int | None, *, timeout: float) -> None:
+    if watch is None:
+        return
+    ended, _, _ = select.select([watch], [], [], timeout or None)
+    if not ended:
+        raise ControlError(
+            "the workers have left, but the arbiter has not ended",
+            code=CtlExit.UNREACHABLE,
+            hint="its log may say why",
+        )
+
+
+def _mode(*, is_quick: bool) -> dict[str, str]:
+    return {"mode": "quick" if is_quick else "graceful"}

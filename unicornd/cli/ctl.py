@@ -1,0 +1,112 @@
+"""`unicornctl`: the command line that a person runs a fleet with.
+
+Runs in the command's process; talks to the control socket like anybody else. `main` answers predicates before it
+imports typer, and of the commands it imports only the module that is needed, so `status` does not pay for `start`.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from unicornd.cli import predicates
+from unicornd.cli.exits import INTERRUPTED, report
+from unicornd.errors import UnicorndError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GLOBAL_OPTIONS: Mapping[str, str] = {
+    "-c": "-c",
+    "--config": "-c",
+    "--socket": "--socket",
+    "--instance": "--instance",
+}
+"""Options with a value that may stand anywhere; `--json` may too."""
+
+COMMANDS: Mapping[str, str] = {
+    "start": "lifecycle",
+    "stop": "lifecycle",
+    "restart": "lifecycle",
+    "reload": "change",
+    "scale": "change",
+    "recycle": "change",
+    "reopen": "change",
+    "status": "report",
+    "workers": "report",
+    "events": "report",
+    "ls": "report",
+    "version": "report",
+    "config": "config",
+}
+"""Which module of `cli.commands` has which command, in the order of the help."""
+
+
+def main() -> None:
+    """Run `unicornctl` with the arguments of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a character that the terminal lacks becomes "?", not a traceback
+            stream.reconfigure(errors="replace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    arguments = gather_options(arguments)
+    name = command_of(arguments)
+    if not name and "--version" in arguments:
+        name, arguments = "version", [*(word for word in arguments if word != "--version"), "version"]
+    try:
+        if name in predicates.ABOUT:
+            options = arguments[: arguments.index(name)]
+            return predicates.main([name, *options, *arguments[len(options) + 1 :]])
+        return _run_command(name, arguments)
+    except UnicorndError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run_command(name: str, arguments: Sequence[str]) -> int:
+    from unicornd.cli.frame import run_app  # noqa: PLC0415 - typer costs more time than a predicate may take
+
+    modules = dict.fromkeys([COMMANDS[name]] if name in COMMANDS else COMMANDS.values())
+    parts = {module: import_module(f"unicornd.cli.commands.{module}").app for module in modules}
+    return run_app(parts, arguments)
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """Return the name of the command, or an empty string."""
+    words = iter(arguments)
+    for word in words:
+        if word in GLOBAL_OPTIONS:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def gather_options(arguments: Sequence[str]) -> list[str]:
+    """Put the options that every command has before the command, wherever they stand.
+
+    The commands of `config` have their own, behind their names: there they are put at the end.
+    """
+    found: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif name in GLOBAL_OPTIONS:
+            found += [GLOBAL_OPTIONS[name], value if equals else next(words, "")]
+        elif word == "--json":
+            found.append(word)
+        else:
+            rest.append(word)
+    return [*rest, *found] if command_of(rest) == "config" else [*found, *rest]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Errors → what a person is told, and the exit code: the last border of `unicornctl`.
+
+Runs in the command's process, for predicates too: standard library only. Text goes to stderr; stdout is for data.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from unicornd.control.client import ControlError
+from unicornd.errors import ConfigError, CtlExit
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from unicornd.errors import UnicorndError
+
+INTERRUPTED = 130
+"""128 + SIGINT, what a shell expects of a program that Ctrl-C has ended."""
+
+_RED, _DIM, _RESET = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
+
+
+def report(error: UnicorndError, *, stream: TextIO | None = None) -> int:
+    """Tell a person what went wrong, and return the exit code."""
+    stream = stream or sys.stderr
+    red, dim, reset = (_RED, _DIM, _RESET) if may_colour(stream) else ("", "", "")
+    lines = [f"{red}unicornctl:{reset} {error.message}"]
+    lines += [f"  {line}" if line else "" for line in error.detail.splitlines()]
+    if error.hint:
+        lines.append(f"  {dim}{error.hint}{reset}")
+    stream.write("\n".join(lines) + "\n")
+    return exit_code(error)
+
+
+def exit_code(error: UnicorndError) -> int:
+    """Return the exit code of unicornctl for an error."""
+    match error:
+        case ControlError():
+            return error.code
+        case ConfigError():
+            return CtlExit.CONFIG
+        case _:
+            return CtlExit.FAILED
+
+
+def may_colour(stream: TextIO) -> bool:
+    """Whether colour is welcome there: a terminal, and nobody said no (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,67 @@
+"""The typer application of `unicornctl`, made of the commands that this run needs.
+
+Runs in the command's process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unicornd.cli.instances import Choice
+from unicornd.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ABOUT = """Run a fleet of Python web workers: start it, look at it, change it, stop it.
+
+Which fleet: -c FILE, --socket PATH or --instance NAME (anywhere on the line), else ./unicornd.toml, else the only one
+that runs.
+
+Questions for scripts, answered by exit code: is-running, is-ready, health.
+
+Exit codes: 0 done, 1 failed (or no), 2 usage, 3 nothing is running, 4 no answer or time is up, 5 rolled back, 7 no
+permission, 8 another operation is in progress, 78 bad configuration."""
+
+
+def run_app(parts: Mapping[str, typer.Typer], arguments: Sequence[str]) -> int:
+    """Run one command out of these modules and return its exit code; `config` is a group of its own.
+
+    Raises:
+        UnicorndError: what the command could not do.
+    """
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=ABOUT, result_callback=_exit)(_take_options)
+    for name, part in parts.items():
+        app.add_typer(part, name="config" if name == "config" else None)
+    try:
+        app(list(arguments), prog_name="unicornctl")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0
+
+
+def _exit(code: object, **_options: object) -> None:
+    """Make what a command returns the exit code."""
+    raise typer.Exit(code if isinstance(code, int) else 0)
+
+
+def _take_options(
+    context: typer.Context,
+    *,
+    config: Annotated[
+        str, typer.Option("-c", "--config", metavar="FILE", help="The fleet of this file.")
+    ] = "",
+    socket: Annotated[str, typer.Option(metavar="PATH", help="The fleet at this control socket.")] = "",
+    instance: Annotated[str, typer.Option(metavar="NAME", help="The fleet of this name.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    context.obj = Session(choice=Choice(config=config, socket=socket, instance=instance), is_json=json)

@@ -1,0 +1,127 @@
+"""Which fleet a command is about: `-c FILE`, `--socket`, `--instance`, `./unicornd.toml`, or the only one that runs.
+
+Runs in the command's process, for predicates too: standard library only. The first answer counts; what is named and
+does not run is an error, never a reason to take another one.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from unicornd.config.instance import (
+    control_socket_candidates,
+    instance_of_config,
+    running_sockets,
+    socket_of_config,
+)
+from unicornd.control.client import Client, ControlError, connect
+from unicornd.errors import CtlExit
+
+CONFIG_NAME = "unicornd.toml"
+
+
+class Choice(NamedTuple):
+    """What was said on the command line (a NamedTuple, to start fast)."""
+
+    config: str = ""
+    socket: str = ""
+    instance: str = ""
+
+    def config_file(self) -> Path | None:
+        """Return the configuration file that is meant: the named one, or the one in this directory."""
+        if self.config:
+            return Path(self.config)
+        is_unnamed = not self.socket and not self.instance
+        return Path(CONFIG_NAME) if is_unnamed and Path(CONFIG_NAME).exists() else None
+
+
+def find_client(choice: Choice) -> Client:
+    """Return a client for the one fleet that is meant.
+
+    Raises:
+        ControlError: it does not run, cannot be reached, or it is not clear which one is meant.
+    """
+    if choice.socket:
+        return Client(address=choice.socket)
+    if choice.instance:
+        return _answering(
+            control_socket_candidates(os.environ, os.geteuid(), instance=choice.instance),
+            name=choice.instance,
+        )
+    if (file := choice.config_file()) is not None:
+        return client_of_config(file)
+    return _only_one()
+
+
+def client_of_config(file: Path) -> Client:
+    """Return a client for the fleet of a configuration file.
+
+    Raises:
+        ControlError: it does not run, or there is no such file.
+    """
+    if not file.exists():
+        raise ControlError(f"{file}: no such file", code=CtlExit.CONFIG)
+    own = os.environ.get("UNICORND_CONTROL__SOCKET") or socket_of_config(file)
+    if own and _is_answering(own):
+        return Client(address=own)
+    instance = os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file)
+    candidates = () if own else control_socket_candidates(os.environ, os.geteuid(), instance=instance)
+    return _answering(candidates, name=f"{instance} ({file})")
+
+
+def running_addresses() -> list[str]:
+    """Return the control sockets on this machine where somebody answers, or where we may not ask.
+
+    Found by looking into the directories: a path's name is not the one that it was bound under, so the kernel's list
+    is good for abstract names only.
+    """
+    places = control_socket_candidates(os.environ, os.geteuid(), instance="*")
+    nested = [f"{os.path.dirname(place)}/*/*.sock" for place in places]  # noqa: PTH120 - text, before it is a path
+    paths = [path for place in (*places, *nested) if place.startswith("/") for path in glob.glob(place)]  # noqa: PTH207
+    abstract = [name for name in running_sockets(os.environ, os.geteuid()) if name.startswith("@")]
+    return [address for address in dict.fromkeys((*sorted(paths), *abstract)) if _is_answering(address)]
+
+
+def _answering(candidates: tuple[str, ...], *, name: str) -> Client:
+    for address in candidates:
+        if _is_answering(address):
+            return Client(address=address)
+    raise ControlError(
+        f"{name} is not running",
+        code=CtlExit.NOT_RUNNING,
+        hint="`unicornctl start` starts it; `unicornctl ls` lists what runs",
+    )
+
+
+def _is_answering(address: str) -> bool:
+    """Whether somebody listens there, or it is not for us to know."""
+    try:
+        connect(address, timeout=0.0).close()
+    except (PermissionError, BlockingIOError):
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _only_one() -> Client:
+    running = running_addresses()
+    match running:
+        case [address]:
+            return Client(address=address)
+        case []:
+            raise ControlError(
+                f"nothing is running, and there is no {CONFIG_NAME} here",
+                code=CtlExit.NOT_RUNNING,
+                hint="`unicornctl config init` writes one, `unicornctl start` starts it",
+            )
+        case _:
+            raise ControlError(
+                "several fleets are running: say which one",
+                code=CtlExit.USAGE,
+                detail="\n".join(f"--socket {address}" for address in running),
+                hint="`unicornctl ls` says more about them",
+            )

@@ -1,0 +1,126 @@
+"""`is-running`, `is-ready`, `health`: questions with an exit code for an answer, for probes and scripts.
+
+A probe asks every second, so this must start in a few hundredths of a second: standard library only, and as little of
+it as possible. `ctl.main` comes here before it imports typer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import NamedTuple
+
+from unicornd.cli.exits import report
+from unicornd.cli.instances import Choice, find_client
+from unicornd.control.client import ControlError, granted
+from unicornd.errors import CtlExit
+
+PAUSE = 0.1
+"""Seconds between two questions with `--wait`."""
+
+SERVICE_UNAVAILABLE = 503
+
+HEALTHY = frozenset({"ready", "reloading", "scaling"})
+
+USAGE = """\
+Usage: unicornctl {name} [-c FILE | --socket PATH | --instance NAME] [--wait SECONDS] [--quiet] [--json]
+
+{about}
+
+Exit codes: 0 yes, 1 no, 3 nothing is running, 4 no answer, 7 no permission.
+With --wait it asks until the answer is yes, or the time is up.
+"""
+
+ABOUT = {
+    "is-running": "Does the fleet's arbiter run?",
+    "is-ready": "Does the fleet serve requests? Not before its first worker is ready, and not while it is stopping.",
+    "health": "Is the fleet at its full size? (No: it is starting, degraded or stopping.)",
+}
+
+
+class _Question(NamedTuple):
+    name: str
+    choice: Choice
+    wait: float
+    is_quiet: bool
+    is_json: bool
+
+
+class _Verdict(NamedTuple):
+    code: int
+    text: str
+
+
+def main(arguments: list[str]) -> int:
+    """Answer one question; `arguments` begins with its name."""
+    name, *rest = arguments
+    if "--help" in rest or "-h" in rest:
+        sys.stdout.write(USAGE.format(name=name, about=ABOUT[name]))
+        return CtlExit.DONE
+    try:
+        question = _parse(name, rest)
+        verdict = _ask_until(question)
+    except ControlError as error:
+        is_told = "--quiet" not in rest and "-q" not in rest
+        return report(error) if is_told or error.code == CtlExit.USAGE else error.code
+    if question.is_json:
+        document = {"schema": 1, "answer": verdict.code == CtlExit.DONE, "reason": verdict.text}
+        sys.stdout.write(json.dumps(document) + "\n")
+    elif not question.is_quiet:
+        sys.stdout.write(f"{verdict.text}\n")
+    return verdict.code
+
+
+def _ask_until(question: _Question) -> _Verdict:
+    deadline = time.monotonic() + question.wait
+    while True:
+        verdict, error = None, None
+        try:
+            verdict = _ask(question)
+        except ControlError as caught:
+            error = caught
+        is_over = time.monotonic() >= deadline
+        if verdict is not None and (is_over or verdict.code == CtlExit.DONE):
+            return verdict
+        if error is not None and (is_over or error.code not in {CtlExit.NOT_RUNNING, CtlExit.UNREACHABLE}):
+            raise error
+        time.sleep(PAUSE)
+
+
+def _ask(question: _Question) -> _Verdict:
+    client = find_client(question.choice)
+    if question.name == "health":
+        status = client.get("/v1/status")
+        state, reason = str(status["state"]), str(status["reason"])
+        code = CtlExit.DONE if state in HEALTHY else CtlExit.FAILED
+        return _Verdict(code, f"{state}: {reason}" if reason else state)
+    answer = client.ask("GET", "/readyz" if question.name == "is-ready" else "/healthz")
+    if answer.status == SERVICE_UNAVAILABLE:
+        return _Verdict(CtlExit.FAILED, str(answer.document().get("reason", "")))
+    return _Verdict(CtlExit.DONE, str(granted(answer).get("reason", "")))
+
+
+def _parse(name: str, rest: list[str]) -> _Question:
+    values = {"--config": "", "--socket": "", "--instance": "", "--wait": "0"}
+    flags: set[str] = set()
+    words = iter(rest)
+    for word in words:
+        key, equals, value = word.partition("=")
+        key = {"-c": "--config", "-q": "--quiet"}.get(key, key)
+        if key in {"--quiet", "--json"} and not equals:
+            flags.add(key)
+        elif key in values:
+            values[key] = value if equals else next(words, "")
+        else:
+            raise _usage(f"{name} does not know {word!r}")
+    try:
+        wait = float(values["--wait"])
+    except ValueError:
+        raise _usage(f"--wait takes a number of seconds, not {values['--wait']!r}") from None
+    choice = Choice(config=values["--config"], socket=values["--socket"], instance=values["--instance"])
+    return _Question(name, choice, wait=wait, is_quiet="--quiet" in flags, is_json="--json" in flags)
+
+
+def _usage(message: str) -> ControlError:
+    return ControlError(message, code=CtlExit.USAGE, hint="--help says what it takes")

@@ -1,0 +1,148 @@
+"""Waiting for an operation in front of a person: its steps as they happen, and its end.
+
+Runs in the command's process. Ctrl-C detaches: it ends the waiting, never the operation. On a terminal there is a
+line that moves; elsewhere plain lines, at most one every few seconds about what is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.status import Status
+from rich.text import Text
+
+from unicornd.cli.exits import INTERRUPTED
+from unicornd.cli.session import data_console, note_console
+from unicornd.control.client import ControlError
+from unicornd.control.wording import duration
+from unicornd.errors import CtlExit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from unicornd.cli.session import Session
+    from unicornd.control.client import Client
+
+LOOK = 1.0
+"""Seconds that one question waits for news; what is waited for is shown anew after it."""
+
+REMIND = 5.0
+"""Seconds between two plain lines about what is waited for."""
+
+RUNNING = "running"
+
+Document = dict[str, Any]
+
+
+class OutOfTimeError(ControlError):
+    """The operation has not ended in the time that it was given; it goes on."""
+
+
+class Ticker:
+    """Shows the steps of one operation.
+
+    Args:
+        console: where; stderr.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._reminded_at = time.monotonic()
+        self._status = Status("", console=console, spinner="dots") if console.is_terminal else None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The moving line is there meanwhile."""
+        if self._status is None:
+            yield
+            return
+        with self._status:
+            yield
+
+    def show(self, operation: Document) -> None:
+        """Print new steps, and what is waited for."""
+        for step in operation["steps"]:
+            self._console.print(
+                Text.assemble(("  + ", "green"), step["text"], (f"  {duration(step['at'])}", "dim"))
+            )
+        waiting = operation["waiting_for"]
+        if self._status is not None:
+            more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+            about = f": {waiting[0]}{more}" if waiting else ""
+            text = f"{operation['title']}, {duration(operation['seconds'])}{about}"
+            self._status.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        elif waiting and time.monotonic() - self._reminded_at >= REMIND:
+            self._reminded_at = time.monotonic()
+            for line in waiting:
+                self._console.print(Text(f"  … {line}"))
+
+
+def follow(client: Client, operation: Document, *, timeout: float) -> Document:
+    """Show an operation until it has ended, and return it as it is then.
+
+    Raises:
+        OutOfTimeError: the time is up.
+        ControlError: unicornd does not answer any more.
+        KeyboardInterrupt: somebody has had enough.
+    """
+    deadline = time.monotonic() + timeout if timeout else float("inf")
+    ticker = Ticker(note_console())
+    with ticker.running():
+        ticker.show(operation)
+        while operation["state"] == RUNNING:
+            if time.monotonic() >= deadline:
+                raise OutOfTimeError(
+                    f"not done after {duration(timeout)}: {operation['title']}",
+                    code=CtlExit.UNREACHABLE,
+                    detail="\n".join(f"waiting for {line}" for line in operation["waiting_for"]),
+                    hint=f"{operation['id']} goes on; `unicornctl status` shows it",
+                )
+            wait = min(LOOK, max(deadline - time.monotonic(), 0.0))
+            path = f"/v1/operations/{operation['id']}?wait={wait:.3f}&after={operation['step_count']}"
+            operation = client.get(path)
+            ticker.show(operation)
+    return operation
+
+
+def conclude(session: Session, operation: Document) -> int:
+    """Say how an operation has ended, and return the exit code."""
+    if session.is_json:
+        session.print_json(operation)
+    if operation["state"] == "done":
+        if not session.is_json:
+            took = Text(f"  {duration(operation['seconds'])}", style="dim")
+            data_console().print(Text.assemble(("done: ", "bold green"), operation["result"], took))
+        return CtlExit.DONE
+    console = note_console()
+    label = operation["state"].replace("_", " ")
+    result = operation["result"].removeprefix(f"{label}, ")
+    console.print(Text.assemble((f"{label}: ", "bold red"), result))
+    show_traceback(console, operation["detail"])
+    return int(operation["exit_code"])
+
+
+def show_traceback(console: Console, detail: str) -> None:
+    """Show a traceback, or another list of lines: in colour where somebody looks, never cut."""
+    if not detail:
+        return
+    if console.is_terminal and not console.no_color:
+        from rich.syntax import Syntax  # noqa: PLC0415 - pygments takes as long as everything else together
+
+        console.print(
+            Syntax(detail.rstrip(), "pytb", background_color="default", word_wrap=True), soft_wrap=True
+        )
+        return
+    for line in detail.rstrip().splitlines():
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def detach(operation: Document) -> int:
+    """Say that the operation goes on without us, and return the exit code of an interrupted program."""
+    note_console().print(
+        Text(f"detached: {operation['id']} ({operation['title']}) goes on; `unicornctl status` shows it")
+    )
+    return INTERRUPTED

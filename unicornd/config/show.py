@@ -1,0 +1,120 @@
+"""Settings as rows: key, value as text, and where it came from. For people, and for comparing two of them.
+
+Pure. Values that look like secrets are `***`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unicornd.config.sections.section import Section
+from unicornd.config.sections.timeouts import TimeoutsSettings
+from unicornd.config.settings import Settings
+from unicornd.config.values import format_duration, format_mode, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from unicornd.config.layers import Key, Loaded, Origin
+
+SECRET = re.compile(r"secret|passw|token|credential|private|api_?key|database_url|dsn", re.IGNORECASE)
+HIDDEN = "***"
+
+_FORMATS: Mapping[Key, Callable[[Any], str]] = {
+    **{("timeouts", name): format_duration for name in TimeoutsSettings.model_fields},
+    ("http", "max_body_size"): format_size,
+    ("http", "body_memory"): format_size,
+    ("http", "response_buffer"): format_size,
+    ("server", "socket_mode"): format_mode,
+    ("process", "umask"): format_mode,
+    ("control", "mode"): format_mode,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One setting.
+
+    Attributes:
+        key: dotted.
+        value: as JSON would have it; None if it is not set.
+        layer: `default`, or who said it; `where`: the place, empty for a default.
+    """
+
+    key: str
+    value: object
+    layer: str
+    where: str
+
+
+def rows_of(loaded: Loaded) -> list[Row]:
+    """Return every setting with its origin, in the order of the sections."""
+    return [_row(key, value, loaded.origins) for key, value in _leaves(loaded.settings, ())]
+
+
+def differences(present: Settings, wanted: Settings) -> list[str]:
+    """Return a line for every setting that differs, with what it needs to take effect."""
+    before = dict(_leaves(present, ()))
+    after = dict(_leaves(wanted, ()))
+    return [
+        f"{'.'.join(key)}: {before.get(key)} → {after.get(key)} ({apply_of(key)})"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    ]
+
+
+def apply_of(key: Key) -> str:
+    """Return what a change of a setting needs: `live`, `rolling` or `restart`."""
+    model: type[Section] = Settings
+    extra: object = None
+    for name in key:
+        if name not in model.model_fields:
+            break  # below a table of free keys
+        info = model.model_fields[name]
+        extra = info.json_schema_extra
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            model = info.annotation
+    return str(extra.get("x-apply", "rolling")) if isinstance(extra, dict) else "rolling"
+
+
+def _row(key: Key, value: object, origins: Mapping[Key, Origin]) -> Row:
+    origin = next(
+        (origins[key[:length]] for length in range(len(key), 1, -1) if key[:length] in origins), None
+    )
+    return Row(
+        key=".".join(key),
+        value=value,
+        layer=origin.layer if origin is not None else "default",
+        where=origin.where if origin is not None else "",
+    )
+
+
+def _leaves(section: Section, above: Key) -> Iterator[tuple[Key, object]]:
+    for name in type(section).model_fields:
+        key = (*above, name)
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _leaves(value, key)
+        elif isinstance(value, dict) and value:
+            yield from (
+                ((*key, each), HIDDEN if SECRET.search(each) else text) for each, text in value.items()
+            )
+        else:
+            yield key, _shown(key, value)
+
+
+def _shown(key: Key, value: object) -> object:
+    """Return a value as JSON has it, in the words that the operator would use."""
+    match value:
+        case None | bool():
+            return value
+        case _ if key in _FORMATS:
+            return _FORMATS[key](value)
+        case tuple():
+            return [_shown((), item) for item in value]
+        case str() | int() | float() | dict():
+            return value
+        case _:
+            return str(value)

@@ -1,0 +1,168 @@
+"""The control socket: found a place for, created without a race, taken away again.
+
+Called by the arbiter at start and at its end. A path that exists always has somebody listening on it with the right
+mode: the socket is bound and listens under another name first, and gets its own name by `link`, which fails if the
+name is taken. A socket that answers is never replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unicornd.control.client import connect
+from unicornd.errors import AlreadyRunningError, ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BACKLOG = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSocket:
+    """A listening control socket.
+
+    Attributes:
+        sock: non-blocking, listening.
+        address: its path, or `@name` if it is abstract.
+        inode: device and inode of the path, to remove no other's; None if it is abstract.
+    """
+
+    sock: socket.socket
+    address: str
+    inode: tuple[int, int] | None
+
+    def remove(self) -> None:
+        """Take the path away, unless another socket has it by now."""
+        if self.inode is not None and _inode(self.address) == self.inode:
+            with contextlib.suppress(OSError):
+                Path(self.address).unlink()
+
+
+def open_control_socket(candidates: Sequence[str], *, mode: int) -> ControlSocket:
+    """Listen on the first of `candidates` that can be had.
+
+    Args:
+        candidates: paths, or abstract names that start with `@`.
+        mode: permissions of a path.
+
+    Raises:
+        AlreadyRunningError: somebody answers at one of them.
+        ListenError: none can be had; `detail` says why for each.
+    """
+    failures: list[str] = []
+    for address in candidates:
+        try:
+            return _open_abstract(address) if address.startswith("@") else _open_path(address, mode=mode)
+        except OSError as error:
+            failures.append(f"{address}: {error.strerror or error}")
+    raise ListenError("no control socket can be had", detail="\n".join(failures))
+
+
+def _open_abstract(address: str) -> ControlSocket:
+    sock = _new_socket()
+    try:
+        sock.bind(b"\0" + os.fsencode(address[1:]))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if is_answering(address):
+            raise _already_running(address) from error
+        raise
+    return ControlSocket(sock=sock, address=address, inode=None)
+
+
+def _open_path(address: str, *, mode: int) -> ControlSocket:
+    path = Path(address)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with _bound_aside(path, mode=mode) as (sock, aside):
+        for _ in range(2):  # the second time a stale socket is out of the way
+            try:
+                os.link(aside, path, follow_symlinks=False)
+                break
+            except FileExistsError:
+                _clear(path)
+        else:
+            raise _already_running(address)
+    return ControlSocket(sock=sock, address=address, inode=_inode(address))
+
+
+@contextlib.contextmanager
+def _bound_aside(path: Path, *, mode: int) -> Iterator[tuple[socket.socket, Path]]:
+    """A socket that listens under a name of its own beside `path`; that name is gone afterwards."""
+    aside = path.with_name(f".{os.getpid()}.sock")
+    sock = _new_socket()
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    umask = os.umask(0o777 & ~mode)  # process-wide, but the arbiter has one thread
+    try:
+        aside.unlink(missing_ok=True)
+        sock.bind(f"/proc/self/fd/{folder}/{aside.name}")  # a path in sockaddr_un has 107 bytes at most
+        sock.listen(BACKLOG)
+        yield sock, aside
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(umask)
+        os.close(folder)
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+def _clear(path: Path) -> None:
+    """Take a stale socket away.
+
+    It is moved aside before the last look: of two arbiters that start at once, the second would otherwise remove what
+    the first has just put there.
+
+    Raises:
+        AlreadyRunningError: somebody answers there.
+        OSError: what is there is no socket, or not ours to move.
+    """
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise FileExistsError(17, "exists and is not a socket")
+    if is_answering(str(path)):
+        raise _already_running(str(path))
+    aside = path.with_name(f".{os.getpid()}.stale")
+    path.rename(aside)
+    if is_answering(str(aside)):
+        aside.rename(path)
+        raise _already_running(str(path))
+    aside.unlink()
+
+
+def is_answering(address: str) -> bool:
+    """Whether somebody listens there."""
+    try:
+        connect(address, timeout=0.0).close()
+    except BlockingIOError:  # its backlog is full
+        return True
+    except PermissionError:  # somebody else's: not ours to judge, and so not ours to replace
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _already_running(address: str) -> AlreadyRunningError:
+    return AlreadyRunningError(
+        f"another unicornd answers at {address}",
+        hint="`unicornctl status` shows it; give this one another [process] name or [control] socket",
+    )
+
+
+def _new_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+def _inode(address: str) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = Path(address).lstat()
+        return found.st_dev, found.st_ino
+    return None

@@ -1,0 +1,36 @@
+"""Numbers for people: durations, sizes, counts. Pure; the status page and `unicornctl` use the same words."""
+
+from __future__ import annotations
+
+_SECONDS = (1, "s")
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), _SECONDS)
+_SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in at most two units: `12ms`, `4.2s`, `48s`, `12m 5s`, `3d 4h`."""
+    if seconds < 0.9995:  # noqa: PLR2004 - what rounds to less than 1000ms
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.95:  # noqa: PLR2004 - below ten seconds, tenths matter
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    index = next(index for index, (length, _) in enumerate(_UNITS) if whole >= length)
+    length, unit = _UNITS[index]
+    count, rest = divmod(whole, length)
+    if unit == "s" or not (smaller := rest // _UNITS[index + 1][0]):
+        return f"{count}{unit}"
+    return f"{count}{unit} {smaller}{_UNITS[index + 1][1]}"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes: `512 B`, `4.2 MB`, `98 MB`."""
+    for length, unit in _SIZES:
+        if count >= length:
+            value = count / length
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"  # noqa: PLR2004 - two digits do
+    return f"{count} B"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 worker`, `2 workers`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

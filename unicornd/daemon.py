@@ -1,0 +1,346 @@
+"""The arbiter put together: settings → parts → loop. The only place where everything meets.
+
+Run in the arbiter's process, main thread. `run_daemon` returns the exit code; whatever goes wrong before the loop is an
+exception with a message, a hint and a code.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import selectors
+import sys
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from unicornd import __version__
+from unicornd.arbiter.daemonize import daemonize
+from unicornd.arbiter.events import HaltAsked, PoolDeclared
+from unicornd.arbiter.journal import Journal
+from unicornd.arbiter.kernel import LinuxKernel
+from unicornd.arbiter.loop import Loop, Means
+from unicornd.arbiter.narration import Narrator
+from unicornd.arbiter.operations import Operations
+from unicornd.arbiter.pidfile import Pidfile
+from unicornd.arbiter.port import Port
+from unicornd.arbiter.reload import Deployments, check, config_path
+from unicornd.arbiter.routes import make_route
+from unicornd.arbiter.seats import Seats
+from unicornd.arbiter.spawn import Spawner
+from unicornd.arbiter.state import Halt
+from unicornd.arbiter.tellers import ArbiterHooks
+from unicornd.arbiter.wakeup import Wakeup
+from unicornd.config import instance as instances
+from unicornd.config.layers import load
+from unicornd.config.show import differences, rows_of
+from unicornd.control.endpoints import READ_ONLY, Endpoint
+from unicornd.control.listening import ControlSocket, open_control_socket
+from unicornd.control.peers import make_peer_rule, socket_mode
+from unicornd.control.protocol import ConfigReport, ConfigValue
+from unicornd.control.server import ControlServer
+from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
+from unicornd.observe import logs
+from unicornd.sockets.inherit import take_inherited
+from unicornd.sockets.listener import Ownership, bound_addresses, open_listener
+from unicornd.sockets.notify import Notifier
+from unicornd.units import Monotonic
+from unicornd.workers.registry import load_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unicornd.arbiter.actions import Leave
+    from unicornd.arbiter.daemonize import Verdict
+    from unicornd.arbiter.reload import Deployment
+    from unicornd.config.layers import Loaded, Sources
+    from unicornd.config.settings import Settings
+
+EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
+
+
+def check_config(sources: Sources) -> None:
+    """Raise UnicorndError if a start would be refused for its configuration."""
+    check(load(sources).settings)
+
+
+def run_daemon(sources: Sources) -> DaemonExit:
+    """Be the arbiter until the fleet has ended.
+
+    Raises:
+        UnicorndError: the start is refused; a terminal that started a daemon has been told already.
+    """
+    inherited = take_inherited(os.environ, os.getpid())
+    loaded = load(sources)
+    check(loaded.settings)
+    address = control_address(loaded, sources)
+    verdict = daemonize() if loaded.settings.process.daemon else None
+    try:
+        _open_logs(loaded.settings, address.fallback_log if verdict is not None else "")
+        arbiter = Assembly(Deployments(sources, inherited), loaded, address=address, verdict=verdict)
+        return arbiter.run()
+    except UnicorndError as error:
+        if verdict is None:
+            raise
+        verdict.give(error.exit_code, describe(error))
+        return error.exit_code
+
+
+def describe(error: UnicorndError) -> str:
+    """Return an error as text for a terminal: what, the details, what to do."""
+    lines = [f"unicornd: {error.message}", *(f"  {line}" for line in error.detail.splitlines())]
+    return "\n".join([*lines, f"  hint: {error.hint}"] if error.hint else lines)
+
+
+class ControlAddress:
+    """Where the control socket may be, and what the instance is called.
+
+    Args:
+        loaded: the settings.
+        sources: where they came from.
+    """
+
+    def __init__(self, loaded: Loaded, sources: Sources) -> None:
+        settings = loaded.settings
+        if settings.process.name is not None:
+            self.instance = settings.process.name
+        elif loaded.config_file is not None:
+            self.instance = instances.instance_of_path(loaded.config_file)
+        else:
+            self.instance = instances.instance_of_target(str(settings.app.target), sources.folder)
+        own = settings.control.socket
+        self.candidates = (
+            (own,) if own else instances.control_socket_candidates(os.environ, os.geteuid(), self.instance)
+        )
+
+    @property
+    def fallback_log(self) -> str:
+        """Where a daemon logs that has no log file: beside its control socket."""
+        places = [address for address in self.candidates if not address.startswith("@")]
+        for place in places:
+            folder = os.path.dirname(place)  # noqa: PTH120 - addresses are texts
+            with suppress(OSError):
+                os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - addresses are texts
+            if os.access(folder, os.W_OK):
+                return place.removesuffix(".sock") + ".log"
+        return os.devnull
+
+
+def control_address(loaded: Loaded, sources: Sources) -> ControlAddress:
+    """Return the instance's name and where its control socket may be."""
+    return ControlAddress(loaded, sources)
+
+
+class Assembly:
+    """The arbiter's parts, made in the order in which they may fail.
+
+    Args:
+        deployments: the first one is started here.
+        loaded: its settings.
+        address: of the control socket.
+        verdict: tells the terminal that started a daemon how it went, or None.
+    """
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        loaded: Loaded,
+        *,
+        address: ControlAddress,
+        verdict: Verdict | None,
+    ) -> None:
+        self._stack = ExitStack()
+        self._deployments = deployments
+        self._loaded = loaded
+        self._settings = loaded.settings
+        self._address = address
+        self._verdict = verdict
+        self._log = logging.getLogger(logs.ERROR_LOG)
+        self._journal = Journal(time.time)
+        self._selector = selectors.DefaultSelector()
+        self._wakeup = Wakeup()
+        self._servers: list[ControlServer] = []
+        self._control: ControlSocket | None = None
+
+    def run(self) -> DaemonExit:
+        """Start, supervise, clean up."""
+        with self._stack:
+            loop = self._assemble()
+            try:
+                return self._conclude(loop.run())
+            except Exception:
+                # A defect of ours must not take requests with it: the workers are drained before we leave.
+                self._log.exception("the arbiter has a defect; the fleet is stopped")
+                loop.take(HaltAsked(at=Monotonic(time.monotonic()), halt=Halt.GRACEFUL))
+                loop.run()
+                return DaemonExit.FAILED
+
+    def _assemble(self) -> Loop:
+        settings = self._settings
+        self._wakeup.install()
+        self._open_control()
+        if settings.process.pidfile is not None:
+            pidfile = Pidfile.write(settings.process.pidfile, os.getpid())
+            self._stack.callback(pidfile.remove)
+        hooks = ArbiterHooks.load(settings.hooks, settings, log=self._log, name=self._address.instance)
+        hooks.call_starting()
+        deployment = self._deployments.start(self._loaded)
+        self._stack.callback(self._deployments.close_listeners)
+        means = self._means()
+        port = self._port(means)
+        loop = Loop(means, on_signal=port.take_signal, on_ready=self._tell_ready)
+        port.loop = loop
+        self._selector.register(self._wakeup, selectors.EVENT_READ, loop.take_signals)
+        spawner = Spawner(means.kernel, leave_behind=lambda: self._leave_behind(loop))
+        loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
+        hooks.connect(loop, port)
+        self._serve_control(port, loop)
+        self._prepare_memory(deployment)
+        pool = deployment.pool(settings.workers.resolved_count())
+        self._tell_start(deployment)
+        hooks.call("when_ready")
+        loop.take(PoolDeclared(at=means.kernel.now(), pool=pool))
+        self._stack.callback(hooks.call, "on_exit")
+        return loop
+
+    def _means(self) -> Means:
+        return Means(
+            kernel=LinuxKernel(),
+            selector=self._selector,
+            wakeup=self._wakeup,
+            deployments=self._deployments,
+            operations=Operations(),
+            narrator=Narrator(self._log, self._journal),
+            notifier=Notifier.from_environment(os.environ, os.getpid()),
+            log=self._log,
+        )
+
+    def _port(self, means: Means) -> Port:
+        port = Port(
+            means,
+            instance=self._address.instance,
+            journal=self._journal,
+            report_config=_report_config,
+            compare=lambda present: differences(present.settings, self._deployments.read().settings),
+        )
+        port.control = self._control.address if self._control is not None else None
+        return port
+
+    def _open_control(self) -> None:
+        """Open the control socket; one that cannot be had is a line in the log, one that answers is the end.
+
+        Raises:
+            AlreadyRunningError: this instance runs already.
+        """
+        control = self._settings.control
+        if not control.enabled:
+            return
+        rule = make_peer_rule(control.allow_users, control.allow_groups)
+        try:
+            self._control = open_control_socket(
+                self._address.candidates, mode=socket_mode(control.mode, rule)
+            )
+        except ListenError as error:
+            self._log.info("no control socket: unicornctl cannot reach this fleet\n%s", error.detail)
+        except AlreadyRunningError as error:
+            raise AlreadyRunningError(
+                f"{self._address.instance} is already running: {error.message}", hint=error.hint
+            ) from error
+
+    def _serve_control(self, port: Port, loop: Loop) -> None:
+        settings = self._settings
+        if self._control is not None:
+            rule = make_peer_rule(settings.control.allow_users, settings.control.allow_groups)
+            route = make_route(port, among=tuple(Endpoint))
+            self._add_server(
+                ControlServer(
+                    self._selector, self._control.sock, route=route, authorize=rule.authorize, clock=port.now
+                ),
+                loop,
+            )
+            self._stack.callback(self._control.remove)
+        if settings.admin.bind is not None:
+            ownership = Ownership(mode=settings.server.socket_mode)
+            listener = open_listener(settings.admin.bind, backlog=128, ownership=ownership)
+            route = make_route(port, among=READ_ONLY)
+            server = ControlServer(
+                self._selector, listener.sock, route=route, authorize=lambda _sock: None, clock=port.now
+            )
+            self._add_server(server, loop)
+            self._log.info("admin pages at %s", listener.bound)
+
+    def _add_server(self, server: ControlServer, loop: Loop) -> None:
+        self._servers.append(server)
+        loop.tickers.append(server.tick)
+        self._stack.callback(server.close)
+
+    def _leave_behind(self, loop: Loop) -> None:
+        """In a forked child: close whatever is the arbiter's."""
+        self._selector.close()
+        self._wakeup.close()
+        for server in self._servers:
+            for sock in server.sockets:
+                sock.close()
+        loop.seats.leave_behind()
+        if self._verdict is not None:
+            self._verdict.close()
+        gc.unfreeze()
+
+    def _prepare_memory(self, deployment: Deployment) -> None:
+        """Load what every worker needs, and keep the collector from touching it: it is shared copy-on-write."""
+        load_kind(deployment.settings.workers.resolved_kind())
+        gc.collect()
+        gc.freeze()
+
+    def _tell_start(self, deployment: Deployment) -> None:
+        workers = deployment.settings.workers
+        file = config_path(deployment)
+        text = f"unicornd {__version__} serves {deployment.settings.app.target} at {bound_addresses(deployment.listeners)}"
+        facts: dict[str, str | int] = {
+            "instance": self._address.instance,
+            "config": str(file) if file is not None else "none",
+            "workers": workers.resolved_count(),
+            "worker_kind": workers.resolved_kind(),
+        }
+        self._log.info("%s", text, extra=facts)
+        self._journal.append("fleet.starting", text, **facts)
+
+    def _tell_ready(self) -> None:
+        self._log.info("the fleet is ready")
+        self._journal.append("fleet.ready", "the fleet is ready")
+        if self._verdict is not None:
+            self._verdict.give(DaemonExit.OK)
+
+    def _conclude(self, leave: Leave) -> DaemonExit:
+        code = EXITS[leave.cause]
+        if code is DaemonExit.OK:
+            self._log.info("stopped")
+            if self._verdict is not None:
+                self._verdict.give(DaemonExit.FAILED, "unicornd: stopped before it was ready")
+            return code
+        first, _, detail = leave.reason.partition("\n")
+        error = UnicorndError(f"the fleet cannot start: {first}", detail=detail)
+        self._log.critical("%s", error.message)
+        if self._verdict is not None:
+            self._verdict.give(code, describe(error))
+        elif self._settings.logging.error != logs.STANDARD_STREAM:
+            sys.stderr.write(describe(error) + "\n")
+        return code
+
+
+def _open_logs(settings: Settings, fallback: str) -> None:
+    """Open the logs; a daemon without a log file gets one beside its control socket."""
+    logging_settings = settings.logging
+    if fallback and logging_settings.error == logs.STANDARD_STREAM:
+        logging_settings = logging_settings.model_copy(update={"error": fallback})
+    logs.configure(logging_settings)
+
+
+def _report_config(deployment: Deployment) -> ConfigReport:
+    values: Sequence[ConfigValue] = [
+        ConfigValue(key=row.key, value=row.value, layer=row.layer, where=row.where)
+        for row in rows_of(deployment.loaded)
+    ]
+    file = config_path(deployment)
+    return ConfigReport(config_file=str(file) if file is not None else None, values=list(values))

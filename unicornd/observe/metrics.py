@@ -1,0 +1,115 @@
+"""Numbers for Prometheus: the rows of living workers and the totals of dead ones, as text.
+
+Run by the arbiter. What a dead worker had counted is added to the totals, so counters never go backwards. The text
+follows the exposition format 0.0.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from unicornd.observe.scoreboard import BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from unicornd.observe.scoreboard import Reading
+
+
+@dataclass(slots=True)
+class Totals:
+    """What workers that are gone had counted."""
+
+    requests: int = 0
+    errors: int = 0
+    busy_seconds: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+
+    def add(self, reading: Reading) -> None:
+        """Add the last reading of a worker."""
+        self.requests += reading.requests
+        self.errors += reading.errors
+        self.busy_seconds += reading.busy_seconds
+        self.buckets = [total + more for total, more in zip(self.buckets, reading.buckets, strict=True)]
+
+    def with_living(self, readings: Iterable[Reading]) -> Totals:
+        """Return these totals with those of living workers added."""
+        total = Totals(self.requests, self.errors, self.busy_seconds, list(self.buckets))
+        for reading in readings:
+            total.add(reading)
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What is exposed beside the totals.
+
+    Attributes:
+        workers: how many in each phase.
+        wanted: how many there should be.
+        generation: that serves.
+        restarts: workers that died unasked.
+        connections: open in all workers.
+        busy: requests running in all workers.
+        queues: listener → connections that wait to be accepted.
+        started: wall-clock time of the arbiter's start.
+    """
+
+    workers: Mapping[str, int]
+    wanted: int
+    generation: int
+    restarts: int
+    connections: int
+    busy: int
+    queues: Mapping[str, int]
+    started: float
+
+
+def exposition(fleet: Fleet, total: Totals) -> bytes:
+    """Return all metrics as Prometheus text."""
+    lines: list[str] = []
+    _add(
+        lines,
+        "workers",
+        "gauge",
+        "Workers by phase.",
+        {f'phase="{phase}"': n for phase, n in fleet.workers.items()},
+    )
+    _add(lines, "workers_wanted", "gauge", "Workers that there should be.", {"": fleet.wanted})
+    _add(lines, "generation", "gauge", "Generation that serves.", {"": fleet.generation})
+    _add(lines, "worker_restarts_total", "counter", "Workers that died unasked.", {"": fleet.restarts})
+    _add(lines, "connections", "gauge", "Open connections.", {"": fleet.connections})
+    _add(lines, "requests_in_flight", "gauge", "Requests inside the application.", {"": fleet.busy})
+    queues = {f'listener="{_escaped(name)}"': length for name, length in fleet.queues.items()}
+    _add(lines, "accept_queue", "gauge", "Connections that wait to be accepted.", queues)
+    _add(lines, "requests_total", "counter", "Requests answered.", {"": total.requests})
+    _add(lines, "request_errors_total", "counter", "Requests answered with a 5xx status.", {"": total.errors})
+    lines += _histogram(total)
+    _add(lines, "start_time_seconds", "gauge", "When the arbiter started.", {"": fleet.started})
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _add(lines: list[str], name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
+    lines += [f"# HELP unicornd_{name} {about}", f"# TYPE unicornd_{name} {kind}"]
+    lines += [
+        f"unicornd_{name}{{{labels}}} {value}" if labels else f"unicornd_{name} {value}"
+        for labels, value in values.items()
+    ]
+
+
+def _histogram(total: Totals) -> list[str]:
+    name = "unicornd_request_duration_seconds"
+    lines = [
+        f"# HELP {name} Time from a complete request to the application's end.",
+        f"# TYPE {name} histogram",
+    ]
+    count = 0
+    for bound, requests in zip((*map(str, BUCKETS), "+Inf"), total.buckets, strict=True):
+        count += requests
+        lines.append(f'{name}_bucket{{le="{bound}"}} {count}')
+    return [*lines, f"{name}_sum {total.busy_seconds}", f"{name}_count {count}"]
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

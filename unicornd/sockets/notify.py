@@ -1,0 +1,78 @@
+"""sd_notify(3): tells the service manager how the fleet is, as datagrams to `$NOTIFY_SOCKET`.
+
+Used by the arbiter's loop. Never waits and never fails: a manager that does not listen is its own fault.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from unicornd.units import Monotonic, Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+MICROSECONDS = 1_000_000
+
+
+class Notifier:
+    """Talks to the service manager; without one, to nobody.
+
+    Args:
+        address: `$NOTIFY_SOCKET`: a path, or an abstract name that starts with `@`; empty for nobody.
+        watchdog: how long the manager waits for a sign of life; 0 for ever.
+    """
+
+    def __init__(self, address: str = "", *, watchdog: Seconds = Seconds(0)) -> None:  # noqa: B008 - a NewType's call
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
+        self.watchdog = watchdog if address else Seconds(0)
+        if self._sock is not None:
+            self._sock.setblocking(False)
+
+    @classmethod
+    def from_environ(cls, environ: MutableMapping[str, str], pid: int) -> Notifier:
+        """Read NOTIFY_SOCKET and WATCHDOG_USEC, and take them away: workers have no business there."""
+        address = environ.pop("NOTIFY_SOCKET", "")
+        interval, meant = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", str(pid))
+        is_watched = interval.isdecimal() and meant == str(pid)
+        watchdog = Seconds(int(interval) / MICROSECONDS if is_watched else 0.0)
+        return cls(address if address.startswith(("/", "@")) else "", watchdog=watchdog)
+
+    def ready(self, status: str) -> None:
+        """The fleet serves (after the start, and after a reload however it ended)."""
+        self._send("READY=1", f"STATUS={status}")
+
+    def reloading(self, status: str, *, now: Monotonic) -> None:
+        """A reload begins (systemd 253 wants to know when, by CLOCK_MONOTONIC)."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={int(now * MICROSECONDS)}", f"STATUS={status}")
+
+    def stopping(self, status: str) -> None:
+        """Everything ends."""
+        self._send("STOPPING=1", f"STATUS={status}")
+
+    def status(self, text: str) -> None:
+        """Say in a line how it is."""
+        self._send(f"STATUS={text}")
+
+    def extend(self, patience: Seconds) -> None:
+        """Ask for more time to start or to stop."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(patience * MICROSECONDS)}")
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._send("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _send(self, *lines: str) -> None:
+        if self._sock is not None:
+            text = "\n".join(line.replace("\n", " ") for line in lines)
+            with suppress(OSError):
+                self._sock.sendto(text.encode(), self._address)
