@@ -42,8 +42,8 @@ from unicornd.control.protocol import ConfigReport, ConfigValue
 from unicornd.control.server import ControlServer
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
 from unicornd.observe import logs
-from unicornd.sockets.inherit import take_inherited
-from unicornd.sockets.listener import Ownership, bound_addresses, open_listener
+from unicornd.sockets.inherit import take_passed
+from unicornd.sockets.listener import Ownership, open_listener
 from unicornd.sockets.notify import Notifier
 from unicornd.units import Monotonic
 from unicornd.workers.registry import load_kind
@@ -71,14 +71,14 @@ def run_daemon(sources: Sources) -> DaemonExit:
     Raises:
         UnicorndError: the start is refused; a terminal that started a daemon has been told already.
     """
-    inherited = take_inherited(os.environ, os.getpid())
+    passed = take_passed(os.environ, os.getpid())
     loaded = load(sources)
     check(loaded.settings)
     address = control_address(loaded, sources)
     verdict = daemonize() if loaded.settings.process.daemon else None
     try:
         _open_logs(loaded.settings, address.fallback_log if verdict is not None else "")
-        arbiter = Assembly(Deployments(sources, inherited), loaded, address=address, verdict=verdict)
+        arbiter = Assembly(Deployments(sources, passed), loaded, address=address, verdict=verdict)
         return arbiter.run()
     except UnicorndError as error:
         if verdict is None:
@@ -169,7 +169,7 @@ class Assembly:
             loop = self._assemble()
             try:
                 return self._conclude(loop.run())
-            except Exception:
+            except Exception:  # noqa: BLE001 - told in the log, with its traceback
                 # A defect of ours must not take requests with it: the workers are drained before we leave.
                 self._log.exception("the arbiter has a defect; the fleet is stopped")
                 loop.take(HaltAsked(at=Monotonic(time.monotonic()), halt=Halt.GRACEFUL))
@@ -212,7 +212,7 @@ class Assembly:
             deployments=self._deployments,
             operations=Operations(),
             narrator=Narrator(self._log, self._journal),
-            notifier=Notifier.from_environment(os.environ, os.getpid()),
+            notifier=Notifier.from_environ(os.environ, os.getpid()),
             log=self._log,
         )
 
@@ -296,7 +296,8 @@ class Assembly:
     def _tell_start(self, deployment: Deployment) -> None:
         workers = deployment.settings.workers
         file = config_path(deployment)
-        text = f"unicornd {__version__} serves {deployment.settings.app.target} at {bound_addresses(deployment.listeners)}"
+        addresses = ", ".join(listener.bound for listener in deployment.listeners)
+        text = f"unicornd {__version__} serves {deployment.settings.app.target} at {addresses}"
         facts: dict[str, str | int] = {
             "instance": self._address.instance,
             "config": str(file) if file is not None else "none",

@@ -18,6 +18,7 @@ from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Order, Phase, State
 from unicornd.observe.memory import oom_kills
+from unicornd.units import Monotonic, Seconds
 
 if TYPE_CHECKING:
     import selectors
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from unicornd.arbiter.wakeup import Wakeup
     from unicornd.observe.scoreboard import Reading
     from unicornd.sockets.notify import Notifier
-    from unicornd.units import Monotonic
 
 LONGEST_SWEEP = 1.0
 SHORTEST_SWEEP = 0.05
@@ -79,11 +79,12 @@ class Loop:
         self._on_ready = on_ready
         self._next_sweep = 0.0
         self._next_line = 0.0
+        self._next_feeding = Monotonic(0.0)
         self._oom_kills = oom_kills()
         self.served_at: Monotonic | None = None
         self.state = State()
         self.seats: Seats
-        self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [means.notifier.tick]
+        self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
         self.on_exit: Callable[[events.Exited], None] = lambda _event: None
         self.before_spawn: Callable[[Action], None] = lambda _action: None
 
@@ -112,15 +113,32 @@ class Loop:
             case events.BecameReady():
                 self._note_ready()
             case events.RolloutStarted():
-                self._means.notifier.reloading(event.at)
+                self._means.notifier.reloading("Reloading", now=event.at)
             case events.RolloutFinished() | events.RolloutAbandoned():
                 self._means.notifier.ready(self._status())
             case events.HaltAsked():
-                patience = max((pool.patience.graceful for pool in self.state.pools.values()), default=0.0)
-                self._means.notifier.stopping(longest=patience + WAITING_LINE if patience else 0.0)
-                self._means.deployments.close_listeners()
+                self._begin_to_stop()
             case _:
                 pass
+
+    def _begin_to_stop(self) -> None:
+        """Nobody new is let in; the service manager is asked for the time that requests in flight may take."""
+        longest = max(
+            (pool.patience.graceful + pool.patience.kill for pool in self.state.pools.values()), default=0.0
+        )
+        self._means.notifier.stopping("Stopping")
+        self._means.notifier.extend(Seconds(longest))
+        self._means.deployments.close_listeners()
+
+    def _feed_watchdog(self, now: Monotonic) -> Monotonic | None:
+        """Give the service manager a sign of life twice as often as it wants one."""
+        notifier = self._means.notifier
+        if not notifier.watchdog:
+            return None
+        if now >= self._next_feeding:
+            notifier.beat()
+            self._next_feeding = Monotonic(now + notifier.watchdog / 2)
+        return self._next_feeding
 
     def _announce(self, action: Action) -> None:
         """Say what is about to be done to a worker that ran into a timeout, while its row can still be read."""

@@ -16,20 +16,17 @@ from unicornd.arbiter import preflight
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
 from unicornd.config.layers import load
-from unicornd.errors import ListenError
-from unicornd.sockets import changes
-from unicornd.sockets.inherit import adopt
-from unicornd.sockets.listener import Listener, Ownership, close_listener, open_listener
+from unicornd.sockets.inherit import expand
+from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers
+from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.units import Generation, Seconds
 from unicornd.workers.boot import run_worker
 from unicornd.workers.identity import identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from unicornd.config.layers import Loaded, Sources
     from unicornd.config.settings import Settings
-    from unicornd.sockets.inherit import Inherited
+    from unicornd.sockets.inherit import Passed
 
 POOL = "web"
 """The one pool that there is."""
@@ -77,16 +74,16 @@ class Deployments:
 
     Args:
         sources: where the configuration is read from, each time anew.
-        inherited: sockets that systemd has given.
+        passed: descriptors that systemd has passed on.
 
     Attributes:
         present: what serves.
         next: what is on trial, or None.
     """
 
-    def __init__(self, sources: Sources, inherited: Sequence[Inherited]) -> None:
+    def __init__(self, sources: Sources, passed: tuple[Passed, ...]) -> None:
         self._sources = sources
-        self._inherited = tuple(inherited)
+        self._passed = passed
         self._generation = Generation(0)
         self.present: Deployment
         self.next: Deployment | None = None
@@ -145,10 +142,12 @@ class Deployments:
         return self.present.blueprint
 
     def close_listeners(self) -> None:
-        """Close all our copies; what the workers still accept from is theirs."""
+        """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones."""
         for deployment in (self.present, self.next):
             for listener in deployment.listeners if deployment is not None else ():
-                close_listener(listener)
+                if listener.sock.fileno() >= 0:
+                    refuse_newcomers(listener)
+                    close_listener(listener)
 
     def _made(self, loaded: Loaded, listeners: tuple[Listener, ...]) -> Deployment:
         self._generation = Generation(self._generation + 1)
@@ -164,25 +163,12 @@ class Deployments:
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
         """Return the wanted listeners: those that are open already, and new ones."""
-        identity = identity_of(settings.process.user, settings.process.group, initgroups=False)
-        ownership = Ownership(mode=settings.server.socket_mode, uid=identity.uid, gid=identity.gid)
-        adopted = adopt(settings.server.bind, self._inherited, is_default=not self._says_bind(settings))
-        if adopted is not None:
-            return adopted
-        change = changes.between([listener.address for listener in present], settings.server.bind)
-        opened: list[Listener] = []
-        try:
-            for address in change.bind:
-                opened.append(open_listener(address, backlog=settings.server.backlog, ownership=ownership))  # noqa: PERF401 - those opened before a failure are closed
-        except ListenError:
-            for listener in opened:
-                close_listener(listener)
-            raise
-        kept = [listener for listener in present if listener.address in change.keep]
-        return (*kept, *opened)
-
-    def _says_bind(self, settings: Settings) -> bool:
-        return "bind" in settings.server.model_fields_set
+        server, process = settings.server, settings.process
+        identity = identity_of(process.user, process.group, initgroups=False)
+        ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
+        is_default = "bind" not in server.model_fields_set
+        addresses = expand(server.bind, self._passed, is_default=is_default)
+        return open_wanted(addresses, present, manner=Manner(backlog=server.backlog, ownership=ownership))
 
 
 def check(settings: Settings) -> None:
