@@ -21,7 +21,7 @@ from unicornd.errors import ListenError
 from unicornd.sockets.holder import holder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _ACCEPT_QUEUE = struct.Struct("24xII")
 """tcpi_unacked and tcpi_sacked of struct tcp_info (linux/tcp.h): of a listener, its queue and the queue's limit."""
@@ -75,9 +75,7 @@ class Listener:
         return str(Address(kind="tcp", host=name[0], port=name[1]))
 
 
-def open_listener(
-    address: Address, *, backlog: int, ownership: Ownership, is_dual: bool = False
-) -> Listener:
+def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_dual: bool = False) -> Listener:
     """Bind and listen.
 
     Args:
@@ -153,6 +151,11 @@ def queue_length(listener: Listener) -> tuple[int, int] | None:
         return None
     queue, limit = _ACCEPT_QUEUE.unpack_from(info)
     return queue, limit
+
+
+def bound_addresses(listeners: Iterable[Listener]) -> str:
+    """Return all addresses in words, for a log line."""
+    return ", ".join(listener.bound for listener in listeners)
 
 
 def _open_tcp(address: Address, backlog: int, *, is_dual: bool) -> Listener:
@@ -242,7 +245,11 @@ def _explained(address: Address, error: OSError) -> ListenError:
     match error.errno:
         case errno.EADDRINUSE:
             holder = holder_of(address)
-            who = f"it is held by {holder}; stop that, or change server.bind" if holder else "change server.bind"
+            who = (
+                f"it is held by {holder}; stop that, or change server.bind"
+                if holder
+                else "change server.bind"
+            )
             return ListenError(f"cannot listen on {address}: the address is in use", hint=who)
         case errno.EACCES:
             hint = "a port below 1024 and other people's folders need privileges (or a systemd socket unit)"
