@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from unicornd.arbiter.daemonize import Verdict
     from unicornd.arbiter.reload import Deployment
     from unicornd.config.layers import Loaded, Sources
-    from unicornd.config.settings import Settings
 
 EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
 
@@ -77,8 +76,9 @@ def run_daemon(sources: Sources) -> DaemonExit:
     address = control_address(loaded, sources)
     verdict = daemonize() if loaded.settings.process.daemon else None
     try:
-        _open_logs(loaded.settings, address.fallback_log if verdict is not None else "")
-        arbiter = Assembly(Deployments(sources, passed), loaded, address=address, verdict=verdict)
+        fallback_log = address.fallback_log if verdict is not None else ""
+        deployments = Deployments(sources, passed, fallback_log=fallback_log)
+        arbiter = Assembly(deployments, loaded, address=address, verdict=verdict)
         return arbiter.run()
     except UnicorndError as error:
         if verdict is None:
@@ -178,6 +178,7 @@ class Assembly:
 
     def _assemble(self) -> Loop:
         settings = self._settings
+        logs.configure(self._deployments.with_log(settings).logging)
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
@@ -328,14 +329,6 @@ class Assembly:
         elif self._settings.logging.error != logs.STANDARD_STREAM:
             sys.stderr.write(describe(error) + "\n")
         return code
-
-
-def _open_logs(settings: Settings, fallback: str) -> None:
-    """Open the logs; a daemon without a log file gets one beside its control socket."""
-    logging_settings = settings.logging
-    if fallback and logging_settings.error == logs.STANDARD_STREAM:
-        logging_settings = logging_settings.model_copy(update={"error": fallback})
-    logs.configure(logging_settings)
 
 
 def _report_config(deployment: Deployment) -> ConfigReport:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.ctl import BIN, Ctl, fleet
 from tests.support.waiting import eventually
+from unicornd.control.client import connect
 from unicornd.errors import CtlExit, DaemonExit
 
 if TYPE_CHECKING:
@@ -263,10 +264,7 @@ def test_a_reload_of_a_wrong_config_changes_nothing(
     ids=["garbage", "too long", "body cut short", "body too large", "half a head"],
 )  # fmt: skip
 def test_a_bad_control_message_holds_nothing_up(running: Ctl, message: bytes) -> None:
-    path = running.status()["control"]
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
-        client.connect("\0" + path[1:] if path.startswith("@") else path)
+    with connect(running.status()["control"], timeout=20) as client:
         client.sendall(message)
         assert running.run("is-ready").returncode == CtlExit.DONE, "others are answered meanwhile"
         answer = client.recv(4096) if message[:4] != b"GET " and b"{" not in message else b"HTTP/1.1 4"

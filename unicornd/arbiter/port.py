@@ -5,6 +5,7 @@ Run by the arbiter's loop, called by the control routes and for signals. Every c
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -27,6 +28,7 @@ from unicornd.arbiter.requests import (
 )
 from unicornd.arbiter.state import Halt, Phase, State
 from unicornd.arbiter.view import Facts, ListenerFacts
+from unicornd.config.show import needing_restart
 from unicornd.config.write import save_drop_in
 from unicornd.errors import ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
@@ -226,6 +228,10 @@ class Port:
         except UnicorndError as error:
             return _refused(error, self.state)
         operation = self._begin(granted)
+        for line in needing_restart(deployments.present.settings, deployment.settings):
+            self._means.narrator.say(
+                "reload.restart_needed", f"not applied by a reload: {line}", level=logging.WARNING
+            )
         self.on_reload()
         pool = only_pool(self.state)
         file_size = deployment.settings.workers.resolved_count()

@@ -7,6 +7,7 @@ prepared leaves no trace.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from unicornd.arbiter import preflight
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
 from unicornd.config.layers import load
+from unicornd.errors import ConfigError
+from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers
 from unicornd.sockets.opening import Manner, open_wanted
@@ -75,14 +78,16 @@ class Deployments:
     Args:
         sources: where the configuration is read from, each time anew.
         passed: descriptors that systemd has passed on.
+        fallback_log: where a daemon logs that would log to standard error; empty for a process that has one.
 
     Attributes:
         present: what serves.
         next: what is on trial, or None.
     """
 
-    def __init__(self, sources: Sources, passed: tuple[Passed, ...]) -> None:
+    def __init__(self, sources: Sources, passed: tuple[Passed, ...], *, fallback_log: str = "") -> None:
         self._sources = sources
+        self._fallback_log = fallback_log
         self._passed = passed
         self._generation = Generation(0)
         self.present: Deployment
@@ -128,6 +133,10 @@ class Deployments:
         if self.next is not None:
             _close_others(self.present.listeners, kept=self.next.listeners)
             self.present, self.next = self.next, None
+            with suppress(
+                ConfigError
+            ):  # it could be opened a moment ago; if not any more, the old log goes on
+                logs.configure(self.present.settings.logging)
 
     def discard(self) -> None:
         """Give the next deployment up."""
@@ -151,6 +160,7 @@ class Deployments:
 
     def _made(self, loaded: Loaded, listeners: tuple[Listener, ...]) -> Deployment:
         self._generation = Generation(self._generation + 1)
+        loaded = replace(loaded, settings=self.with_log(loaded.settings))
         settings = loaded.settings
         is_threaded = settings.workers.resolved_kind() == "threads"
         blueprint = Blueprint(
@@ -160,6 +170,13 @@ class Deployments:
             run=partial(run_worker, settings=settings),
         )
         return Deployment(loaded=loaded, blueprint=blueprint)
+
+    def with_log(self, settings: Settings) -> Settings:
+        """Return the settings with a log file, for a daemon that has none."""
+        if not self._fallback_log or settings.logging.error != logs.STANDARD_STREAM:
+            return settings
+        logging = settings.logging.model_copy(update={"error": self._fallback_log})
+        return settings.model_copy(update={"logging": logging})
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
         """Return the wanted listeners: those that are open already, and new ones."""

@@ -78,7 +78,7 @@ class Ticker:
         elif waiting and time.monotonic() - self._reminded_at >= REMIND:
             self._reminded_at = time.monotonic()
             for line in waiting:
-                self._console.print(Text(f"  … {line}"))
+                self._console.print(Text(f"  … {line}"), soft_wrap=True)
 
 
 def follow(client: Client, operation: Document, *, timeout: float) -> Document:
@@ -115,12 +115,14 @@ def conclude(session: Session, operation: Document) -> int:
     if operation["state"] == "done":
         if not session.is_json:
             took = Text(f"  {duration(operation['seconds'])}", style="dim")
-            data_console().print(Text.assemble(("done: ", "bold green"), operation["result"], took))
+            data_console().print(
+                Text.assemble(("done: ", "bold green"), operation["result"], took), soft_wrap=True
+            )
         return CtlExit.DONE
     console = note_console()
     label = operation["state"].replace("_", " ")
     result = operation["result"].removeprefix(f"{label}, ")
-    console.print(Text.assemble((f"{label}: ", "bold red"), result))
+    console.print(Text.assemble((f"{label}: ", "bold red"), result), soft_wrap=True)
     show_traceback(console, operation["detail"])
     return int(operation["exit_code"])
 

@@ -65,6 +65,11 @@ def differences(present: Settings, wanted: Settings) -> list[str]:
     ]
 
 
+def needing_restart(present: Settings, wanted: Settings) -> list[str]:
+    """Return the differences that only a restart applies."""
+    return [line for line in differences(present, wanted) if line.endswith("(restart)")]
+
+
 def apply_of(key: Key) -> str:
     """Return what a change of a setting needs: `live`, `rolling` or `restart`."""
     model: type[Section] = Settings
@@ -102,10 +107,10 @@ def _leaves(section: Section, above: Key) -> Iterator[tuple[Key, object]]:
                 ((*key, each), HIDDEN if SECRET.search(each) else text) for each, text in value.items()
             )
         else:
-            yield key, _shown(key, value)
+            yield key, shown_value(key, value)
 
 
-def _shown(key: Key, value: object) -> object:
+def shown_value(key: Key, value: object) -> object:
     """Return a value as JSON has it, in the words that the operator would use."""
     match value:
         case None | bool():
@@ -113,7 +118,7 @@ def _shown(key: Key, value: object) -> object:
         case _ if key in _FORMATS:
             return _FORMATS[key](value)
         case tuple():
-            return [_shown((), item) for item in value]
+            return [shown_value((), item) for item in value]
         case str() | int() | float() | dict():
             return value
         case _:

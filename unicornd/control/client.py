@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unicornd.errors import CtlExit, UnicorndError
@@ -64,8 +65,14 @@ def connect(address: str, *, timeout: float) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        sock.settimeout(timeout)
+        if timeout:
+            # A blocking connect waits for a place in a full backlog; one with Python's timeout would fail at once.
+            wait = struct.pack("@ll", int(timeout), int(timeout % 1 * 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
+        else:
+            sock.setblocking(False)
         _connect(sock, address)
+        sock.settimeout(timeout)
     except BaseException:
         sock.close()
         raise

@@ -21,7 +21,7 @@ from unicornd.errors import AlreadyRunningError, ListenError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-BACKLOG = 64
+BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

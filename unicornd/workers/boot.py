@@ -104,6 +104,7 @@ def _surround(seat: Seat, settings: Settings) -> None:
         UnicorndError: one of them cannot be had.
     """
     process, app = settings.process, settings.app
+    logs.configure(settings.logging)  # of its own generation, not those of the arbiter
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     for log_file in logs.log_files():
         log_file.give_to(identity.uid, identity.gid)

@@ -1,0 +1,156 @@
+"""`unicornctl config …`: look at a configuration, check it, begin one, change one value of it.
+
+Runs in the command's process and reads files only; no fleet has to run. Errors leave as `ConfigError`: `cli.exits` prints
+them, all at once, and ends with exit code 78.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from unicornd.cli.session import data_console
+from unicornd.config.generate import schema_text
+from unicornd.config.layers import DEFAULT_FILE, Given, Loaded, Sources, load
+from unicornd.config.show import rows_of
+from unicornd.config.starter import starter_text
+from unicornd.config.write import save_drop_in
+from unicornd.errors import ConfigError
+
+app = typer.Typer(help="Look at a configuration, check it, begin one, change one.", no_args_is_help=True)
+
+File = Annotated[
+    Path | None, typer.Option("-c", "--config", metavar="FILE", help=f"Default: ./{DEFAULT_FILE}.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command()
+def check(*, config: File = None, as_json: Json = False) -> int:
+    """Say whether the configuration is right; all errors at once."""
+    loaded = _load(config)
+    if loaded.settings.app.target is None:
+        raise ConfigError(
+            "app.target is not set: there is nothing to serve", hint='target = "module:application"'
+        )
+    if as_json:
+        _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})
+    else:
+        data_console().print(Text(f"{_shown(loaded.config_file)} is right"))
+    return 0
+
+
+@app.command()
+def show(
+    *,
+    config: File = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Defaults, too.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show the settings in effect: file, drop-ins and environment together."""
+    loaded = _load(config)
+    rows = rows_of(loaded)
+    if as_json:
+        values = [
+            {"key": row.key, "value": row.value, "layer": row.layer, "where": row.where} for row in rows
+        ]
+        _print_json({"schema": 1, "config_file": str(loaded.config_file or ""), "values": values})
+        return 0
+    said = [row for row in rows if everything or row.layer != "default"]
+    width = max((len(row.key) for row in said), default=0)
+    console = data_console()
+    for row in said:
+        line = Text.assemble(
+            (f"{row.key:<{width}}", "bold"), " = ", json.dumps(row.value, ensure_ascii=False)
+        )
+        if origin:
+            line.append(f"  {row.where or 'default'}", style="dim")
+        console.print(line, soft_wrap=True)
+    if not everything:
+        sys.stderr.write(f"{len(rows) - len(said)} more have their defaults: --all shows them\n")
+    return 0
+
+
+@app.command()
+def init(
+    *,
+    config: File = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+) -> int:
+    """Write an unicornd.toml to begin with; a Django project or an application here is found."""
+    path = config or Path(DEFAULT_FILE)
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already", hint="--force overwrites it")
+    try:
+        path.write_text(starter_text(path.resolve().parent), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    data_console().print(Text(f"wrote {path}; look at app.target, then: unicornctl start"))
+    return 0
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of unicornd.toml, for editors."""
+    sys.stdout.write(schema_text())
+    return 0
+
+
+@app.command(name="set")
+def set_value(
+    assignment: Annotated[str, typer.Argument(metavar="KEY=VALUE", help="workers.threads=8")],
+    *,
+    config: File = None,
+) -> int:
+    """Save one value to a drop-in beside the file (its comments stay); a reload applies it."""
+    key, equals, text = assignment.partition("=")
+    if not equals or "." not in key:
+        raise ConfigError(f"expected SECTION.KEY=VALUE, got {assignment!r}")
+    file = config or Path(DEFAULT_FILE)
+    if not file.exists():
+        raise ConfigError(f"there is no {file}", hint="`unicornctl config init` writes one")
+    load(
+        Sources(config_file=file, given=(Given(key=key, text=text, where="KEY=VALUE"),))
+    )  # wrong: nothing is written
+    path = save_drop_in(file, {key: _value(text)})
+    data_console().print(Text(f"saved to {_shown(path)}; `unicornctl reload` applies it"))
+    return 0
+
+
+def _load(config: Path | None) -> Loaded:
+    """Read the configuration as `unicornd` would here.
+
+    Raises:
+        ConfigError: it is wrong, or there is none.
+    """
+    loaded = load(Sources(config_file=config, environ=dict(os.environ)))
+    if loaded.config_file is None:
+        raise ConfigError(
+            f"there is no {DEFAULT_FILE} here", hint="`unicornctl config init` writes one; -c names another"
+        )
+    return loaded
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - any TOML value
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _shown(path: Path | None) -> str:
+    return os.path.relpath(path) if path is not None else "the configuration"
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(
+        json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n"
+    )

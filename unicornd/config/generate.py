@@ -1,0 +1,137 @@
+"""Files that are made of the models: the JSON Schema of unicornd.toml, and docs/settings.md.
+
+Run by hand and by the tests: `python -m unicornd.config.generate write | check`; `check` fails if a file in the
+repository is not what the models say.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unicornd.config.flags import FLAGS
+from unicornd.config.layers import PATH_KEYS
+from unicornd.config.sections.section import Section
+from unicornd.config.settings import Settings
+from unicornd.config.show import apply_of, shown_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from unicornd.config.layers import Key
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = Path("schemas/unicornd.schema.json")
+SETTINGS = Path("docs/settings.md")
+DIALECT = "http://json-schema.org/draft-07/schema#"
+"""The dialect that TOML editors (Taplo, Even Better TOML) read."""
+
+INTRODUCTION = """\
+# Settings
+
+Every setting of `unicornd.toml`; this file is made of the models (`make generate`).
+
+A value may also come from a drop-in (`unicornd.d/*.toml` beside the file), from the environment
+(`UNICORND_<SECTION>__<KEY>`) or from the command line (a flag, or `--set section.key=value`); later ones win.
+`unicornctl config show --origin` tells who said what. *Change* says what a changed value needs: **live**: a reload
+applies it; **rolling**: a reload replaces the workers; **restart**: unicornd has to be restarted.
+Durations are seconds or text with a unit (`"500ms"`, `"30s"`, `"5m"`), sizes bytes or text (`"64KiB"`, `"1GiB"`).
+Paths are relative to the file's folder.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or check the files; return the exit code."""
+    match list(arguments):
+        case ["write"]:
+            for file, text in made_files().items():
+                (ROOT / file).parent.mkdir(exist_ok=True)
+                (ROOT / file).write_text(text, encoding="utf-8")
+            return 0
+        case ["check"]:
+            stale = [str(path) for path, text in made_files().items() if _present(path) != text]
+            for path in stale:
+                sys.stderr.write(f"{path} is not what the models say; run `make generate`\n")
+            return 1 if stale else 0
+        case _:
+            sys.stderr.write("usage: python -m unicornd.config.generate write | check\n")
+            return 2
+
+
+def made_files() -> Mapping[Path, str]:
+    """Return the files and what they have to say."""
+    return {SCHEMA: schema_text(), SETTINGS: settings_text()}
+
+
+def schema_text() -> str:
+    """Return the JSON Schema."""
+    schema = {"$schema": DIALECT, "title": "unicornd.toml", **_for_editors(Settings.model_json_schema())}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def settings_text() -> str:
+    """Return the reference of all settings."""
+    flags = {key: ", ".join(f"`{name}`" for name in flag.names) for flag in FLAGS for key in flag.keys}
+    return "\n".join([INTRODUCTION, *_sections(Settings, (), flags=flags)]).rstrip("\n") + "\n"
+
+
+def _sections(model: type[Section], above: Key, *, flags: Mapping[str, str]) -> Iterator[str]:
+    plain, inner = [], []
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            inner.append((annotation, (*above, name)))
+        else:
+            plain.append(name)
+    if above:
+        yield f"## [{'.'.join(above)}]\n\n{(model.__doc__ or '').strip()}\n"
+        yield "| key | default | change | flag | what |\n|---|---|---|---|---|"
+        yield from (_line(model, (*above, name), flags=flags) for name in plain)
+        yield ""
+    for annotation, key in inner:
+        yield from _sections(annotation, key, flags=flags)
+
+
+def _line(model: type[Section], key: Key, *, flags: Mapping[str, str]) -> str:
+    info = model.model_fields[key[-1]]
+    default = shown_value(key, info.get_default(call_default_factory=True))
+    shown = "" if default in (None, {}, []) else f"`{json.dumps(default, ensure_ascii=False)}`"
+    flag = flags.get(".".join(key)) or flags.get(f"{'.'.join(key)}.*", "")
+    about = (info.description or "").replace("|", "\\|")
+    path = " A path." if key in PATH_KEYS and "path" not in about.lower() else ""
+    return f"| `{key[-1]}` | {shown} | {apply_of(key)} | {flag} | {about}{path} |"
+
+
+def _for_editors(schema: Any) -> Any:  # noqa: ANN401 - JSON
+    """Leave out what says nothing to an editor: the titles that pydantic makes of names, and null, which TOML lacks."""
+    match schema:
+        case {"anyOf": [*choices], **rest} if {"type": "null"} in choices:
+            kept = [choice for choice in choices if choice != {"type": "null"}]
+            merged = {**rest, **kept[0]} if len(kept) == 1 else {**rest, "anyOf": kept}
+            return _for_editors(
+                {key: value for key, value in merged.items() if not (key == "default" and value is None)}
+            )
+        case dict():
+            return {
+                key: _for_editors(value)
+                for key, value in schema.items()
+                if not (key == "title" and isinstance(value, str))
+                and not (key == "default" and value is None)
+            }
+        case list():
+            return [_for_editors(item) for item in schema]
+        case _:
+            return schema
+
+
+def _present(path: Path) -> str | None:
+    try:
+        return (ROOT / path).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
