@@ -94,6 +94,7 @@ class FakePort:
         self.journal = Journal(lambda: WALL)
         self.operations = Operations()
         self.reload_refusal: Refusal | None = None
+        self.changes: tuple[str, ...] = ("workers.count: 2 → 4",)
         self.facts_value = make_facts()
         self._clock = clock
 
@@ -125,7 +126,7 @@ class FakePort:
         return self.operations.find(operation.id) or operation
 
     def preview_reload(self) -> Sequence[str] | Refusal:
-        return self.reload_refusal or ("workers.count: 2 → 4",)
+        return self.reload_refusal or self.changes
 
     def apply(self, *events: Event) -> None:
         """Fold events, and let the running operation see them, as the loop does."""

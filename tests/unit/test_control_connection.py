@@ -319,3 +319,52 @@ def test_when_the_server_ends_what_waits_is_answered_and_all_are_hung_up_on(make
     peer.connection.finish(Monotonic(1.0))
     assert peer.client.recv(1000).endswith(b"over")
     assert peer.connection.interest == 0
+
+
+def test_a_defect_in_a_route_is_logged_and_answered_with_500(
+    make_peer: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_request: Request) -> Answer:
+        raise OSError("no such thing")
+
+    peer = make_peer(fail)
+    for _ in range(2):
+        peer.send(REQUEST)
+        assert peer.receive().startswith(b"HTTP/1.1 500 ")
+    assert "no such thing" in caplog.text
+
+
+def test_a_defect_behind_a_long_poll_ends_that_connection_only(
+    make_peer: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poll() -> Reply | None:
+        raise KeyError("gone")
+
+    late = Reply(status=HTTPStatus.OK, body=b"")
+    peer = make_peer(lambda _request: LongPoll(poll=poll, until=Monotonic(5.0), expire=lambda: late))
+    peer.send(REQUEST)
+    peer.connection.tick(START)
+    assert peer.connection.interest == 0
+    assert "gone" in caplog.text
+
+
+def test_head_of_a_stream_is_its_head_alone(make_peer: Maker) -> None:
+    peer = make_peer(lambda _request: Stream(content_type="text/plain", pull=lambda: b"line"))
+    peer.send(REQUEST.replace(b"GET", b"HEAD"))
+    answer = peer.receive()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert peer.client.recv(10) == b""
+
+
+def test_a_connection_that_is_woken_without_reason_waits_on(make_peer: Maker) -> None:
+    peer = make_peer(echo)
+    peer.connection.respond(READ, now=START)
+    assert peer.connection.stage is Stage.READING
+
+
+def test_a_connection_that_ended_is_not_finished_again(make_peer: Maker) -> None:
+    peer = make_peer(echo)
+    peer.connection.hang_up()
+    peer.connection.finish(START)
+    assert peer.connection.interest == 0

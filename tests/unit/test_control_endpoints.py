@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 
 from tests.support.control_port import CONFIG_REFUSAL, FakePort, make_child, make_facts, make_state
-from unicornd.arbiter.routes import ANSWERS, make_route
+from unicornd.arbiter.routes import ANSWERS, MAX_WAIT, make_route
 from unicornd.arbiter.view import ListenerFacts
 from unicornd.control.endpoints import READ_ONLY, Endpoint, Match, NoMatch, find_endpoint
-from unicornd.control.exchange import Reply, Request
+from unicornd.control.exchange import LongPoll, Reply, Request
 from unicornd.control.openapi import make_document, run
 from unicornd.errors import CtlExit
 from unicornd.observe.scoreboard import InFlight, Reading
@@ -18,6 +18,7 @@ from unicornd.units import Monotonic, Pid, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 def ask(
@@ -152,6 +153,40 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing() -> None:
     assert port.operations.running is None
 
 
+def test_an_operation_without_news_is_waited_for_and_at_last_shown_as_it_is() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    ask(port, "POST", "/v1/reload")
+    route = make_route(port, among=tuple(Endpoint))
+    request = Request(
+        method="GET", path="/v1/operations/reload-1", query={"wait": "1000", "after": "0"}, body=b""
+    )
+    waiting = route(request)
+    assert isinstance(waiting, LongPoll)
+    assert waiting.until == 1.0 + MAX_WAIT
+    assert waiting.poll() is None
+    assert json.loads(waiting.expire().body)["state"] == "running"
+    port.operations.note("the configuration is valid", now=Monotonic(1.0))
+    news = waiting.poll()
+    assert news is not None
+    assert check(news, "Operation")["step_count"] == 1
+
+
+def test_a_recycle_and_reopened_logs_are_accepted() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    assert check(ask(port, "POST", "/v1/reopen"), "Operation")["state"] == "done"
+    assert check(ask(port, "POST", "/v1/workers/2/recycle", body=b"{}"), "Operation")["kind"] == "recycle"
+    assert ask(port, "POST", "/v1/workers/9/recycle", query={"dry_run": "1"}).status == 409
+
+
+def test_a_reload_without_changes_says_that_no_setting_changes() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    port.changes = ()
+    assert (
+        json.loads(ask(port, "POST", "/v1/reload", query={"dry_run": "1"}).body)["actions"][0]
+        == "no setting changes"
+    )
+
+
 def test_an_unknown_operation_is_404() -> None:
     assert ask(FakePort(make_state(2)), "GET", "/v1/operations/reload-7").status == 404
 
@@ -193,6 +228,16 @@ def test_the_page_is_html_that_fetches_nothing_and_escapes_what_strangers_write(
 def test_the_openapi_document_on_disk_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check"]) == 0, capsys.readouterr().err
     assert run(["something"]) == 2
+
+
+def test_the_openapi_document_is_written_and_a_stale_one_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "schemas" / "control.openapi.json"
+    assert run(["check"], file=file) == 1
+    assert "not current" in capsys.readouterr().err
+    assert run(["write"], file=file) == 0
+    assert run(["check"], file=file) == 0
 
 
 def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:

@@ -51,6 +51,7 @@ class Ticker:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._is_piped = not console.is_terminal  # a pipe gets whole lines, a terminal wrapped ones
         self._reminded_at = time.monotonic()
         self._status = Status("", console=console, spinner="dots") if console.is_terminal else None
 
@@ -66,9 +67,8 @@ class Ticker:
     def show(self, operation: Document) -> None:
         """Print new steps, and what is waited for."""
         for step in operation["steps"]:
-            self._console.print(
-                Text.assemble(("  + ", "green"), step["text"], (f"  {duration(step['at'])}", "dim"))
-            )
+            at = (f"  {duration(step['at'])}", "dim")
+            self._console.print(Text.assemble(("  - ", "dim"), step["text"], at), soft_wrap=self._is_piped)
         waiting = operation["waiting_for"]
         if self._status is not None:
             more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
@@ -78,7 +78,7 @@ class Ticker:
         elif waiting and time.monotonic() - self._reminded_at >= REMIND:
             self._reminded_at = time.monotonic()
             for line in waiting:
-                self._console.print(Text(f"  … {line}"), soft_wrap=True)
+                self._console.print(Text(f"  … {line}"), soft_wrap=self._is_piped)
 
 
 def follow(client: Client, operation: Document, *, timeout: float) -> Document:
@@ -115,14 +115,14 @@ def conclude(session: Session, operation: Document) -> int:
     if operation["state"] == "done":
         if not session.is_json:
             took = Text(f"  {duration(operation['seconds'])}", style="dim")
-            data_console().print(
-                Text.assemble(("done: ", "bold green"), operation["result"], took), soft_wrap=True
-            )
+            console = data_console()
+            text = Text.assemble(("done: ", "bold green"), operation["result"], took)
+            console.print(text, soft_wrap=not console.is_terminal)
         return CtlExit.DONE
     console = note_console()
     label = operation["state"].replace("_", " ")
     result = operation["result"].removeprefix(f"{label}, ")
-    console.print(Text.assemble((f"{label}: ", "bold red"), result), soft_wrap=True)
+    console.print(Text.assemble((f"{label}: ", "bold red"), result), soft_wrap=not console.is_terminal)
     show_traceback(console, operation["detail"])
     return int(operation["exit_code"])
 

@@ -186,13 +186,10 @@ def _unreachable(error: OSError, address: str) -> ControlError:
 def _parse(received: bytes) -> Answer:
     head, separator, body = received.partition(b"\r\n\r\n")
     status_line, *fields = head.split(b"\r\n")
-    lengths = [
-        value for name, _, value in (line.partition(b":") for line in fields) if name == b"Content-Length"
-    ]
+    pairs = [line.partition(b":") for line in fields]
+    lengths = [value.strip() for name, _, value in pairs if name == b"Content-Length"]
     parts = status_line.split(b" ", 2)
-    is_whole = (
-        separator and len(parts) > 1 and parts[1].isdigit() and [int(each) for each in lengths] == [len(body)]
-    )
+    is_whole = separator and len(parts) > 1 and parts[1].isdigit() and lengths == [str(len(body)).encode()]
     if not is_whole:
         raise ControlError("the answer was cut short: unicornd ended meanwhile?", code=CtlExit.UNREACHABLE)
     return Answer(status=int(parts[1]), body=body)
@@ -214,6 +211,11 @@ def granted(answer: Answer) -> dict[str, Any]:
         str(problem.get("message", "")),
         hint=str(problem.get("hint", "")),
         detail=str(problem.get("detail", "")),
-        code=CtlExit(problem.get("exit_code", CtlExit.FAILED)),
+        code=_known_code(problem.get("exit_code")),
         operation=str(problem.get("operation", "")),
     )
+
+
+def _known_code(code: object) -> CtlExit:
+    """Return the exit code that the server asks for; one of a newer version than ours is a failure."""
+    return next((known for known in CtlExit if known == code), CtlExit.FAILED)

@@ -2,11 +2,12 @@
 
 Run by the arbiter's loop, which must never wait for a client: every call does one `recv` and one `send` at most,
 every buffer has a bound, every wait a deadline. Whatever a client sends or fails to read, the worst that happens is
-that it is cut off.
+that it is cut off. Nor does a defect in a route: it is logged, and answered with 500.
 """
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 from enum import Enum
@@ -38,6 +39,8 @@ WRITE = 30.0
 
 LINGER = 2.0
 """Seconds that what a refused client still sends is read and dropped, so that it can read why."""
+
+LOG = logging.getLogger("unicornd.control")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -101,6 +104,13 @@ class Connection:
 
     def tick(self, now: Monotonic) -> None:
         """Time has passed and the arbiter's state may be another: answer what waits, end what takes too long."""
+        try:
+            self._go_on(now)
+        except Exception:
+            LOG.exception("a control route has a defect")
+            self.hang_up()
+
+    def _go_on(self, now: Monotonic) -> None:
         is_late = self.deadline is not None and self.deadline <= now
         match self._pending:
             case LongPoll() as poll:
@@ -161,13 +171,20 @@ class Connection:
                 self._outgoing += CONTINUE
             return
         self._incoming = incoming
-        match self._route(incoming.request):
+        match self._ask(incoming.request):
             case Reply() as reply:
                 self._write(reply, now=now)
             case LongPoll() as poll:
                 self._pending, self.stage, self.deadline = poll, Stage.POLLING, poll.until
             case Stream() as stream:
                 self._start_stream(stream, now=now)
+
+    def _ask(self, request: Request) -> Answer:
+        try:
+            return self._route(request)
+        except Exception:
+            LOG.exception("a control route has a defect: %s %s", request.method, request.path)
+            return refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "unicornd has a defect; its log says where")
 
     def _expire(self, now: Monotonic) -> None:
         if self.stage is Stage.READING and not self._reader.is_empty:

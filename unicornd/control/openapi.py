@@ -118,18 +118,18 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], *, file: Path = SCHEMA_FILE) -> int:
     """Write the file, or check that it is current; return the exit code."""
     text = json.dumps(make_document(), indent=2, ensure_ascii=False) + "\n"
     match arguments:
         case ["write"]:
-            SCHEMA_FILE.parent.mkdir(exist_ok=True)
-            SCHEMA_FILE.write_text(text)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
             return 0
-        case ["check"] if SCHEMA_FILE.exists() and SCHEMA_FILE.read_text() == text:
+        case ["check"] if file.exists() and file.read_text() == text:
             return 0
         case ["check"]:
-            sys.stderr.write(f"{SCHEMA_FILE} is not current: python -m unicornd.control.openapi write\n")
+            sys.stderr.write(f"{file} is not current: python -m unicornd.control.openapi write\n")
             return 1
         case _:
             sys.stderr.write("usage: python -m unicornd.control.openapi write|check\n")

@@ -20,7 +20,7 @@ MAX_LENGTH = 2**63 - 1
 
 
 def body_length(head: Head) -> int:
-    """Return the body's length in bytes, `UNKNOWN_LENGTH` if it is chunked, 0 if there is none.
+    """Return the length of a body with Content-Length or Transfer-Encoding, `UNKNOWN_LENGTH` if it is chunked.
 
     Raises:
         Refusal: 400 for what is ambiguous or malformed, 501 for a transfer coding other than chunked.
@@ -28,13 +28,13 @@ def body_length(head: Head) -> int:
     fields = head.fields
     length = fields.get("CONTENT_LENGTH")
     coding = fields.get("HTTP_TRANSFER_ENCODING")
-    if coding is None:
-        return 0 if length is None else _declared(length)
+    if length is not None and coding is None:
+        return _declared(length)
     if length is not None:
         raise bad_request("both Transfer-Encoding and Content-Length", "RFC 9112 section 6.1")
     if not head.is_http11:
         raise bad_request("Transfer-Encoding in HTTP/1.0", "RFC 9112 section 6.1")
-    codings = [part.strip("\t ").lower() for part in coding.split(",")]
+    codings = [part.strip("\t ").lower() for part in (coding or "").split(",")]
     if codings == ["chunked"]:
         return UNKNOWN_LENGTH
     if "chunked" in codings or "" in codings:
@@ -51,11 +51,8 @@ def _declared(length: str) -> int:
 
 
 def is_kept_alive(head: Head) -> bool:
-    """Return whether the client wants to go on with this connection (RFC 9112 section 9.3; `close` wins)."""
-    connection = head.fields.get("HTTP_CONNECTION")
-    if connection is None:
-        return head.is_http11
-    options = {option.strip("\t ") for option in connection.lower().split(",")}
+    """Return whether a client that sends Connection wants to go on (RFC 9112 section 9.3; `close` wins)."""
+    options = {option.strip("\t ") for option in head.fields["HTTP_CONNECTION"].lower().split(",")}
     return "close" not in options and (head.is_http11 or "keep-alive" in options)
 
 

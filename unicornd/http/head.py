@@ -92,8 +92,8 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
         head.path, _, head.query = target.partition("?")
     else:
         _read_other_form(head, target)
-    head.length = body_length(head)
-    head.keep_alive = is_kept_alive(head)
+    head.length = body_length(head) if "CONTENT_LENGTH" in fields or "HTTP_TRANSFER_ENCODING" in fields else 0
+    head.keep_alive = is_kept_alive(head) if "HTTP_CONNECTION" in fields else is_http11
     head.expects_continue = "HTTP_EXPECT" in fields and wants_continue(head)
     return head
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from unicornd.http.grammar import CONTENT_LENGTH, STATUS, TOKEN
+from unicornd.http.grammar import STATUS, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY_STATUS = frozenset({"204", "304"})
 _KNOWN_NAMES = 256
-_LINES = re.compile(r"(?:[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
 
 
 class ResponseError(Exception):
@@ -43,26 +43,20 @@ class Framing(IntEnum):
     """The end of the connection: HTTP/1.0 without a length."""
 
 
-class _Name(IntEnum):
-    ORDINARY = 0
-    LENGTH = 1
-    CONNECTION = 2
-    DROPPED = 3
-    SERVER = 4
-    DATE = 5
-
+# What a header's name means here; plain numbers, since this is asked for every header of every response.
+_ORDINARY, _LENGTH, _CONNECTION, _DROPPED, _SERVER, _DATE = range(6)
 
 _NAMES = {
-    "content-length": _Name.LENGTH,
-    "connection": _Name.CONNECTION,
-    "keep-alive": _Name.DROPPED,
-    "proxy-connection": _Name.DROPPED,
-    "te": _Name.DROPPED,
-    "trailer": _Name.DROPPED,
-    "transfer-encoding": _Name.DROPPED,
-    "upgrade": _Name.DROPPED,
-    "server": _Name.SERVER,
-    "date": _Name.DATE,
+    "content-length": _LENGTH,
+    "connection": _CONNECTION,
+    "keep-alive": _DROPPED,
+    "proxy-connection": _DROPPED,
+    "te": _DROPPED,
+    "trailer": _DROPPED,
+    "transfer-encoding": _DROPPED,
+    "upgrade": _DROPPED,
+    "server": _SERVER,
+    "date": _DATE,
 }
 
 
@@ -75,15 +69,7 @@ class Standing(NamedTuple):
     """`Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n`."""
 
 
-# (is chunked, is kept, is 1.1) → the fields that the server adds; HTTP/1.0 is told that the connection is kept.
-_CONNECTION_FIELDS = {
-    (False, True, True): "",
-    (False, False, True): "Connection: close\r\n",
-    (False, True, False): "Connection: keep-alive\r\n",
-    (False, False, False): "Connection: close\r\n",
-    (True, True, True): "Transfer-Encoding: chunked\r\n",
-    (True, False, True): "Transfer-Encoding: chunked\r\nConnection: close\r\n",
-}
+_NO_BODY, _SIZED, _CHUNKED, _CLOSE = Framing
 
 
 class ResponseHead:
@@ -98,7 +84,7 @@ class ResponseHead:
 
     __slots__ = ("data", "framing", "keep_alive", "length")
 
-    def __init__(self, data: bytes, framing: Framing, *, length: int, keep_alive: bool) -> None:
+    def __init__(self, data: bytes, framing: Framing, length: int, keep_alive: bool, /) -> None:  # noqa: FBT001 - once a request
         self.data = data
         self.framing = framing
         self.length = length
@@ -106,10 +92,10 @@ class ResponseHead:
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
-def _name_kind(name: str) -> _Name:
+def _name_kind(name: str) -> int:
     if TOKEN.fullmatch(name) is None:
         raise ResponseError(f"the header name {name!r} is not a token")
-    return _NAMES.get(name.lower(), _Name.ORDINARY)
+    return _NAMES.get(name.lower(), _ORDINARY)
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
@@ -147,31 +133,45 @@ def encode_head(
     """
     has_body = _check_status(status)
     length = -1
-    lines = []
+    parts: list[str] = []
     for name, value in headers:
         kind = _name_kind(name)
         if kind:
-            if kind is _Name.DROPPED:
+            if kind == _DROPPED:
                 continue
-            if kind is _Name.CONNECTION:
+            if kind == _CONNECTION:
                 keep_alive = keep_alive and "close" not in value.lower()
                 continue
-            if kind is _Name.LENGTH:
+            if kind == _LENGTH:
                 length = _declared(value, length)
             else:
                 standing = _without(standing, kind)
-        lines.append(f"{name}: " + value + "\r\n")
-    fields = "".join(lines)
-    if _LINES.fullmatch(fields) is None or fields.count("\n") != len(lines):
-        raise ResponseError("a header value has a control character or one that is not latin-1")
+        if not value.isprintable() and _VALUE.fullmatch(value) is None:
+            raise ResponseError(f"the value of {name} has a control character or one that is not latin-1")
+        parts += (name, ": ", value, "\r\n")
+    fields = "".join(parts)
     if length < 0 <= body_size and has_body:
         length = body_size
         fields += f"Content-Length: {length}\r\n"
-    framing = _framing(length, has_body=has_body and not is_head, is_http11=is_http11)
-    keep_alive = keep_alive and framing is not Framing.CLOSE
-    fields += _CONNECTION_FIELDS[framing is Framing.CHUNKED, keep_alive, is_http11]
-    data = f"HTTP/1.1 {status}\r\n{standing.server}{standing.date}{fields}\r\n".encode("latin-1")
-    return ResponseHead(data, framing, length=length, keep_alive=keep_alive)
+    if is_head or not has_body:
+        framing = _NO_BODY
+    elif length >= 0:
+        framing = _SIZED
+    elif is_http11:
+        framing = _CHUNKED
+        fields += "Transfer-Encoding: chunked\r\n"
+    else:
+        framing = _CLOSE
+        keep_alive = False
+    if not keep_alive:
+        fields += "Connection: close\r\n"
+    elif not is_http11:
+        fields += "Connection: keep-alive\r\n"
+    try:
+        data = f"HTTP/1.1 {status}\r\n{standing.server}{standing.date}{fields}\r\n".encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ResponseError("a header value has a character that is not latin-1") from error
+    return ResponseHead(data, framing, length, keep_alive)
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -201,22 +201,14 @@ def plain_response(status: HTTPStatus, text: str, *, standing: Standing, is_head
     return head.data if is_head else head.data + body.encode()
 
 
-def _framing(length: int, *, has_body: bool, is_http11: bool) -> Framing:
-    if not has_body:
-        return Framing.NONE
-    if length >= 0:
-        return Framing.LENGTH
-    return Framing.CHUNKED if is_http11 else Framing.CLOSE
-
-
 def _declared(value: str, before: int) -> int:
-    if CONTENT_LENGTH.fullmatch(value) is None:
+    if not (value.isdecimal() and value.isascii()):
         raise ResponseError("Content-Length is not a number")
     if before not in {-1, int(value)}:
         raise ResponseError("Content-Length is given twice, and not the same")
     return int(value)
 
 
-def _without(standing: Standing, kind: _Name) -> Standing:
+def _without(standing: Standing, kind: int) -> Standing:
     """Leave out what the application says itself."""
-    return standing._replace(server="") if kind is _Name.SERVER else standing._replace(date="")
+    return standing._replace(server="") if kind == _SERVER else standing._replace(date="")

@@ -29,10 +29,9 @@ _WORD = 8
 _HEARTBEAT, _REQUESTS, _ERRORS, _CONNECTIONS, _BUSY, _FIRST_BUCKET = range(6)
 _HEADER_WORDS = 24
 _CELL_WORDS = 32
-_SINCE, _TEXT_LENGTH = 0, 1
+_TEXT_LENGTH = 1
 _TEXT_OFFSET = 2 * _WORD
 MAX_TEXT_BYTES = (_CELL_WORDS - 2) * _WORD
-SERVER_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +76,47 @@ class Reading:
         return min((request.since for request in self.in_flight), default=None)
 
 
+class Cell:
+    """One thread's side of its worker's row: two calls a request, each a few stores.
+
+    Args:
+        numbers: the row as whole numbers; times: as seconds.
+        word: index of the cell's first word.
+        text: the bytes of the cell's text.
+    """
+
+    __slots__ = ("_numbers", "_text", "_times", "_word")
+
+    def __init__(
+        self, *, numbers: memoryview[int], times: memoryview[float], word: int, text: memoryview[int]
+    ) -> None:
+        self._numbers = numbers
+        self._times = times
+        self._word = word
+        self._text = text
+
+    def begin(self, now: Monotonic, text: bytes) -> None:
+        """Say that the thread starts on a request; `text` is its method and path."""
+        size = len(text)
+        if size > MAX_TEXT_BYTES:
+            text, size = text[:MAX_TEXT_BYTES], MAX_TEXT_BYTES
+        self._text[:size] = text
+        self._numbers[self._word + _TEXT_LENGTH] = size
+        self._times[self._word] = now
+
+    def finish(self, now: Monotonic, *, is_error: bool) -> None:
+        """Say that the thread has answered it. Counters are the worker's: written under its dispatch lock."""
+        times, numbers = self._times, self._numbers
+        seconds = now - times[self._word]
+        times[self._word] = 0.0
+        times[_HEARTBEAT] = now
+        times[_BUSY] += seconds
+        numbers[_REQUESTS] += 1
+        if is_error:
+            numbers[_ERRORS] += 1
+        numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
+
+
 class Row:
     """One worker's row.
 
@@ -117,27 +157,15 @@ class Row:
         """Give a sign of life."""
         self._times[_HEARTBEAT] = now
 
-    def begin(self, cell: int, now: Monotonic, text: bytes) -> None:
-        """Say that a thread starts on a request; `text` is its method and path."""
-        word = _HEADER_WORDS + cell * _CELL_WORDS
-        text = text[:MAX_TEXT_BYTES]
-        offset = word * _WORD + _TEXT_OFFSET
-        self._bytes[offset : offset + len(text)] = text
-        self._numbers[word + _TEXT_LENGTH] = len(text)
-        self._times[word + _SINCE] = self._times[_HEARTBEAT] = now
-
-    def finish(self, cell: int, now: Monotonic, status: int) -> None:
-        """Say that the thread has answered it; the counters of one worker are written under its dispatch lock."""
-        times, numbers = self._times, self._numbers
-        word = _HEADER_WORDS + cell * _CELL_WORDS
-        seconds = now - times[word + _SINCE]
-        times[word + _SINCE] = 0.0
-        times[_HEARTBEAT] = now
-        times[_BUSY] += seconds
-        numbers[_REQUESTS] += 1
-        if status >= SERVER_ERROR:
-            numbers[_ERRORS] += 1
-        numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
+    def cell(self, number: int) -> Cell:
+        """Return the writer of one thread's cell."""
+        word = _HEADER_WORDS + number * _CELL_WORDS
+        return Cell(
+            numbers=self._numbers,
+            times=self._times,
+            word=word,
+            text=self._bytes[word * _WORD + _TEXT_OFFSET : (word + _CELL_WORDS) * _WORD],
+        )
 
     def set_connections(self, count: int) -> None:
         """Say how many connections are open."""
@@ -166,7 +194,7 @@ class Row:
 
     def _read_cell(self, cell: int) -> InFlight | None:
         word = _HEADER_WORDS + cell * _CELL_WORDS
-        since = self._times[word + _SINCE]
+        since = self._times[word]
         if not since:
             return None
         offset = word * _WORD + _TEXT_OFFSET

@@ -78,11 +78,12 @@ class Acceptor:
             remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
             yield Connection(sock, remote, base=self._bases[fd], policy=self._context.http)
 
-    def resume(self, *, room: int, now: float) -> None:
-        """Watch the listeners again if there is room and the pause is over."""
+    def resume(self, *, room: int, now: float) -> bool:
+        """Watch the listeners again if there is room and the pause is over; return whether they are watched."""
         if self.is_paused and room > 0 and now >= self._paused_until:
             self.is_paused = False
             self._watch()
+        return not self.is_paused
 
     def close(self) -> None:
         """Leave the listeners for good."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
+    from unicornd.config.sections.workers import WorkersSettings
     from unicornd.config.settings import Settings
     from unicornd.workers.context import Orders, Seat
     from unicornd.workers.registry import Kind
@@ -161,13 +162,19 @@ def _context(
         is_multiprocess=workers.resolved_count() > 1,
         log=log,
         errors=cast("TextIO", logs.ErrorStream(log)),
-        recycling=Recycling(workers.max_requests, jitter=workers.max_requests_jitter, random=random.Random()),  # noqa: S311 - no secret
+        recycling=_recycling(workers),
         report=lambda report: _report(seat, report),
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,
         on_served=_on_served(settings, hooks=hooks, worker=worker),
     )
+
+
+def _recycling(workers: WorkersSettings) -> Recycling | None:
+    if not workers.max_requests:
+        return None
+    return Recycling(workers.max_requests, jitter=workers.max_requests_jitter, random=random.Random())  # noqa: S311 - no secret
 
 
 def _policy(settings: Settings, *, keeps_alive: bool) -> HttpPolicy:

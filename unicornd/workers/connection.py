@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from unicornd.workers.context import HttpPolicy
 
 RECEIVE_BYTES = 64 * 1024
+HEAD_END_SIZE = len(END_OF_HEAD)
+CR = 0x0D
 
 
 class Stage(IntEnum):
@@ -36,6 +38,10 @@ class Stage(IntEnum):
     LINGER = 4
     """The client to close, after our last byte (RFC 9112 section 9.6)."""
     CLOSED = 5
+
+
+IDLE, HEAD, BODY, RESPONSE, LINGER, CLOSED = Stage
+# An enum's member costs a look-up in its class each time; these are asked for several times a request.
 
 
 class Connection:
@@ -71,7 +77,7 @@ class Connection:
         self.base = base
         self.policy = policy
         self.output = Output(sock)
-        self.stage = Stage.IDLE
+        self.stage = IDLE
         self.deadline = 0.0
         self.ready_at = 0.0
         self.request: Head | None = None
@@ -98,6 +104,8 @@ class Connection:
         data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         if not data:
             raise EOFError
+        if self.stage is IDLE and data.find(END_OF_HEAD) == len(data) - HEAD_END_SIZE and data[0] != CR:
+            return self._take_head(data, now)  # the usual case: one whole head, nothing else
         return self._take(data, now)
 
     def next_request(self, now: float) -> bool:
@@ -107,7 +115,7 @@ class Connection:
             http.errors.Refusal: as `receive`.
         """
         self.request = None
-        self.stage = Stage.IDLE
+        self.stage = IDLE
         if self.spool is not None:
             self.spool.close()
             self.spool = None
@@ -116,6 +124,14 @@ class Connection:
             return False
         self._buffer = b""
         return self._take(bytes(buffer), now)
+
+    def rest(self) -> bool:
+        """After a request: be idle if everything is sent and nothing more was received; return whether that is so."""
+        if self._buffer or self.spool is not None or self.output.is_pending:
+            return False
+        self.request = None
+        self.stage = IDLE
+        return True
 
     def has_hung_up(self) -> bool:
         """Return whether the client has closed its side and left nothing to read (one recv(2) with MSG_PEEK)."""
@@ -139,7 +155,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket and drop everything that belongs to the connection; may be called twice."""
-        self.stage = Stage.CLOSED
+        self.stage = CLOSED
         self.output.close()
         if self.spool is not None:
             self.spool.close()
@@ -147,7 +163,7 @@ class Connection:
         self.sock.close()
 
     def _take(self, data: bytes, now: float) -> bool:
-        if self.stage is Stage.BODY and self.spool is not None:
+        if self.stage is BODY and self.spool is not None:
             return self._take_body(self.spool, data, now)
         buffer = self._buffer
         searched = 0
@@ -177,17 +193,17 @@ class Connection:
             # Never complete: `parse_head` of what is there names the limit that was passed.
             parse_head(bytes(buffer) + END_OF_HEAD, limits)
         self._buffer = bytearray(buffer)
-        if self.stage is Stage.IDLE and buffer:
-            self.stage = Stage.HEAD
+        if self.stage is IDLE and buffer:
+            self.stage = HEAD
             self.deadline = now + self.policy.head if self.policy.head else 0.0
 
     def _take_head(self, block: bytes, now: float) -> bool:
         self.request = request = parse_head(block, self.policy.limits)
         if request.length == 0:
-            self.stage = Stage.RESPONSE
+            self.stage = RESPONSE
             return True
         self.spool = spool = Spool(request.length, self.policy)
-        self.stage = Stage.BODY
+        self.stage = BODY
         received = bytes(self._buffer)
         self._buffer = b""
         if received:
@@ -204,5 +220,5 @@ class Connection:
         if not spool.is_complete:
             return False
         self._buffer = spool.leftover
-        self.stage = Stage.RESPONSE
+        self.stage = RESPONSE
         return True

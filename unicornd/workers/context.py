@@ -133,7 +133,7 @@ class WorkerContext:
         is_multiprocess: whether there may be other workers (`wsgi.multiprocess`).
         log: the error log.
         errors: `wsgi.errors`, written to the error log.
-        recycling: counts requests.
+        recycling: counts requests, or None if nobody counts.
         report: tells the arbiter something.
         pre_request: hook, called with the head before the application runs, or None.
         on_served: called after each request (access log, post_request hook), or None: nothing is collected for it then.
@@ -147,7 +147,7 @@ class WorkerContext:
     is_multiprocess: bool
     log: logging.Logger
     errors: TextIO
-    recycling: Recycling
+    recycling: Recycling | None
     report: Callable[[Report], None]
     pre_request: Callable[[Head], None] | None
     on_served: Callable[[Served], None] | None

@@ -30,18 +30,17 @@ class Output:
     """The unsent rest of a response on one socket.
 
     Attributes:
+        is_pending: whether anything is unsent.
         size: bytes in memory that are not sent (pieces of files do not count: they take none).
     """
 
-    __slots__ = ("_pending", "_socket", "size")
+    __slots__ = ("_pending", "_socket", "is_pending", "size")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._pending: deque[memoryview | FilePiece] = deque()
+        self.is_pending = False
         self.size = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._pending)
 
     def send(self, data: bytes) -> None:
         """Send `data` as far as the socket takes it now, keep the rest.
@@ -50,7 +49,7 @@ class Output:
             OSError: the connection is broken.
         """
         sent = 0
-        if not self._pending:
+        if not self.is_pending:
             try:
                 sent = self._socket.send(data, SEND_FLAGS)
             except BlockingIOError:
@@ -59,6 +58,7 @@ class Output:
                 return
         rest = memoryview(data)[sent:]
         self._pending.append(rest)
+        self.is_pending = True
         self.size += len(rest)
 
     def send_file(self, fd: int, *, offset: int, count: int) -> None:
@@ -69,6 +69,7 @@ class Output:
         """
         self._socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
         self._pending.append(FilePiece(fd=Fd(os.dup(fd)), offset=offset, remaining=count))
+        self.is_pending = True
         self.flush()
 
     def flush(self) -> bool:
@@ -87,6 +88,7 @@ class Output:
                 return False
             if not is_done:
                 return False
+        self.is_pending = False
         return True
 
     def close(self) -> None:
@@ -95,6 +97,7 @@ class Output:
             piece = self._pending.popleft()
             if isinstance(piece, FilePiece):
                 os.close(piece.fd)
+        self.is_pending = False
         self.size = 0
 
     def _flush_bytes(self, piece: memoryview) -> bool:

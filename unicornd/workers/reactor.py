@@ -21,7 +21,7 @@ from unicornd.http.response import refusal_response
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
-from unicornd.workers.connection import Stage
+from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
 from unicornd.workers.output import SEND_FLAGS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._acceptor = Acceptor(context, self._epoll)
         self._connections: dict[int, Connection] = {}
-        self._tick = _tick_of(self._policy)
+        self._tick = self._patience = _tick_of(self._policy)
         self._next_tick = 0.0
         self._drains = False
         self.clock = Clock()
@@ -78,8 +78,11 @@ class Reactor:
         self._epoll.close()
 
     def poll(self, ready: deque[Connection]) -> None:
-        """Wait for something to happen and deal with it; complete requests are appended to `ready`."""
-        events = self._epoll.poll(SHORTEST_TICK if self._acceptor.is_paused else self._tick)
+        """Wait for something to happen and deal with it; complete requests are appended to `ready`.
+
+        While requests are ready it only looks.
+        """
+        events = self._epoll.poll(0 if ready else self._patience)
         now = time.monotonic()
         connections = self._connections
         for fd, _mask in events:  # readable, writable or broken: the connection's stage says what to do
@@ -88,14 +91,15 @@ class Reactor:
                 self._take_other(fd, ready, now)
             elif connection.is_busy:
                 self._mute(connection)
-            elif connection.stage is Stage.RESPONSE:
+            elif connection.stage is RESPONSE:
                 self._flush(connection, ready, now)
             else:
                 self._read(connection, ready, now)
         if now >= self._next_tick:
             self._look_around(now)
         if self._acceptor.is_paused:
-            self._acceptor.resume(room=self._room(), now=now)
+            is_resumed = self._acceptor.resume(room=self._room(), now=now)
+            self._patience = self._tick if is_resumed else SHORTEST_TICK
         if self._orders.is_draining:
             self._drain(ready, now)
 
@@ -104,8 +108,14 @@ class Reactor:
 
         Called under the lock by the thread that has run it. `is_busy` is reset last: then the poller may come.
         """
+        if keep_alive and connection.watched == select.EPOLLIN and not self._drains and connection.rest():
+            connection.deadline = (
+                now + self._policy.keepalive
+            )  # the usual case: all sent, nothing else received
+            connection.is_busy = False
+            return False
         connection.keeps_alive = keep_alive
-        if connection.output:
+        if connection.output.is_pending:
             connection.deadline = _after(now, self._policy.write)
             self._watch(connection, select.EPOLLOUT)
             connection.is_busy = False
@@ -132,7 +142,7 @@ class Reactor:
         except Refusal as refusal:
             self._refuse(connection, refusal, now)
             return False
-        if connection.stage is Stage.IDLE:
+        if connection.stage is IDLE:
             connection.deadline = _after(now, self._policy.keepalive)
             if self._drains:
                 connection.deadline = now + DRAIN_LINGER_SECONDS
@@ -142,7 +152,7 @@ class Reactor:
 
     def _read(self, connection: Connection, ready: deque[Connection], now: float) -> None:
         try:
-            if connection.stage is Stage.LINGER:
+            if connection.stage is LINGER:
                 connection.discard()
             elif connection.receive(now):
                 connection.is_busy = True
@@ -186,7 +196,7 @@ class Reactor:
         except OSError:
             self.drop(connection)
             return
-        connection.stage = Stage.LINGER
+        connection.stage = LINGER
         connection.deadline = now + LINGER_SECONDS
         self._watch(connection, select.EPOLLIN)
         connection.is_busy = False
@@ -204,7 +214,7 @@ class Reactor:
     def _mute(self, connection: Connection) -> None:
         """Take a connection whose request runs in another thread out of the poller."""
         with self._lock:
-            if connection.is_busy and connection.watched and connection.stage is not Stage.CLOSED:
+            if connection.is_busy and connection.watched and connection.stage is not CLOSED:
                 self._epoll.unregister(connection.fd)
                 connection.watched = 0
 
@@ -232,7 +242,7 @@ class Reactor:
         self._connections[connection.fd] = connection
         connection.deadline = now + DRAIN_LINGER_SECONDS if self._drains else _after(now, self._policy.head)
         self._read(connection, ready, now)
-        if not connection.is_busy and connection.stage is not Stage.CLOSED:
+        if not connection.is_busy and connection.stage is not CLOSED:
             self._watch(connection, select.EPOLLIN)
 
     def _room(self) -> int:
@@ -249,8 +259,8 @@ class Reactor:
 
     def _end_overdue(self, connection: Connection, now: float) -> None:
         """Close what is idle; tell a client that was too slow (RFC 9110 section 15.5.9)."""
-        if connection.stage in {Stage.HEAD, Stage.BODY}:
-            what = "head" if connection.stage is Stage.HEAD else "body"
+        if connection.stage in {HEAD, BODY}:
+            what = "head" if connection.stage is HEAD else "body"
             refusal = Refusal(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not arrive in time")
             self._refuse(connection, refusal, now)
         else:
@@ -263,9 +273,9 @@ class Reactor:
             for fd in self._acceptor.fds:
                 self._accept(fd, ready, now)
             self._acceptor.close()
-            self._tick = SHORTEST_TICK
+            self._tick = self._patience = SHORTEST_TICK
             for connection in self._connections.values():
-                if connection.stage is Stage.IDLE:
+                if connection.stage is IDLE:
                     connection.deadline = now + DRAIN_LINGER_SECONDS
         self.is_finished = not self._connections
 

@@ -15,7 +15,7 @@ class Recycling:
     """Counts requests.
 
     Args:
-        max_requests: after so many a replacement is asked for; 0: never.
+        max_requests: after so many a replacement is asked for.
         jitter: up to so many more.
         random: where the jitter comes from.
     """
@@ -23,7 +23,7 @@ class Recycling:
     __slots__ = ("_left", "limit")
 
     def __init__(self, max_requests: int, *, jitter: int, random: Random) -> None:
-        self.limit = max_requests + random.randint(0, jitter) if max_requests else 0
+        self.limit = max_requests + random.randint(0, jitter)
         self._left = self.limit
 
     def count(self) -> bool:

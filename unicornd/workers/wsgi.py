@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 ExcInfo = tuple[type[BaseException], BaseException, "TracebackType"] | tuple[None, None, None]
 FILE_BLOCK = 64 * 1024
-SERVER_ERROR = 500
+SERVER_ERROR = ("5", "")
 
 
 class ClientGoneError(OSError):
@@ -105,8 +105,8 @@ class Exchange:
         self.keep_alive = request.keep_alive and context.http.is_kept_alive and not context.orders.is_draining
         self.environ: Environ = {}
 
-    def run(self) -> int:
-        """Run the application and send what it answers; return the response's status code."""
+    def run(self) -> bool:
+        """Run the application and send what it answers; return whether that was an error (5xx)."""
         try:
             if self._context.pre_request is not None:
                 self._context.pre_request(self.request)
@@ -117,7 +117,7 @@ class Exchange:
             self._connection.output.close()
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, the worker lives on
             self._fail(error)
-        return int(self.status[:3] or SERVER_ERROR)
+        return self.status[:1] in SERVER_ERROR
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /

@@ -1,0 +1,184 @@
+"""`unicornctl start|stop|restart` and the choice of a fleet, with real daemons."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.ctl import BIN, Ctl, fleet
+from tests.support.waiting import eventually
+from unicornd.errors import CtlExit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+APP = """\
+import os, time
+
+def application(environ, start_response):
+    while environ["PATH_INFO"] == "/held" and not os.path.exists("released"):
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+CONFIG = """\
+[app]
+target = "site_app:application"
+[server]
+bind = "127.0.0.1:0"
+[workers]
+count = 1
+[process]
+name = "{name}"
+"""
+
+
+@pytest.fixture
+def name() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def ctl(tmp_path: Path, name: str) -> Iterator[Ctl]:
+    (tmp_path / "site_app.py").write_text(APP)
+    with fleet(tmp_path, CONFIG.format(name=name)) as made:
+        yield made
+        made.run("stop", "--now", expect=None)
+
+
+def arbiter_of(ctl: Ctl) -> int:
+    return int(ctl.status()["arbiter"]["pid"])
+
+
+def unicornctl(folder: Path, *arguments: str, expect: int) -> subprocess.CompletedProcess[str]:
+    """Run `unicornctl` in a folder, without saying which fleet."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("UNICORND_")}
+    done = subprocess.run(
+        [str(BIN / "unicornctl"), *arguments], cwd=folder, env=environ | {"XDG_RUNTIME_DIR": str(folder)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == expect, f"{arguments} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def test_a_start_says_where_it_serves_and_what_to_do_next(ctl: Ctl, name: str) -> None:
+    done = ctl.run("start")
+    assert f"{name} is ready: 1 worker, pid {arbiter_of(ctl)}" in done.stdout
+    host, port = ctl.address()
+    assert f"http://{host}:{port}" in done.stdout
+    assert "unicornctl status" in done.stdout
+
+
+def test_a_start_for_programs_is_the_status(ctl: Ctl) -> None:
+    status = json.loads(ctl.run("start", "--json").stdout)
+    assert (status["schema"], status["state"]) == (1, "ready")
+    assert status["arbiter"]["pid"] == arbiter_of(ctl)
+
+
+def test_a_stop_returns_when_the_arbiter_has_ended(ctl: Ctl) -> None:
+    ctl.run("start")
+    pid = arbiter_of(ctl)
+    operation = json.loads(ctl.run("stop", "--json").stdout)
+    assert (operation["kind"], operation["state"]) == ("stop", "done")
+    assert pid not in ctl.processes()
+    ctl.run("stop", expect=CtlExit.NOT_RUNNING)
+    ctl.run("is-running", expect=CtlExit.NOT_RUNNING)
+
+
+def test_a_restart_takes_another_arbiter(ctl: Ctl) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    ctl.run("restart")
+    assert arbiter_of(ctl) != before
+
+
+def test_a_restart_of_what_does_not_run_is_a_start(ctl: Ctl) -> None:
+    ctl.run("restart")
+    assert ctl.status()["state"] == "ready"
+
+
+def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    ctl.config.write_text(ctl.config.read_text().replace("count = 1", "cuont = 1"))
+    done = ctl.run("restart", expect=CtlExit.CONFIG)
+    assert "workers.cuont" in done.stderr
+    assert "nothing was stopped" in done.stderr
+    assert arbiter_of(ctl) == before
+
+
+def test_a_dry_restart_says_what_it_would_do(ctl: Ctl) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    assert f"stop pid {before}" in ctl.run("restart", "--dry-run").stdout
+    assert arbiter_of(ctl) == before
+
+
+def test_a_stop_waits_for_a_request_and_says_so_when_the_time_is_up(ctl: Ctl, tmp_path: Path) -> None:
+    ctl.run("start")
+    answers: list[bytes] = []
+    client = http.client.HTTPConnection(*ctl.address(), timeout=60)
+
+    def ask() -> None:
+        client.request("GET", "/held")
+        answers.append(client.getresponse().read())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: any(worker["now"] for worker in ctl.status()["workers"]), "the request runs")
+    done = ctl.run("stop", "--timeout", "0.3", expect=CtlExit.UNREACHABLE)
+    assert "GET /held" in done.stderr
+    assert "goes on" in done.stderr
+    assert ctl.status()["state"] == "stopping"
+    (tmp_path / "released").touch()
+    asking.join(timeout=30)
+    client.close()
+    assert answers == [b"ok"]
+    eventually(lambda: not ctl.processes(), "the stop has gone on to its end")
+
+
+def test_in_the_foreground_ctl_c_stops_it(ctl: Ctl) -> None:
+    command = [str(BIN / "unicornctl"), "start", "--foreground", "-c", str(ctl.config)]
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(ctl.config.parent)}
+    daemon = subprocess.Popen(command, cwd=ctl.config.parent, env=environ, stderr=subprocess.PIPE)
+    ctl.run("is-ready", "--wait", "30", "-q")
+    assert arbiter_of(ctl) == daemon.pid
+    daemon.send_signal(signal.SIGINT)
+    daemon.communicate(timeout=30)
+    assert daemon.returncode == 0
+
+
+def test_a_fleet_is_found_by_file_name_directory_and_being_the_only_one(
+    ctl: Ctl, name: str, tmp_path: Path
+) -> None:
+    ctl.run("start")
+    pid = arbiter_of(ctl)
+    for choice in (["-c", "unicornd.toml"], ["--instance", name], ["--socket", ctl.status()["control"]], []):
+        status = json.loads(unicornctl(tmp_path, "status", "--json", *choice, expect=0).stdout)
+        assert status["arbiter"]["pid"] == pid
+    fleets = json.loads(unicornctl(tmp_path, "ls", "--json", expect=0).stdout)["fleets"]
+    assert name in {each["status"]["instance"] for each in fleets if each["status"]}
+    assert name in unicornctl(tmp_path, "ls", expect=0).stdout
+    unicornctl(tmp_path, "status", "--instance", "another", expect=CtlExit.NOT_RUNNING)
+
+
+def test_without_a_file_there_is_nothing_to_start(tmp_path: Path) -> None:
+    assert "config init" in unicornctl(tmp_path, "start", expect=CtlExit.CONFIG).stderr
+    assert "missing.toml" in unicornctl(tmp_path, "start", "-c", "missing.toml", expect=CtlExit.CONFIG).stderr
+
+
+def test_a_saved_size_outlives_a_restart(ctl: Ctl) -> None:
+    ctl.run("start")
+    ctl.run("scale", "2", "--save")
+    ctl.run("restart")
+    assert len(ctl.worker_pids()) == 2
