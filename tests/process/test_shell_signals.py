@@ -217,7 +217,9 @@ def test_hup_brings_new_code_without_a_gap(fleet: Fleet) -> None:
     before = fleet.pids()
     fleet.change("site_app.py", "v1", "v2")
     fleet.send(signal.SIGHUP)
-    eventually(lambda: fleet.status()["generation"] == 2 and len(fleet.status()["workers"]) == 2, "it is done")
+    eventually(
+        lambda: fleet.status()["generation"] == 2 and len(fleet.status()["workers"]) == 2, "it is done"
+    )
     assert not set(before.values()) & set(fleet.pids().values())
     assert fleet.get().startswith("v2 ")
 

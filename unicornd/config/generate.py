@@ -1,6 +1,6 @@
 """Files that are made of the models: the JSON Schema of unicornd.toml, and docs/settings.md.
 
-Run by hand and by the tests: `python -m unicornd.config.generate write | check`; `check` fails if a file in the
+Run by hand and by the tests: `python -m unicornd.config.generate write | check [FOLDER]`; `check` fails if a file in the
 repository is not what the models say.
 """
 
@@ -45,18 +45,23 @@ Paths are relative to the file's folder.
 def main(arguments: Sequence[str]) -> int:
     """Write or check the files; return the exit code."""
     match list(arguments):
-        case ["write"]:
+        case ["write", *folder]:
             for file, text in made_files().items():
-                (ROOT / file).parent.mkdir(exist_ok=True)
-                (ROOT / file).write_text(text, encoding="utf-8")
+                path = Path(*folder or [str(ROOT)], file)
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
             return 0
-        case ["check"]:
-            stale = [str(path) for path, text in made_files().items() if _present(path) != text]
-            for path in stale:
-                sys.stderr.write(f"{path} is not what the models say; run `make generate`\n")
+        case ["check", *folder]:
+            stale = [
+                file
+                for file, text in made_files().items()
+                if _present(Path(*folder or [str(ROOT)], file)) != text
+            ]
+            for file in stale:
+                sys.stderr.write(f"{file} is not what the models say; run `make generate`\n")
             return 1 if stale else 0
         case _:
-            sys.stderr.write("usage: python -m unicornd.config.generate write | check\n")
+            sys.stderr.write("usage: python -m unicornd.config.generate write | check [FOLDER]\n")
             return 2
 
 
@@ -128,7 +133,7 @@ def _for_editors(schema: Any) -> Any:  # noqa: ANN401 - JSON
 
 def _present(path: Path) -> str | None:
     try:
-        return (ROOT / path).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError:
         return None
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SYSTEM_FOLDER = "/run/unicornd"
 ABSTRACT_PREFIX = "@unicornd/"
 NAME_DIGITS = 6
+UNIX_SOCKETS = Path("/proc/net/unix")
+"""All Unix sockets (proc(5))."""
 
 
 def instance_of_config(file: Path) -> str:
@@ -59,14 +61,14 @@ def socket_of_config(file: Path) -> str | None:
     return os.path.normpath(file.resolve().parent / said)
 
 
-def running_sockets(environ: Mapping[str, str], uid: int) -> list[str]:
+def running_sockets(environ: Mapping[str, str], uid: int, *, table: Path = UNIX_SOCKETS) -> list[str]:
     """Return the addresses of control sockets that are listened on, in the places where instances put them."""
     folders = [SYSTEM_FOLDER]
     folders += [f"{folder}/unicornd" for folder in (environ.get("XDG_RUNTIME_DIR", ""),) if folder]
     folders += [folder for folder in environ.get("RUNTIME_DIRECTORY", "").split(":") if folder]
     found = dict.fromkeys(
         name
-        for name in _listening()
+        for name in _listening(table)
         if _is_ours(name, folders) or name.startswith(f"{ABSTRACT_PREFIX}{uid}/")
     )
     return sorted(found)
@@ -78,11 +80,11 @@ def _is_ours(name: str, folders: list[str]) -> bool:
     return file.endswith(".sock") and (parent in folders or parent.rpartition("/")[0] in folders)
 
 
-def _listening() -> Iterator[str]:
-    """Yield the names of all Unix sockets that somebody listens on (proc(5), /proc/net/unix)."""
+def _listening(table: Path) -> Iterator[str]:
+    """Yield the names of all Unix sockets that somebody listens on; none where the kernel does not tell."""
     accepts = 0x10000  # __SO_ACCEPTCON
     try:
-        lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+        lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
     except OSError:
         return
     for line in lines:

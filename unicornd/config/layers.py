@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from unicornd.config.locate import locate_keys
-from unicornd.config.problems import describe_errors
+from unicornd.config.problems import FREE_TABLES, describe_errors
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.errors import ConfigError
@@ -143,7 +143,7 @@ def load(sources: Sources) -> Loaded:
             _add_file(draft, drop_in, layer="drop-in")
     unknown = _add_given(draft, _environment(sources.environ), layer="environment", folder=sources.folder)
     unknown += _add_given(draft, sources.given, layer="command line", folder=sources.folder)
-    return Loaded(settings=_validated(draft, unknown, file), origins=draft.origins, config_file=file)
+    return Loaded(settings=_validated(draft, unknown), origins=draft.origins, config_file=file)
 
 
 def drop_ins(file: Path) -> list[Path]:
@@ -228,14 +228,18 @@ def _anchored(value: Any, folder: Path) -> Any:  # noqa: ANN401 - not validated 
 
 
 def _environment(environ: Mapping[str, str]) -> list[Given]:
-    """Return what `UNICORND_<SECTION>__<KEY>` variables say."""
-    return [
-        Given(
-            key=name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), text=text, where=f"${name}"
-        )
-        for name, text in sorted(environ.items())
-        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name
-    ]
+    """Return what `UNICORND_<SECTION>__<KEY>` variables say; names in a free table keep their case."""
+    given = []
+    for name, text in sorted(environ.items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            section, _, rest = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+            key, _, below = rest.partition("__")
+            above = (section.lower(), key.lower())
+            inner = below if above in FREE_TABLES else below.lower().replace("__", ".")
+            given.append(
+                Given(key=".".join((*above, *([inner] if inner else ()))), text=text, where=f"${name}")
+            )
+    return given
 
 
 def _add_given(draft: _Draft, given: Iterable[Given], *, layer: str, folder: Path) -> list[str]:
@@ -249,7 +253,7 @@ def _add_given(draft: _Draft, given: Iterable[Given], *, layer: str, folder: Pat
                 f"{item.where}: {item.key}: expected a key with its section, such as workers.count"
             )
             continue
-        value = item.text if item.is_raw else _read_text(key, item.text)
+        value = item.text if item.is_raw or key[:-1] in FREE_TABLES else _read_text(key, item.text)
         if key in PATH_KEYS:
             value = _anchored(value, folder)
         if item.is_list:
@@ -282,13 +286,11 @@ def _takes(adapter: TypeAdapter[Any], value: object) -> bool:
     return True
 
 
-def _validated(draft: _Draft, unknown: list[str], file: Path | None) -> Settings:
+def _validated(draft: _Draft, unknown: list[str]) -> Settings:
     def where(key: Key) -> str:
         plain = tuple(part.partition("[")[0] for part in key)
-        for length in range(len(plain), 0, -1):
-            if plain[:length] in draft.origins:
-                return draft.origins[plain[:length]].where
-        return _shown_path(file) if file is not None else "the command line"
+        known = (plain[:length] for length in range(len(plain), 0, -1))
+        return next((draft.origins[above].where for above in known if above in draft.origins), "the settings")
 
     lines = list(unknown)
     try:

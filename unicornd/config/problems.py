@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
+FREE_TABLES = frozenset({("app", "env")})
+"""Tables whose keys are the operator's own."""
+
 # What a kind of error expected; `{…}` is taken from the error's context.
 _EXPECTED = {
     "int_type": "a whole number",
@@ -63,11 +66,7 @@ def _key_of(error: ErrorDetails, fields: Callable[[Key], Mapping[str, object]]) 
     for part in error["loc"]:
         if isinstance(part, int):
             key = (*key[:-1], f"{key[-1]}[{part}]")
-        elif (
-            key
-            and not fields(key)
-            and part not in (error["input"] if isinstance(error["input"], dict) else ())
-        ):
+        elif key and not fields(key) and key not in FREE_TABLES:
             break
         else:
             key = (*key, part)
@@ -109,9 +108,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - whatever was written
     """Return a value as TOML would write it, more or less."""
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except TypeError:
-        text = str(value)
+    text = json.dumps(value, ensure_ascii=False)
     limit = 60
     return text if len(text) <= limit else f"{text[:limit]}…"

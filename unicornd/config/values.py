@@ -63,7 +63,7 @@ class Address:
                 return f"unix:@{self.path}"
             case "fd":
                 return f"fd://{self.name}"
-            case "tcp":
+            case _:
                 return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -112,7 +112,7 @@ def format_duration(seconds: float) -> str:
     for unit in ("d", "h", "m"):
         if seconds and seconds % _UNITS[unit] == 0:
             return f"{int(seconds / _UNITS[unit])}{unit}"
-    return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+    return f"{int(seconds)}s" if seconds == int(seconds) else f"{seconds * 1000:.12g}ms"
 
 
 def parse_size(value: object) -> int:

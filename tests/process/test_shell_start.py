@@ -1,0 +1,295 @@
+"""Starting a fleet: who is in the way, what fails, what the starting terminal is told."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet_in
+from tests.support.waiting import eventually
+from unicornd.errors import DaemonExit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IN_THE_WAY = 'VERSION = "v1"'
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_in(tmp_path) as made:
+        yield made
+
+
+def left_behind(fleet: Fleet) -> set[str]:
+    ours = {"site_app.py", "unicornd.toml", "log", "control.log", "__pycache__", "error.log"}
+    return {path.name for path in fleet.folder.iterdir()} - ours
+
+
+def test_a_port_in_use_is_named_with_its_holder_and_nothing_is_left(fleet: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        done = fleet.run("-p", "unicornd.pid", "-b", "unix:web.sock", "-b", f"127.0.0.1:{port}")
+    assert done.returncode == DaemonExit.FAILED
+    assert f"cannot listen on 127.0.0.1:{port}: the address is in use" in done.stderr
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert not left_behind(fleet)
+
+
+def test_a_live_unix_socket_of_somebody_else_is_left_alone(fleet: Fleet) -> None:
+    with socket.socket(socket.AF_UNIX) as holder:
+        holder.bind(str(fleet.folder / "web.sock"))
+        holder.listen()
+        done = fleet.run("-b", "unix:web.sock")
+        assert done.returncode == DaemonExit.FAILED
+        assert "in use" in done.stderr
+        assert str(os.getpid()) in done.stderr
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(fleet.folder / "web.sock"))
+
+
+def test_a_stale_unix_socket_is_replaced(fleet: Fleet) -> None:
+    path = fleet.folder / "web.sock"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+    fleet.start("-b", "unix:web.sock", "--set", "server.socket_mode=0640")
+    assert path.stat().st_mode & 0o777 == 0o640
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_second_start_names_the_first_and_does_not_disturb_it(fleet: Fleet) -> None:
+    process = fleet.start()
+    before = fleet.pids()
+    done = fleet.run()
+    assert done.returncode == DaemonExit.FAILED
+    assert "already running" in done.stderr
+    assert str(process.pid) in done.stderr
+    assert fleet.pids() == before
+
+
+def test_a_pidfile_of_a_living_instance_refuses_another_one(fleet: Fleet) -> None:
+    process = fleet.start("-p", "unicornd.pid")
+    other = str(fleet.folder / "other.sock")
+    done = fleet.run("-p", "unicornd.pid", UNICORND_CONTROL__SOCKET=other)
+    assert done.returncode == DaemonExit.FAILED
+    assert str(process.pid) in done.stderr
+    assert (fleet.folder / "unicornd.pid").read_text().split()[0] == str(process.pid)
+    assert not Path(other).exists()
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", "4194303\n", "-1\n"])
+def test_a_stale_pidfile_does_not_block_the_start(fleet: Fleet, text: str) -> None:
+    fleet.write("unicornd.pid", text)
+    process = fleet.start("-p", "unicornd.pid")
+    assert (fleet.folder / "unicornd.pid").read_text().split()[0] == str(process.pid)
+
+
+def test_a_pid_that_another_program_has_now_does_not_block_the_start(fleet: Fleet) -> None:
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        fleet.write("unicornd.pid", f"{stranger.pid}\n")
+        fleet.start("-p", "unicornd.pid")
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_pid_that_another_unicornd_has_now_does_not_block_the_start(fleet: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with fleet_in(folder) as other:
+        process = other.start()
+        fleet.write("unicornd.pid", f"{process.pid}\n12345\n")  # it was written by one that started at another time
+        fleet.start("-p", "unicornd.pid")
+
+
+@pytest.mark.parametrize("workers", ["1", "4"])
+@pytest.mark.parametrize("how", [(), ("-D",)], ids=["foreground", "daemon"])
+@pytest.mark.parametrize(
+    ("code", "old", "new", "says"),
+    [
+        (DaemonExit.BOOT, IN_THE_WAY, 'raise RuntimeError("no database")', "no database"),
+        (DaemonExit.BOOT, IN_THE_WAY, "import sys; sys.exit(7)", "SystemExit"),
+        (DaemonExit.BOOT, IN_THE_WAY, "import os; os._exit(9)", "exit code 9"),
+        (DaemonExit.APP, "def application", "def aplication", "aplication"),
+    ],
+    ids=["raises", "exits", "dies", "no application"],
+)
+def test_a_fleet_that_cannot_boot_ends_with_its_code_and_leaves_nothing(
+    fleet: Fleet, workers: str, how: tuple[str, ...], *, code: DaemonExit, old: str, new: str, says: str
+) -> None:
+    fleet.change("site_app.py", old, new)
+    arguments = ("-w", workers, "-p", "unicornd.pid", "-b", "unix:web.sock", *how)
+    done = fleet.run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "unicornd/arbiter" not in done.stderr
+    eventually(lambda: not fleet.processes(), "the daemon has ended")
+    assert not left_behind(fleet)
+
+
+def test_a_daemon_serves_when_the_command_returns(fleet: Fleet) -> None:
+    done = fleet.run("-D", "-p", "unicornd.pid", "-w", "3")
+    assert done.returncode == DaemonExit.OK, done.stderr
+    pid = int((fleet.folder / "unicornd.pid").read_text().split()[0])
+    assert fleet.status()["arbiter"]["pid"] == pid
+    assert len(fleet.pids()) == 3
+    assert fleet.get().startswith("v1 ")
+    assert os.getsid(pid) not in {pid, os.getsid(0)}, "it leads no session, so it cannot get a terminal"
+    assert str(fleet.folder / "control.log") in done.stderr, "a log that nobody asked for is told"
+    assert "the fleet is ready" in (fleet.folder / "control.log").read_text()
+    os.kill(pid, signal.SIGTERM)
+
+
+def test_what_a_daemons_application_prints_is_in_its_log(fleet: Fleet) -> None:
+    fleet.change("site_app.py", IN_THE_WAY, f"print('printed', flush=True)\n{IN_THE_WAY}")
+    done = fleet.run("-D", "-p", "unicornd.pid", "--error-logfile", "error.log")
+    assert (done.returncode, done.stderr) == (DaemonExit.OK, "")
+    assert "printed" in (fleet.folder / "error.log").read_text()
+    os.kill(int((fleet.folder / "unicornd.pid").read_text().split()[0]), signal.SIGTERM)
+
+
+def test_winch_sends_a_daemons_workers_away_and_hup_brings_them_back(fleet: Fleet) -> None:
+    assert fleet.run("-D").returncode == DaemonExit.OK
+    pid = fleet.status()["arbiter"]["pid"]
+    os.kill(pid, signal.SIGWINCH)
+    eventually(lambda: not fleet.status()["workers"], "all have left")
+    os.kill(pid, signal.SIGHUP)
+    fleet.await_workers(2)
+    os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("how", [(), ("-D",)], ids=["foreground", "daemon"])
+def test_wrong_settings_are_told_before_anything_happens(fleet: Fleet, how: tuple[str, ...]) -> None:
+    fleet.change("unicornd.toml", "count = 2", 'cuont = "many"')
+    done = fleet.run(*how)
+    assert done.returncode == DaemonExit.CONFIG
+    assert 'unicornd.toml:7: workers.cuont: unknown key (did you mean "count"?)' in done.stderr
+
+
+def test_a_daemon_that_is_told_to_stop_while_it_boots_says_so(fleet: Fleet) -> None:
+    fleet.change("site_app.py", IN_THE_WAY, "import time; time.sleep(600)")
+    starting = fleet.spawn("-D", "-p", "unicornd.pid")
+    eventually((fleet.folder / "unicornd.pid").exists, "the daemon is there")
+    os.kill(int((fleet.folder / "unicornd.pid").read_text().split()[0]), signal.SIGTERM)
+    assert starting.wait(timeout=20) == DaemonExit.FAILED
+    assert "stopped before it was ready" in fleet.log
+
+
+def test_a_worker_that_does_not_become_ready_in_time_ends_the_first_start(fleet: Fleet) -> None:
+    fleet.change("site_app.py", IN_THE_WAY, "import time; time.sleep(600)")
+    done = fleet.run("--set", "timeouts.boot=0.5")
+    assert done.returncode == DaemonExit.BOOT
+    assert "not ready in time" in done.stderr
+
+
+def test_a_fleet_with_one_worker_that_cannot_boot_serves_with_the_others(fleet: Fleet) -> None:
+    broken = "import os\nif os.environ['UNICORND_WORKER_SLOT'] == '2':\n    import time\n    time.sleep(1)\n    raise OSError"
+    fleet.change("site_app.py", IN_THE_WAY, f"{broken}\n{IN_THE_WAY}")
+    done = fleet.run("-D", "-w", "2")
+    assert done.returncode == DaemonExit.OK, done.stderr
+    assert fleet.status()["state"] == "degraded"
+    assert fleet.get().startswith("v1 ")
+    os.kill(fleet.status()["arbiter"]["pid"], signal.SIGTERM)
+
+
+@NEEDS_ROOT
+def test_workers_drop_their_privileges_and_unix_sockets_are_theirs(fleet: Fleet) -> None:
+    nobody = pwd.getpwnam("nobody")
+    fleet.folder.chmod(0o755)
+    for folder in fleet.folder.parents:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    with (fleet.folder / "unicornd.toml").open("a") as file:
+        file.write('[process]\nuser = "nobody"\numask = "0027"\n')
+    process = fleet.start("-b", "127.0.0.1:0", "-b", "unix:web.sock", "-w", "1")
+    (pid,) = fleet.pids().values()
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(rf"^Uid:\s+{nobody.pw_uid}\s+{nobody.pw_uid}\s+{nobody.pw_uid}", status, re.MULTILINE)
+    assert re.search(rf"^Gid:\s+{nobody.pw_gid}\s", status, re.MULTILINE)
+    assert re.search(rf"^Groups:\s+({nobody.pw_gid})?\s*$", status, re.MULTILINE), "root's groups are gone"
+    assert re.search(r"^Umask:\s+0027$", status, re.MULTILINE)
+    assert (fleet.folder / "web.sock").stat().st_uid == nobody.pw_uid
+    assert Path(f"/proc/{process.pid}").stat().st_uid == os.geteuid()
+
+
+def test_workers_have_nothing_open_that_is_not_theirs(fleet: Fleet) -> None:
+    fleet.start("-w", "3", "-p", "unicornd.pid")
+    connection = socket.socket(socket.AF_UNIX)
+    with connection:
+        connection.connect(str(fleet.folder / "control.sock"))
+        fleet.send(signal.SIGTTIN)
+        pids = fleet.await_workers(4)
+        sockets = {slot: open_files(pid, "socket:") for slot, pid in pids.items()}
+    # The listener, its channel, and the two ends of its own wake-up.
+    assert {slot: len(found) for slot, found in sockets.items()} == dict.fromkeys(pids, 4)
+    assert {len(open_files(pid, "pipe:")) for pid in pids.values()} == {1}, "the lifeline's reading end"
+    assert {len(open_files(pid, "/memfd:")) for pid in pids.values()} == {1}, "its row"
+
+
+def open_files(pid: int, kind: str) -> set[str]:
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(entry)
+        if target.startswith(kind):
+            found.add(target)
+    return found
+
+
+def test_hooks_of_the_arbiter_are_found_where_the_application_is(fleet: Fleet) -> None:
+    (fleet.folder / "code").mkdir()
+    fleet.write("code/site_app.py", (fleet.folder / "site_app.py").read_text())
+    names = ["on_starting", "when_ready", "pre_fork", "child_exit", "on_reload", "on_exit"]
+    lines = [f"def {name}(*given): print('hook {name}', getattr(given[-1], 'slot', ''), flush=True)" for name in names]
+    lines.append("def nworkers_changed(server, new, old): print('hook nworkers_changed', new, old, flush=True)")
+    fleet.write("code/our_hooks.py", "\n".join(lines))
+    hooks = "".join(f'{name} = "our_hooks:{name}"\n' for name in [*names[:-1], "nworkers_changed"])
+    config = (fleet.folder / "unicornd.toml").read_text().replace('chdir = "."', 'chdir = "code"')
+    fleet.write("unicornd.toml", f'{config}[hooks]\n{hooks}on_exit = "./our_hooks.py:on_exit"\n')
+    fleet.start("-w", "1")
+    fleet.send(signal.SIGTTIN)
+    fleet.await_workers(2)
+    fleet.send(signal.SIGTTOU)
+    fleet.await_workers(1)
+    fleet.end()
+    told = [line for line in fleet.log.splitlines() if line.startswith("hook ")]
+    assert told == [
+        "hook on_starting ", "hook when_ready ", "hook pre_fork 1", "hook nworkers_changed 2 1", "hook pre_fork 2",
+        "hook nworkers_changed 1 2", "hook child_exit 2", "hook child_exit 1", "hook on_exit ",
+    ]  # fmt: skip
+
+
+def test_a_starting_hook_that_raises_refuses_the_start(fleet: Fleet) -> None:
+    fleet.write("our_hooks.py", "def on_starting(server): raise RuntimeError('not today')")
+    with (fleet.folder / "unicornd.toml").open("a") as file:
+        file.write('[hooks]\non_starting = "our_hooks:on_starting"\n')
+    done = fleet.run()
+    assert done.returncode == DaemonExit.FAILED
+    assert "not today" in done.stderr
+    assert not left_behind(fleet) - {"our_hooks.py"}
+
+
+def test_the_daemon_imports_nothing_that_only_draws_or_serves_an_application() -> None:
+    probe = "import sys, unicornd.cli.daemon, unicornd.daemon; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert not {"typer", "rich", "click", "asyncio", "multiprocessing"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version", "--check-config"])
+def test_flags_that_only_tell_start_nothing(fleet: Fleet, flag: str) -> None:
+    done = fleet.run(flag)
+    assert done.returncode == DaemonExit.OK
+    assert done.stdout
+    assert not left_behind(fleet)

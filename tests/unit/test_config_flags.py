@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from unicornd.config.flags import FLAGS, FlagError, read_command_line
+from unicornd.config.layers import Sources, fields_of, load
+
+
+def said(*arguments: str) -> dict[str, str]:
+    return {item.key: item.text for item in read_command_line(arguments).given}
+
+
+def test_gunicorns_everyday_flags_are_understood() -> None:
+    given = said(
+        "-w", "4", "-b", ":80", "-k", "gthread", "--threads=8", "-t", "30", "-c", "x.toml", "-D", "-p", "x.pid",
+        "--chdir", "/srv", "-e", "A=1", "--log-level", "debug", "shop:app",
+    )  # fmt: skip
+    assert given == {
+        "workers.count": "4", "server.bind": ":80", "workers.kind": "gthread", "workers.threads": "8",
+        "timeouts.request": "30", "timeouts.heartbeat": "30", "process.daemon": "true", "process.pidfile": "x.pid",
+        "app.chdir": "/srv", "app.env.A": "1", "logging.level": "debug", "app.target": "shop:app",
+    }  # fmt: skip
+
+
+def test_config_and_actions_are_no_settings() -> None:
+    command = read_command_line(["--config=x.toml", "--check-config", "-h", "-v"])
+    assert command.config == "x.toml"
+    assert command.actions == {"check-config", "help", "version"}
+    assert not command.given
+
+
+def test_short_flags_may_be_joined_as_getopt_does() -> None:
+    assert said("-Dw4", "-b:80") == {"process.daemon": "true", "workers.count": "4", "server.bind": ":80"}
+    assert read_command_line(["-cx.toml"]).config == "x.toml"
+    assert said("-e", "-x=1") == {"app.env.-x": "1"}
+
+
+def test_repeated_lists_add_up_repeated_values_do_not() -> None:
+    settings = load(
+        Sources(given=read_command_line(["-b", ":1", "-b", ":2", "-w", "1", "-w", "2"]).given)
+    ).settings
+    assert [address.port for address in settings.server.bind] == [1, 2]
+    assert settings.workers.count == 2
+
+
+def test_sync_with_threads_means_threads_as_in_gunicorn() -> None:
+    settings = load(Sources(given=read_command_line(["-k", "sync", "--threads", "4"]).given)).settings
+    assert settings.workers.resolved_kind() == "threads"
+    settings = load(Sources(given=read_command_line(["-k", "sync", "--threads", "1"]).given)).settings
+    assert settings.workers.resolved_kind() == "sync"
+
+
+def test_set_takes_any_key() -> None:
+    assert said("--set", "timeouts.boot=9", "--set=app.target=a:b") == {
+        "timeouts.boot": "9",
+        "app.target": "a:b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--wrokers", "4"], 'unknown flag --wrokers (did you mean "--workers"?)'),
+        (["-z"], "unknown flag -z"),
+        (["--zzzzzz"], "unknown flag --zzzzzz"),
+        (["-w"], "-w needs a value"),
+        (["-c"], "-c needs a value"),
+        (["a:b", "c:d"], "two applications: a:b and c:d"),
+        (["--set", "x"], "--set needs KEY=VALUE"),
+        (["-e", "=1"], "-e needs KEY=VALUE"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_wrong(arguments: list[str], says: str) -> None:
+    with pytest.raises(FlagError) as caught:
+        read_command_line(arguments)
+    assert caught.value.message.startswith(says)
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.names[0])
+def test_every_flag_sets_a_setting_that_exists(flag: object) -> None:
+    for key in getattr(flag, "keys", ()):
+        parts = tuple(part for part in key.split(".") if part != "*")
+        assert not parts or parts[-1] in fields_of(parts[:-1])

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from unicornd.config.instance import (
+    control_socket_candidates,
+    instance_of_config,
+    instance_of_path,
+    instance_of_target,
+    running_sockets,
+    socket_of_config,
+)
+
+
+def test_an_instance_is_named_after_its_folder_and_told_apart_by_its_path(tmp_path: Path) -> None:
+    one, two = tmp_path / "a" / "shop" / "unicornd.toml", tmp_path / "b" / "shop" / "unicornd.toml"
+    assert instance_of_path(one).startswith("shop-")
+    assert instance_of_path(one) != instance_of_path(two)
+    assert instance_of_path(Path("/unicornd.toml")).startswith("app-")
+    assert instance_of_path(tmp_path / "my app!" / "unicornd.toml").startswith("my-app-")
+
+
+def test_a_name_in_the_file_or_its_drop_ins_wins(tmp_path: Path) -> None:
+    file = tmp_path / "unicornd.toml"
+    file.write_text("[process]\n")
+    assert instance_of_config(file) == instance_of_path(file)
+    file.write_text('[process]\nname = "one"\n')
+    assert instance_of_config(file) == "one"
+    (tmp_path / "unicornd.d").mkdir()
+    (tmp_path / "unicornd.d" / "a.toml").write_text('[process]\nname = "two"\n')
+    (tmp_path / "unicornd.d" / "b.toml").write_text("not toml")
+    (tmp_path / "unicornd.d" / "c.toml").write_text("process = 3")
+    (tmp_path / "unicornd.d" / "d.toml").write_text("[process]\nname = 3\n")
+    assert instance_of_config(file) == "two"
+
+
+def test_without_a_file_the_target_and_the_folder_name_it(tmp_path: Path) -> None:
+    name = instance_of_target("./src/site.py:app", tmp_path)
+    assert name.startswith("site-")
+    assert name != instance_of_target("./src/site.py:app", tmp_path.parent)
+
+
+def test_sockets_are_looked_for_where_a_service_a_user_and_the_system_have_them() -> None:
+    environ = {"RUNTIME_DIRECTORY": "/run/unicornd/shop:/run/other", "XDG_RUNTIME_DIR": "/run/user/5"}
+    assert control_socket_candidates(environ, 5, "shop") == (
+        "/run/unicornd/shop/shop.sock",
+        "/run/user/5/unicornd/shop.sock",
+        "/run/unicornd/shop.sock",
+        "@unicornd/5/shop",
+    )
+    assert control_socket_candidates({}, 5, "shop") == ("/run/unicornd/shop.sock", "@unicornd/5/shop")
+
+
+def test_a_socket_in_the_file_is_relative_to_it(tmp_path: Path) -> None:
+    file = tmp_path / "unicornd.toml"
+    assert socket_of_config(file) is None
+    file.write_text('[control]\nsocket = "run/c.sock"\n')
+    assert socket_of_config(file) == str(tmp_path / "run" / "c.sock")
+    file.write_text('[control]\nsocket = "@shop"\n')
+    assert socket_of_config(file) == "@shop"
+
+
+def test_running_instances_are_found_by_their_listening_sockets(tmp_path: Path) -> None:
+    uid = os.geteuid()
+    own = tmp_path / "unicornd"
+    (own / "nested").mkdir(parents=True)
+    paths = [str(own / "a.sock"), str(own / "nested" / "b.sock"), f"\0unicornd/{uid}/pytest-{os.getpid()}"]
+    sockets = []
+    for path in (*paths, str(own / "other.socket"), str(tmp_path / "c.sock")):
+        sockets.append(socket.socket(socket.AF_UNIX))
+        sockets[-1].bind(path)
+        sockets[-1].listen()
+    idle = socket.socket(socket.AF_UNIX)
+    idle.bind(str(own / "idle.sock"))
+    try:
+        found = running_sockets({"XDG_RUNTIME_DIR": str(tmp_path), "RUNTIME_DIRECTORY": str(own / "x")}, uid)
+        ours = [name for name in found if str(tmp_path) in name or "pytest" in name]
+        assert ours == sorted(path.replace("\0", "@") for path in paths)
+    finally:
+        for each in (*sockets, idle):
+            each.close()
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_found(tmp_path: Path) -> None:
+    assert not running_sockets({}, 0, table=tmp_path / "no such table")

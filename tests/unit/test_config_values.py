@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unicornd.config.values import (
+    Address,
+    ImportString,
+    format_duration,
+    format_mode,
+    format_size,
+    parse_duration,
+    parse_mode,
+    parse_size,
+)
+
+ADDRESSES = {
+    "127.0.0.1:8000": Address(kind="tcp", host="127.0.0.1", port=8000),
+    "tcp://127.0.0.1:80": Address(kind="tcp", host="127.0.0.1", port=80),
+    ":80": Address(kind="tcp", host="0.0.0.0", port=80),
+    "Example.ORG": Address(kind="tcp", host="example.org", port=8000),
+    "[::1]:81": Address(kind="tcp", host="::1", port=81),
+    "[::]": Address(kind="tcp", host="::", port=8000),
+    "unix:/run/x.sock": Address(kind="unix", path="/run/x.sock"),
+    "unix:///run/x.sock": Address(kind="unix", path="/run/x.sock"),
+    "unix:@shop": Address(kind="abstract", path="shop"),
+    "fd://3": Address(kind="fd", name="3"),
+    "fd://web": Address(kind="fd", name="web"),
+    "fd://": Address(kind="fd"),
+}
+
+
+@pytest.mark.parametrize(("text", "address"), ADDRESSES.items(), ids=str)
+def test_an_address_is_read(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+
+
+@pytest.mark.parametrize("address", ADDRESSES.values(), ids=str)
+def test_an_address_is_written_so_that_it_is_read_again(address: Address) -> None:
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("8000", '":8000"'),
+        ("unix:", "path"),
+        ("unix:@", "path"),
+        ("::1", "brackets"),
+        ("host:99999", "65535"),
+        ("host:x", "port"),
+        ("host:²", "port"),
+        ("a b:1", "HOST:PORT"),
+        ("/run/x.sock", "unix:PATH"),
+    ],
+)
+def test_a_wrong_address_says_what_was_expected(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        Address.parse(text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (30, 30.0),
+        (0.5, 0.5),
+        (0, 0.0),
+        ("30s", 30.0),
+        ("500ms", 0.5),
+        ("5m", 300.0),
+        ("1.5h", 5400.0),
+        ("1d", 86400.0),
+    ],
+)
+def test_a_duration_is_read(value: object, seconds: float) -> None:
+    assert parse_duration(value) == seconds
+
+
+@pytest.mark.parametrize(
+    "value", ["soon", "30", "", True, None, -1, "-1s", float("inf"), float("nan"), [], "1 s"]
+)
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(value)
+
+
+@given(st.one_of(st.integers(0, 10**6), st.floats(0.001, 10**5).map(lambda seconds: round(seconds, 3))))
+def test_a_duration_survives_being_written(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(0, 0), (65536, 65536), ("64KiB", 65536), ("1 GiB", 2**30), ("2MB", 2_000_000), ("7", 7)],
+)
+def test_a_size_is_read(value: object, size: int) -> None:
+    assert parse_size(value) == size
+
+
+@pytest.mark.parametrize("value", ["big", "1.5MiB", -1, True, None, "-1"])
+def test_what_is_no_size_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="size"):
+        parse_size(value)
+
+
+@given(st.integers(0, 2**45))
+def test_a_size_survives_being_written(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+@given(st.integers(0, 0o7777))
+def test_a_mode_survives_being_written(mode: int) -> None:
+    assert parse_mode(format_mode(mode)) == mode
+
+
+@pytest.mark.parametrize("value", [600, "0680", "rw-------", "", None, "60", "000600"])
+def test_what_is_no_mode_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="octal"):
+        parse_mode(value)
+
+
+def test_modes_are_octal_with_and_without_a_prefix() -> None:
+    assert parse_mode("0600") == parse_mode("600") == parse_mode("0o600") == 0o600
+
+
+IMPORTS = {
+    "shop.wsgi": ImportString(module="shop.wsgi"),
+    "shop.wsgi:application": ImportString(module="shop.wsgi", attribute="application"),
+    "shop:site.app": ImportString(module="shop", attribute="site.app"),
+    "shop:create_app()": ImportString(module="shop", attribute="create_app", arguments=()),
+    "shop:create_app('prod', debug=False)": ImportString(
+        module="shop", attribute="create_app", arguments=("prod",), keywords=(("debug", False),)
+    ),
+    "./app.py:app": ImportString(module="./app.py", attribute="app"),
+}
+
+
+@pytest.mark.parametrize(("text", "imported"), IMPORTS.items(), ids=str)
+def test_an_import_string_is_read_and_written(text: str, imported: ImportString) -> None:
+    assert ImportString.parse(text) == imported
+    assert str(imported) == text
+    assert imported.is_file == (".py" in text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":app",
+        "shop wsgi:app",
+        "a-b:app",
+        "shop:1",
+        "shop:a b",
+        "shop:f(x)",
+        "shop:f(**{})",
+        "shop:f()()",
+        "shop:f(",
+        "shop:(1).x",
+    ],
+)
+def test_what_is_no_import_string_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        ImportString.parse(text)
