@@ -24,7 +24,7 @@ from unicornd.control.endpoints import READ_ONLY
 from unicornd.control.listening import open_control_socket
 from unicornd.control.peers import PeerRule, make_peer_rule
 from unicornd.control.server import MAX_CONNECTIONS
-from unicornd.errors import CtlExit
+from unicornd.errors import AlreadyRunningError, CtlExit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,3 +239,60 @@ def test_a_strangers_request_changes_nothing() -> None:
         assert served.do(lambda: port.operations.running) is None
     finally:
         served.stop()
+
+
+CONTENDERS = 8
+
+
+@pytest.mark.parametrize("round_number", range(10))
+def test_of_many_that_start_at_once_over_a_stale_socket_one_gets_it(
+    tmp_path: Path, round_number: int
+) -> None:
+    path = tmp_path / f"control-{round_number}.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    go_read, go_write = os.pipe()
+    done_read, done_write = os.pipe()
+    children = [
+        contend(path, go=(go_read, go_write), done=(done_read, done_write)) for _ in range(CONTENDERS)
+    ]
+    for end in (go_read, done_read):
+        os.close(end)
+    os.close(go_write)  # everybody starts
+    verdicts = [
+        os.waitstatus_to_exitcode(status) for status in wait_for_losers(children, count=CONTENDERS - 1)
+    ]
+    assert verdicts == [1] * (CONTENDERS - 1), "the others say that it is running already"
+    connect(str(path), timeout=10.0).close()
+    os.close(done_write)
+    assert [os.waitstatus_to_exitcode(status) for status in wait_for_losers(children, count=1)] == [0]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def contend(path: Path, *, go: tuple[int, int], done: tuple[int, int]) -> int:
+    """A child that takes the path when it may, and holds it until it may end: code 0; 1 if another has it."""
+    child = os.fork()
+    if child:
+        return child
+    code = 2
+    try:
+        os.close(go[1])
+        os.close(done[1])
+        os.read(go[0], 1)
+        with open_control_socket((str(path),), mode=0o600).sock:
+            os.read(done[0], 1)
+        code = 0
+    except AlreadyRunningError:
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def wait_for_losers(children: list[int], *, count: int) -> list[int]:
+    """Reap so many of the children, whichever end first."""
+    statuses: list[int] = []
+    while len(statuses) < count:
+        pid, status = os.wait()
+        if pid in children:
+            statuses.append(status)
+    return statuses

@@ -111,7 +111,9 @@ def test_a_pid_that_another_unicornd_has_now_does_not_block_the_start(fleet: Fle
     folder.mkdir()
     with fleet_in(folder) as other:
         process = other.start()
-        fleet.write("unicornd.pid", f"{process.pid}\n12345\n")  # it was written by one that started at another time
+        fleet.write(
+            "unicornd.pid", f"{process.pid}\n12345\n"
+        )  # it was written by one that started at another time
         fleet.start("-p", "unicornd.pid")
 
 
@@ -252,8 +254,13 @@ def test_hooks_of_the_arbiter_are_found_where_the_application_is(fleet: Fleet) -
     (fleet.folder / "code").mkdir()
     fleet.write("code/site_app.py", (fleet.folder / "site_app.py").read_text())
     names = ["on_starting", "when_ready", "pre_fork", "child_exit", "on_reload", "on_exit"]
-    lines = [f"def {name}(*given): print('hook {name}', getattr(given[-1], 'slot', ''), flush=True)" for name in names]
-    lines.append("def nworkers_changed(server, new, old): print('hook nworkers_changed', new, old, flush=True)")
+    lines = [
+        f"def {name}(*given): print('hook {name}', getattr(given[-1], 'slot', ''), flush=True)"
+        for name in names
+    ]
+    lines.append(
+        "def nworkers_changed(server, new, old): print('hook nworkers_changed', new, old, flush=True)"
+    )
     fleet.write("code/our_hooks.py", "\n".join(lines))
     hooks = "".join(f'{name} = "our_hooks:{name}"\n' for name in [*names[:-1], "nworkers_changed"])
     config = (fleet.folder / "unicornd.toml").read_text().replace('chdir = "."', 'chdir = "code"')

@@ -68,7 +68,9 @@ def address_of(listening: socket.socket) -> str:
 def test_a_passed_socket_is_served_and_outlives_the_fleet(
     fleet: Fleet, passed: socket.socket, bind: str
 ) -> None:
-    fleet.change("unicornd.toml", '[server]\nbind = "127.0.0.1:0"\n', f'[server]\nbind = "{bind}"\n' if bind else "")
+    fleet.change(
+        "unicornd.toml", '[server]\nbind = "127.0.0.1:0"\n', f'[server]\nbind = "{bind}"\n' if bind else ""
+    )
     activate(fleet, passed, ())
     fleet.await_state("ready")
     assert fleet.addresses() == [address_of(passed)]

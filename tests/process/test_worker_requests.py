@@ -65,7 +65,7 @@ def test_a_kept_connection_serves_one_request_after_the_other(tmp_path: Path) ->
             response = client.get(f"/{number}")
             assert response.body == f"GET /{number} ".encode()
             assert "connection" not in response.fields
-        assert running.reading().requests == 50
+        eventually(lambda: running.reading().requests == 50, "all are counted")
 
 
 def test_sync_closes_after_one_request_and_says_so(tmp_path: Path) -> None:
@@ -100,9 +100,8 @@ def test_a_pipeline_does_not_keep_another_client_waiting(tmp_path: Path) -> None
         return echo(environ, start_response)
 
     with worker(app, tmp_path) as running, running.connect() as greedy, running.connect() as other:
-        greedy.send(request("/first"))
+        greedy.send(request("/first") + request("/2") + request("/3") + request("/last"))
         gate.wait_for(1)
-        greedy.send(request("/2") + request("/3") + request("/last"))
         other.send(request("/other"))
         gate.open()
         reached.wait_for(1)
@@ -203,7 +202,7 @@ def test_a_request_cut_short_never_reaches_the_application(tmp_path: Path, cut: 
             assert client.is_at_end()
         with running.connect() as client:
             client.get()
-        assert running.reading().requests == 1
+        eventually(lambda: running.reading().requests == 1, "only the whole one is counted")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +242,7 @@ def test_what_follows_a_bad_request_is_not_served(tmp_path: Path) -> None:
         assert client.read().body == b"GET /good "
         assert client.read().code == 400
         assert client.finish().is_at_end()
-        assert running.reading().requests == 1
+        eventually(lambda: running.reading().requests == 1, "only the first one is counted")
 
 
 @pytest.mark.parametrize("split", [4095, 4096, 4097])
@@ -259,18 +258,15 @@ def test_a_request_line_of_the_longest_size_is_accepted_wherever_it_is_split(
         assert client.read().code == 200
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_empty_lines_before_a_request_are_treated_alike_however_they_come(tmp_path: Path, count: int) -> None:
-    data = b"\r\n" * count + request("/")
-    codes = set()
+def test_an_empty_line_before_a_request_is_ignored_however_it_comes(tmp_path: Path) -> None:
+    data = b"\r\n" + request("/")
     with worker(echo, tmp_path) as running:
         for pieces in ([data], [bytes([byte]) for byte in data], [data[:-1], data[-1:]]):
             with running.connect() as client, running.connect() as other:
                 for piece in pieces:
                     client.send(piece)
                     other.get()
-                codes.add(client.read().code)
-    assert len(codes) == 1, codes
+                assert client.read().code == 200
 
 
 def test_the_environ_says_where_and_from_where(tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ class Fleet:
         (self.folder / "gate").touch()
 
     def environ(self, **more: str) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("UNICORND_", "PYTEST"))}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("UNICORND_", "PYTEST"))
+        }
         return {
             **kept,
             MARK: self.mark,

@@ -25,7 +25,7 @@ from unicornd.observe.scoreboard import Reading, Row
 from unicornd.sockets.listener import Listener
 from unicornd.units import Fd, Generation, Seconds, Slot
 from unicornd.workers import signals
-from unicornd.workers.channel import Report, decode_report, encode_report
+from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
 from unicornd.workers.context import HttpPolicy, Seat, WorkerContext
 from unicornd.workers.registry import load_kind
 
@@ -123,6 +123,7 @@ class Worker:
         channel.close()
         os.close(lifeline)
         self._channel.settimeout(CLIENT_TIMEOUT)
+        assert isinstance(self.report(), ReadyReport)
 
     def connect(self) -> Client:
         return Client(self.family, self.address)
@@ -142,6 +143,10 @@ class Worker:
     def report(self) -> Report:
         """Wait for a report of the worker and return it."""
         return decode_report(self._channel.recv(65536))
+
+    def has_no_report(self) -> bool:
+        """Return whether the worker, which has ended, has reported nothing more."""
+        return self._channel.recv(65536) == b""
 
     def reading(self) -> Reading:
         return self.row.read()
@@ -190,6 +195,7 @@ class Worker:
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
         address = Address.parse(text if host else f"unix:{self.address}")
         setup.before()
+        channel.send(encode_report(ReadyReport()))  # its signals are its own now
         context = WorkerContext(
             seat=Seat(
                 slot=Slot(1), generation=Generation(1), pool="web", age=1, row=self.row, channel=channel,

@@ -79,7 +79,7 @@ def test_a_scale_up_is_done_when_the_last_new_worker_is_ready() -> None:
     watch(operations, booting, make_state(2), events.BecameReady(at=LATER, pid=Pid(8102)))
     operation = ended(operations, "scale-1")
     assert operation.state is Outcome.DONE
-    assert texts(operation) == ["worker 2 is ready (pid 8102, generation 1, 2.0 s)"]
+    assert texts(operation) == ["worker 2 is ready (pid 8102, generation 1, 2.0s)"]
 
 
 def test_a_scale_down_is_done_when_those_too_many_have_left() -> None:

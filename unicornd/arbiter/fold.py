@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.state import Pool
+    from unicornd.units import Generation
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
@@ -36,7 +37,8 @@ def fold(state: State, event: Event) -> State:
         case events.Spawned():
             return replace(state, children=_with(state.children, event.pid, _born(event)))
         case events.SpawnFailed():
-            return _delay(state, event.pool, at=event.at)
+            state = _delay(state, event.pool, at=event.at)
+            return _fail_rollout(state, event.pool, generation=event.generation, reason=event.reason)
         case events.BecameReady():
             return _become_ready(state, event)
         case events.BootFailed():
@@ -125,20 +127,29 @@ def _exit(state: State, event: events.Exited) -> State:
 
 def _fail_boot(state: State, child: Child, event: events.Exited) -> State:
     """A child has died before it was ready: at first start that is the end, later it is tried again."""
-    pool = state.pools[child.pool]
     reason = child.failure or f"worker {child.slot} died while booting ({how_it_ended(event)})"
-    rollout = state.rollouts.get(child.pool)
     state = _delay(state, child.pool, at=event.at)
     if child.pool not in state.served:
         state = _halt(state, Halt.QUICK, at=event.at)
         return replace(
             state, fatal=state.fatal or reason, fatal_cause=state.fatal_cause or child.failure_cause or "boot"
         )
-    if rollout is not None and child.generation == pool.generation:
-        failures = pool.max_failures if child.is_hung else rollout.failures + 1
-        failed = replace(rollout, failures=failures, reason=reason)
-        return replace(state, rollouts=_with(state.rollouts, child.pool, failed))
-    return state
+    return _fail_rollout(
+        state, child.pool, generation=child.generation, reason=reason, is_final=child.is_hung
+    )
+
+
+def _fail_rollout(
+    state: State, name: str, *, generation: Generation, reason: str, is_final: bool = False
+) -> State:
+    """A child of the new generation cannot boot; one that hangs has used up all the patience there is."""
+    pool, rollout = state.pools[name], state.rollouts.get(name)
+    if rollout is None or generation != pool.generation:
+        return state
+    failures = pool.max_failures if is_final else rollout.failures + 1
+    return replace(
+        state, rollouts=_with(state.rollouts, name, replace(rollout, failures=failures, reason=reason))
+    )
 
 
 def how_it_ended(event: events.Exited) -> str:

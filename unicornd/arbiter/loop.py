@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable
 
-    from unicornd.arbiter.actions import Action
+    from unicornd.arbiter.actions import AbandonRollout, Action, FinishRollout, Spawn
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.kernel import Death, Kernel
     from unicornd.arbiter.narration import Narrator
@@ -96,13 +96,21 @@ class Loop:
                 if isinstance(action, Leave):
                     self._tick()
                     return action
-                self._announce(action)
-                for event in perform(
-                    action, self._means.kernel, seats=self.seats, deployments=self._means.deployments
-                ):
-                    self.take(event)
+                if not self._do(action):
+                    break
             if not planned.actions:
                 self._wait(planned.wake_at)
+
+    def _do(self, action: Spawn | Command | FinishRollout | AbandonRollout) -> bool:
+        """Perform one action; False if a fork failed: the rest of the plan was made without knowing that."""
+        self._announce(action)
+        is_known = True
+        for event in perform(
+            action, self._means.kernel, seats=self.seats, deployments=self._means.deployments
+        ):
+            self.take(event)
+            is_known = is_known and not isinstance(event, events.SpawnFailed)
+        return is_known
 
     def take(self, event: Event) -> None:
         """Fold an event in, and tell everybody whom it concerns."""

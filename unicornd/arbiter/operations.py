@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
 from unicornd.arbiter.state import Halt, Order, Phase
+from unicornd.control.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,10 +182,8 @@ def _tell(operation: Operation, moment: _Moment) -> Operation:
         return operation
     match event:
         case events.BecameReady():
-            took = event.at - child.born_at
-            text = (
-                f"worker {child.slot} is ready (pid {child.pid}, generation {child.generation}, {took:.1f} s)"
-            )
+            took = duration(event.at - child.born_at)
+            text = f"worker {child.slot} is ready (pid {child.pid}, generation {child.generation}, {took})"
             operation = _add_step(operation, text, now=event.at)
         case events.BootFailed():
             what = f"worker {child.slot} (pid {child.pid}) cannot boot"

@@ -8,6 +8,8 @@ name is taken. A socket that answers is never replaced.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import socket
 import stat
@@ -81,16 +83,33 @@ def _open_abstract(address: str) -> ControlSocket:
 def _open_path(address: str, *, mode: int) -> ControlSocket:
     path = Path(address)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _bound_aside(path, mode=mode) as (sock, aside):
-        for _ in range(2):  # the second time a stale socket is out of the way
-            try:
-                os.link(aside, path, follow_symlinks=False)
-                break
-            except FileExistsError:
-                _clear(path)
-        else:
-            raise _already_running(address)
+    with _alone(path), _bound_aside(path, mode=mode) as (sock, aside):
+        _clear(path)
+        os.link(aside, path, follow_symlinks=False)
     return ControlSocket(sock=sock, address=address, inode=_inode(address))
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else of our user takes or clears `path` meanwhile.
+
+    Between seeing that a socket is stale and removing it, another arbiter may have put its own there. The lock is a file
+    that only we can open, so no stranger can hold it; it is removed under the lock, so whoever gets the lock looks
+    whether its file is still the one in the directory.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        found = os.fstat(descriptor)
+        if _inode(str(lock)) == (found.st_dev, found.st_ino):
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        lock.unlink()
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -118,23 +137,19 @@ def _bound_aside(path: Path, *, mode: int) -> Iterator[tuple[socket.socket, Path
 def _clear(path: Path) -> None:
     """Take a stale socket away.
 
-    It is moved aside before the last look: of two arbiters that start at once, the second would otherwise remove what
-    the first has just put there.
-
     Raises:
         AlreadyRunningError: somebody answers there.
-        OSError: what is there is no socket, or not ours to move.
+        OSError: what is there is no socket, or not ours to remove.
     """
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        raise FileExistsError(17, "exists and is not a socket")
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise FileExistsError(errno.EEXIST, "exists and is not a socket")
     if is_answering(str(path)):
         raise _already_running(str(path))
-    aside = path.with_name(f".{os.getpid()}.stale")
-    path.rename(aside)
-    if is_answering(str(aside)):
-        aside.rename(path)
-        raise _already_running(str(path))
-    aside.unlink()
+    path.unlink()
 
 
 def is_answering(address: str) -> bool:

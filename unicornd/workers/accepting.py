@@ -7,7 +7,6 @@ waits in the kernel, and nothing spins.
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 from contextlib import suppress
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
     from unicornd.sockets.listener import Listener
     from unicornd.workers.context import WorkerContext
 
-NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_SECONDS = 0.5
-"""How long accepting pauses when the system has no descriptor or memory for a connection."""
+"""How long accepting pauses when it fails: mostly, there is no descriptor or memory for a connection."""
 COMPLAINT_SECONDS = 10.0
 """How often that is logged."""
 LARGEST_ROUND = 64
@@ -95,8 +93,7 @@ class Acceptor:
         self._listeners.clear()
 
     def _take_failure(self, error: OSError, now: float) -> None:
-        if error.errno in NO_DESCRIPTORS:
-            self._pause(until=now + PAUSE_SECONDS)
+        self._pause(until=now + PAUSE_SECONDS)  # whatever it is: to try again at once would spin
         if now >= self._next_complaint:
             self._next_complaint = now + COMPLAINT_SECONDS
             self._context.log.error("cannot accept connections", extra={"why": error.strerror})

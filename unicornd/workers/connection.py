@@ -6,7 +6,10 @@ knows the socket, but no poller and no application.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 RECEIVE_BYTES = 64 * 1024
 HEAD_END_SIZE = len(END_OF_HEAD)
 CR = 0x0D
+NOTHING = bytes(4)
+"""FIONREAD's answer, an int, for nothing to read."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER: on, for no time (socket(7))."""
 
 
 class Stage(IntEnum):
@@ -89,8 +96,11 @@ class Connection:
 
     @property
     def has_leftover(self) -> bool:
-        """Whether bytes of a further request have been received."""
-        return bool(self._buffer)
+        """Whether the client has sent more than its request: closing now would reset what it has not read yet."""
+        if self._buffer:
+            return True
+        waiting = fcntl.ioctl(self.fd, termios.FIONREAD, NOTHING)
+        return waiting != NOTHING
 
     def receive(self, now: float) -> bool:
         """Read once; True when a request is complete.
@@ -153,6 +163,10 @@ class Connection:
         if not self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT):
             raise EOFError
 
+    def reset_on_close(self) -> None:
+        """Have the client see a reset: for a response whose end would be the connection's, and that is not whole."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+
     def close(self) -> None:
         """Close the socket and drop everything that belongs to the connection; may be called twice."""
         self.stage = CLOSED
@@ -187,7 +201,7 @@ class Connection:
 
     def _wait_for_head(self, buffer: bytes | bytearray, now: float) -> None:
         limits = self.policy.limits
-        if len(buffer) > limits.request_line and (
+        if len(buffer) > limits.request_line + 1 and (  # the CR of the longest line may be here without its LF
             len(buffer) > limits.head_size or buffer.find(b"\r\n", 0, limits.request_line + 2) < 0
         ):
             # Never complete: `parse_head` of what is there names the limit that was passed.
@@ -209,7 +223,7 @@ class Connection:
         if received:
             return self._take_body(spool, received, now)
         if request.expects_continue:
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # full or broken: the next recv finds out
                 self.sock.send(CONTINUE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         self.deadline = now + self.policy.body if self.policy.body else 0.0
         return False

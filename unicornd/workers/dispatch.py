@@ -113,7 +113,7 @@ class Dispatch:
                     self._changed.notify_all()
                 self._runs_inline.set()
                 return
-            while self._ready:
+            for _ in range(len(self._ready)):  # not until it is empty: a pipeline would keep the others out
                 if self._blocks:
                     self._give_away(cell)
                     return
@@ -148,7 +148,7 @@ class Dispatch:
         if request is None or (now - connection.ready_at > HUNG_UP_AFTER and connection.has_hung_up()):
             with self._lock:
                 self._reactor.drop(connection)
-                return self._poller == cell
+                return self._has_poll(cell)
         row = self._cells[cell]
         row.begin(Monotonic(now), f"{request.method} {request.path}".encode("latin-1"))
         exchange = Exchange(connection, request, context=self._context, clock=self._reactor.clock)
@@ -170,12 +170,17 @@ class Dispatch:
                 self._ready.append(connection)
                 if self._idle and self._poller != cell:
                     self._changed.notify()
-            has_poll = self._poller == cell
-            if has_poll:
-                self._inline = 0
+            has_poll = self._has_poll(cell)
         if is_last:
             self._context.report(RetiringReport(why=f"max_requests reached after {self._served} requests"))
         return has_poll
+
+    def _has_poll(self, cell: int) -> bool:
+        """After a request: return whether its thread still has the right to poll; the monitor need not look any more."""
+        if self._poller != cell:
+            return False
+        self._inline = 0
+        return True
 
     def _note_blocked(self, seconds: float) -> None:
         self._blocked += SMOOTHING * (seconds - self._blocked)
@@ -192,7 +197,10 @@ class Dispatch:
             environ=exchange.environ,
         )
         if self._context.on_served is not None:
-            self._context.on_served(served)
+            try:
+                self._context.on_served(served)
+            except Exception:
+                self._context.log.exception("the access log or a hook failed")
 
     def _monitor(self) -> None:
         """Take the right to poll from a thread that is in the application since the last look."""

@@ -10,7 +10,9 @@ meanwhile and another thread polls, it is taken out until the request has ended.
 from __future__ import annotations
 
 import select
+import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from http import HTTPStatus
@@ -35,6 +37,8 @@ LINGER_SECONDS = 2.0
 """How long a client may go on sending after our last byte; only what its kernel has buffered is waited for."""
 DRAIN_LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
+MOST_LAST_ROUNDS = 128
+"""Rounds of accepting before a listener is left: 8192 connections, twice the usual net.core.somaxconn."""
 LONGEST_TICK = 1.0
 SHORTEST_TICK = 0.05
 """How often deadlines are looked at (seconds): a quarter of the shortest one, within these bounds."""
@@ -222,7 +226,9 @@ class Reactor:
         """An event of something that is no connection: a signal, the lifeline, a listener."""
         if fd == self._orders.wake.fileno():
             with suppress(BlockingIOError):
-                self._orders.wake.recv(4096)
+                # Told here too: Python's own handler has to wait until the main thread leaves the application.
+                if signal.SIGTERM in self._orders.wake.recv(4096):
+                    self._orders.is_draining = True
         elif fd == self._lifeline:
             self._epoll.unregister(fd)
             self._context.log.warning("the arbiter is gone; finishing what is in flight")
@@ -230,12 +236,19 @@ class Reactor:
         else:
             self._accept(fd, ready, now)
 
-    def _accept(self, fd: int, ready: deque[Connection], now: float) -> None:
-        """Accept what waits at a listener, but no more requests than there are threads: a sibling may be free."""
+    def _accept(self, fd: int, ready: deque[Connection], now: float) -> bool:
+        """Accept what waits at a listener, but no more requests than there are threads: a sibling may be free.
+
+        Returns:
+            Whether anything was accepted.
+        """
+        is_any = False
         for connection in self._acceptor.accept(fd, room=self._room(), now=now):
+            is_any = True
             self._welcome(connection, ready, now)
             if len(ready) >= self._context.threads and not self._drains:
-                return
+                break
+        return is_any
 
     def _welcome(self, connection: Connection, ready: deque[Connection], now: float) -> None:
         """Take a new connection in; its first request is often there already."""
@@ -246,6 +259,8 @@ class Reactor:
             self._watch(connection, select.EPOLLIN)
 
     def _room(self) -> int:
+        if self._drains:
+            return sys.maxsize  # what is left in the kernel's queue may be reset
         return self._policy.connections - len(self._connections)
 
     def _look_around(self, now: float) -> None:
@@ -271,10 +286,12 @@ class Reactor:
         if not self._drains:
             self._drains = True
             for fd in self._acceptor.fds:
-                self._accept(fd, ready, now)
+                for _ in range(MOST_LAST_ROUNDS):
+                    if not self._accept(fd, ready, now):
+                        break
             self._acceptor.close()
             self._tick = self._patience = SHORTEST_TICK
-            for connection in self._connections.values():
+            for connection in list(self._connections.values()):  # other threads drop theirs meanwhile
                 if connection.stage is IDLE:
                     connection.deadline = now + DRAIN_LINGER_SECONDS
         self.is_finished = not self._connections

@@ -24,7 +24,7 @@ from unicornd.http.response import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from unicornd.http.environ import Environ
@@ -83,6 +83,7 @@ class Exchange:
         "_connection",
         "_context",
         "_head",
+        "_is_cut",
         "environ",
         "headers",
         "keep_alive",
@@ -98,6 +99,7 @@ class Exchange:
         self._context = context
         self._clock = clock
         self._head: ResponseHead | None = None
+        self._is_cut = False
         self.request = request
         self.status = ""
         self.headers: list[tuple[str, str]] = []
@@ -164,7 +166,14 @@ class Exchange:
         finally:
             close = getattr(result, "close", None)
             if close is not None:
-                close()
+                self._close(close)
+
+    def _close(self, close: Callable[[], object]) -> None:
+        """Call `close()` of the body; what it raises comes too late to change the response."""
+        try:
+            close()
+        except BaseException as error:  # noqa: BLE001 - as `run`
+            self._complain("the response's close() failed", error)
 
     def _make_environ(self) -> Environ:
         connection = self._connection
@@ -182,13 +191,16 @@ class Exchange:
         if not self.status:
             raise AssertionError("the application sent a body before it called start_response()")
         request = self.request
+        is_head = request.method == "HEAD"
+        if is_head and body_size == 0:
+            body_size = -1  # the application left the body out; that of GET has another length (RFC 9110 section 8.6)
         head = encode_head(
             self.status,
             self.headers,
             standing=self._clock.standing(),
             is_http11=request.is_http11,
-            is_head=request.method == "HEAD",
-            keep_alive=self.keep_alive,
+            is_head=is_head,
+            keep_alive=self.keep_alive and not self._context.orders.is_draining,
             body_size=body_size,
         )
         self.keep_alive = head.keep_alive
@@ -218,7 +230,9 @@ class Exchange:
             return b""
         if head.framing is Framing.LENGTH and self.sent + len(data) > head.length:
             data = data[: head.length - self.sent]
-            self._warn("a response was longer than its Content-Length; the rest was cut")
+            if not self._is_cut:
+                self._is_cut = True
+                self._warn("a response was longer than its Content-Length; the rest was cut")
         self.sent += len(data)
         return encode_chunk(data) if head.framing is Framing.CHUNKED and data else data
 
@@ -271,27 +285,29 @@ class Exchange:
         head = self._head
         if head is None:
             head = self._head = self._encode_head(count)
-            self._connection.output.send(head.data)
+            self._send(head.data)
         if head.framing is Framing.CHUNKED:
             for data in wrapper:
                 self.write(data)
         elif head.framing is not Framing.NONE and count:
             count = min(count, head.length - self.sent) if head.framing is Framing.LENGTH else count
-            self._connection.output.send_file(fd, offset=offset, count=count)
+            try:
+                self._connection.output.send_file(fd, offset=offset, count=count)
+            except (ConnectionError, TimeoutError) as error:  # others are the file's
+                raise ClientGoneError from error
             self.sent += count
 
     def _fail(self, error: BaseException) -> None:
         """Answer 500 if nothing was sent, else break the connection so that nobody takes the rest for whole."""
         self.keep_alive = False
         request = self.request
-        self._context.log.error(
-            "the application failed", exc_info=error, extra={"method": request.method, "path": request.path}
-        )
+        self._complain("the application failed", error)
         what = "the response cannot be sent" if isinstance(error, ResponseError) else "the application failed"
-        was_begun = self._head is not None
         self.status = "500 Internal Server Error"
-        if was_begun:
+        if self._head is not None:
             self._connection.output.close()
+            if self._head.framing is Framing.CLOSE:
+                self._connection.reset_on_close()
             return
         answer = plain_response(
             HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -303,6 +319,10 @@ class Exchange:
             self._connection.output.send(answer)
         except OSError:
             self._connection.output.close()
+
+    def _complain(self, what: str, error: BaseException) -> None:
+        facts = {"method": self.request.method, "path": self.request.path}
+        self._context.log.error(what, exc_info=error, extra=facts)
 
     def _warn(self, what: str) -> None:
         self._context.log.warning(what, extra={"method": self.request.method, "path": self.request.path})

@@ -1,0 +1,178 @@
+"""Actions → events, on a kernel that the test makes up."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.kernel import FakeKernel
+from unicornd.arbiter import events
+from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Spawn
+from unicornd.arbiter.perform import perform
+from unicornd.arbiter.reload import Deployments
+from unicornd.arbiter.seats import Seats
+from unicornd.arbiter.spawn import Spawner
+from unicornd.arbiter.state import Order
+from unicornd.config.layers import Sources, load
+from unicornd.units import Generation, Monotonic, Pid, Slot
+from unicornd.workers.channel import BootFailedReport, ReadyReport, RetiringReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from unicornd.workers.channel import Report
+    from unicornd.workers.context import Seat
+
+
+class Eavesdropper(FakeKernel):
+    """Keeps the child's end of each channel, as the child would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seats: list[Seat] = []
+
+    def fork(self, child: Callable[[], int]) -> Pid:
+        pid = super().fork(child)
+        free = child.__closure__ or ()
+        (seat,) = [cell.cell_contents for cell in free if type(cell.cell_contents).__name__ == "Seat"]
+        self.seats.append(seat)
+        return pid
+
+
+class World:
+    """Everything that `perform` works on."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "unicornd.toml").write_text(
+            f'[app]\ntarget = "site_app"\n[server]\nbind = "unix:{folder}/1.sock"\n'
+        )
+        self.folder = folder
+        self.kernel = Eavesdropper()
+        self.selector = selectors.DefaultSelector()
+        self.happened: list[events.Event] = []
+        spawner = Spawner(self.kernel, leave_behind=lambda _listeners: None)
+        self.seats = Seats(spawner, self.selector, on_event=self.happened.append, kernel=self.kernel)
+        sources = Sources(folder=folder)
+        self.deployments = Deployments(sources, ())
+        self.deployments.start(load(sources))
+
+    def perform(self, action: Spawn | Command | FinishRollout | AbandonRollout) -> list[events.Event]:
+        return list(perform(action, self.kernel, seats=self.seats, deployments=self.deployments))
+
+    def spawn(self, slot: int = 1, generation: int = 1) -> Pid:
+        spawn = Spawn(pool="web", slot=Slot(slot), generation=Generation(generation), why="the test wants it")
+        (event,) = self.perform(spawn)
+        assert isinstance(event, events.Spawned)
+        return event.pid
+
+    def close(self) -> None:
+        for pid in tuple(self.seats.seated):
+            self.seats.vacate(pid)
+        self.deployments.close_listeners()
+        self.selector.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def command(pid: Pid, order: Order) -> Command:
+    return Command(pid=pid, order=order, why="the test wants it")
+
+
+def test_spawn_forks_and_keeps_the_other_ends(world: World) -> None:
+    pid = world.spawn(slot=3)
+    seated = world.seats.seated[pid]
+    assert (seated.slot, seated.generation, seated.age) == (3, 1, 1)
+    assert [seat.slot for seat in world.kernel.seats] == [3]
+
+
+def test_a_refused_fork_is_an_event_and_leaves_no_descriptor(world: World, open_descriptors: Callable[[], int]) -> None:
+    before = open_descriptors()
+    world.kernel.refusal = OSError(11, "Resource temporarily unavailable")
+    (event,) = world.perform(Spawn(pool="web", slot=Slot(1), generation=Generation(1), why="it is empty"))
+    assert event == events.SpawnFailed(
+        at=Monotonic(1000.0), pool="web", slot=Slot(1), generation=Generation(1), reason="Resource temporarily unavailable"
+    )
+    assert not world.seats.seated
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("order", "number"),
+    [
+        (Order.DRAIN, signal.SIGTERM), (Order.QUIT, signal.SIGQUIT), (Order.ABORT, signal.SIGABRT), (Order.KILL, signal.SIGKILL),
+    ],
+)  # fmt: skip
+def test_every_order_is_a_signal(world: World, order: Order, number: signal.Signals) -> None:
+    pid = world.spawn()
+    assert world.perform(command(pid, order)) == [events.Ordered(at=Monotonic(1000.0), pid=pid, order=order)]
+    assert world.kernel.signals == [(pid, number)]
+
+
+def test_all_orders_have_a_signal(world: World) -> None:
+    for order in Order:
+        world.perform(command(world.spawn(), order))
+    assert len(world.kernel.signals) == len(Order)
+
+
+def test_a_worker_that_somebody_else_has_reaped_is_let_go(world: World) -> None:
+    pid = world.spawn()
+    world.kernel.steal(pid)
+    assert world.perform(command(pid, Order.DRAIN)) == [
+        events.Exited(at=Monotonic(1000.0), pid=pid, code=None, signal=None)
+    ]
+    assert pid not in world.seats.seated
+
+
+def test_finishing_a_rollout_adopts_the_new_settings_and_closes_what_only_the_old_had(world: World) -> None:
+    config = world.folder / "unicornd.toml"
+    config.write_text(config.read_text().replace("1.sock", "2.sock"))
+    world.deployments.prepare()
+    assert {path.name for path in world.folder.glob("*.sock")} == {"1.sock", "2.sock"}
+    assert world.perform(FinishRollout(pool="web", generation=Generation(2))) == [
+        events.RolloutFinished(at=Monotonic(1000.0), pool="web")
+    ]
+    assert {path.name for path in world.folder.glob("*.sock")} == {"2.sock"}
+    assert world.deployments.present.blueprint.generation == 2
+
+
+def test_abandoning_a_rollout_keeps_the_old_settings_and_closes_what_only_the_new_had(world: World) -> None:
+    config = world.folder / "unicornd.toml"
+    config.write_text(config.read_text().replace("1.sock", "2.sock"))
+    world.deployments.prepare()
+    action = AbandonRollout(pool="web", generation=Generation(2), reason="no database")
+    assert world.perform(action) == [events.RolloutAbandoned(at=Monotonic(1000.0), pool="web")]
+    assert {path.name for path in world.folder.glob("*.sock")} == {"1.sock"}
+    assert world.deployments.present.blueprint.generation == 1
+    assert world.deployments.blueprint(Generation(1)).generation == 1
+
+
+REPORTS: list[tuple[Report, type[events.Event]]] = [
+    (ReadyReport(), events.BecameReady),
+    (BootFailedReport(cause="app", text="no module", detail="Traceback"), events.BootFailed),
+    (RetiringReport(why="max_requests 10 reached"), events.ReplacementAsked),
+]
+
+
+@pytest.mark.parametrize(("report", "kind"), REPORTS)
+def test_what_a_worker_reports_becomes_an_event(world: World, report: Report, kind: type[events.Event]) -> None:
+    pid = world.spawn()
+    world.kernel.seats[0].channel  # noqa: B018 - closed in the arbiter: the report goes through a duplicate
+    send_as_worker(world, report)
+    for key, mask in world.selector.select(0):
+        key.data(mask)
+    (event,) = world.happened
+    assert isinstance(event, kind)
+    assert getattr(event, "pid", None) == pid
+
+
+def send_as_worker(_world: World, _report: Report) -> None:
+    raise NotImplementedError
