@@ -436,7 +436,9 @@ def test_the_body_is_closed_once_after_a_usual_response(tmp_path: Path, method: 
         ("200 OK", [("X",)], (b"",)),
     ],
 )
-def test_what_must_not_be_sent_becomes_a_500(tmp_path: Path, status: Any, headers: Any, parts: Any) -> None:
+def test_what_must_not_be_sent_becomes_a_500(
+    tmp_path: Path, status: Any, headers: Any, parts: Iterable[bytes]
+) -> None:
     def app(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response(status, headers)
         return iter(parts)

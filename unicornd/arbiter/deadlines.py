@@ -45,7 +45,7 @@ def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
                 order=Order.KILL,
                 why="it had not drained within timeouts.graceful",
             )
-        case Phase.DYING:
+        case _:
             yield from _of_dying(child, patience)
 
 

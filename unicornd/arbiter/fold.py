@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 """Seconds between attempts to spawn after failures: doubled with each, up to the longest."""
+HUNG = "it was not ready in time"
 SHORT_LIFE = 1.0
 """A worker that dies by itself within so many seconds of READY is replaced with a delay: it may do so again."""
 
@@ -107,10 +108,11 @@ def _order(state: State, event: events.Ordered) -> State:
         phase_since=since,
         ordered=event.order,
         ordered_at=event.at,
-        failure="it was not ready in time" if is_hung else child.failure,
+        failure=HUNG if is_hung else child.failure,
         is_hung=child.is_hung or is_hung,
     )
-    return replace(state, children=_with(state.children, child.pid, ordered))
+    state = replace(state, children=_with(state.children, child.pid, ordered))
+    return _fail_boot(state, ordered, at=event.at, reason=HUNG, is_final=True) if is_hung else state
 
 
 def _exit(state: State, event: events.Exited) -> State:
@@ -118,25 +120,23 @@ def _exit(state: State, event: events.Exited) -> State:
     if child is None:
         return state
     state = replace(state, children=_without(state.children, event.pid))
-    if child.is_hung or (child.phase is Phase.BOOTING and child.ordered is None):
-        return _fail_boot(state, child, event)
+    if child.phase is Phase.BOOTING and child.ordered is None:
+        reason = child.failure or f"worker {child.slot} died while booting ({how_it_ended(event)})"
+        return _fail_boot(state, child, at=event.at, reason=reason)
     if child.phase is Phase.READY and event.at - child.phase_since < SHORT_LIFE:
         return _delay(state, child.pool, at=event.at)
     return state
 
 
-def _fail_boot(state: State, child: Child, event: events.Exited) -> State:
-    """A child has died before it was ready: at first start that is the end, later it is tried again."""
-    reason = child.failure or f"worker {child.slot} died while booting ({how_it_ended(event)})"
-    state = _delay(state, child.pool, at=event.at)
+def _fail_boot(state: State, child: Child, *, at: Monotonic, reason: str, is_final: bool = False) -> State:
+    """A child cannot boot: at first start that is the end, later it is tried again."""
+    state = _delay(state, child.pool, at=at)
     if child.pool not in state.served:
-        state = _halt(state, Halt.QUICK, at=event.at)
+        state = _halt(state, Halt.QUICK, at=at)
         return replace(
             state, fatal=state.fatal or reason, fatal_cause=state.fatal_cause or child.failure_cause or "boot"
         )
-    return _fail_rollout(
-        state, child.pool, generation=child.generation, reason=reason, is_final=child.is_hung
-    )
+    return _fail_rollout(state, child.pool, generation=child.generation, reason=reason, is_final=is_final)
 
 
 def _fail_rollout(

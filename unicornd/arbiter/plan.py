@@ -16,7 +16,7 @@ from unicornd.units import Slot
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Child, Pool, State
-    from unicornd.units import Monotonic, Pid
+    from unicornd.units import Monotonic
 
 
 def plan(state: State, now: Monotonic) -> Plan:
@@ -25,12 +25,13 @@ def plan(state: State, now: Monotonic) -> Plan:
     moments: list[Monotonic] = []
     for pool in state.pools.values():
         _keep_deadlines(state, pool, now=now, actions=actions, moments=moments)
-    told = {action.pid for action in actions if isinstance(action, Command)}
+    if actions:  # what is due comes first: what follows from it is seen when it has been done
+        return Plan(actions=tuple(actions), wake_at=None)
     if state.halt is not Halt.NO:
-        actions += _end_everything(state, told)
+        actions += _end_everything(state)
     else:
         for pool in state.pools.values():
-            roster = Roster.of(state, pool, told)
+            roster = Roster.of(state, pool)
             actions += _shape(state, roster)
             actions += _spawn(state, roster, now=now, moments=moments)
     return Plan(actions=tuple(actions), wake_at=min(moments, default=None))
@@ -50,7 +51,7 @@ def _keep_deadlines(
             moments.append(deadline.at)
 
 
-def _end_everything(state: State, told: set[Pid]) -> list[Action]:
+def _end_everything(state: State) -> list[Action]:
     """Nothing is spawned any more; everybody leaves, and then the arbiter."""
     if not state.children:
         return [Leave(cause=state.fatal_cause or "halt", reason=state.fatal)]
@@ -63,7 +64,7 @@ def _end_everything(state: State, told: set[Pid]) -> list[Action]:
             why=why,
         )
         for child in state.children.values()
-        if child.pid not in told and child.phase < (Phase.DYING if is_quick else Phase.DRAINING)
+        if child.phase < (Phase.DYING if is_quick else Phase.DRAINING)
     ]
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from unicornd.arbiter.state import Child, Pool, State
-    from unicornd.units import Pid
 
 RECYCLE_SURGE = 1
 """How many more than the size may run while single workers are replaced: one at a time."""
@@ -41,10 +40,10 @@ class Roster:
     surge: int
 
     @classmethod
-    def of(cls, state: State, pool: Pool, told: set[Pid]) -> Self:
-        """Sort the children of `pool`; those in `told` have just been ordered to end and count as leaving."""
+    def of(cls, state: State, pool: Pool) -> Self:
+        """Sort the children of `pool`."""
         ours = [child for child in state.children.values() if child.pool == pool.name]
-        leaving = [child for child in ours if child.phase >= Phase.DRAINING or child.pid in told]
+        leaving = [child for child in ours if child.phase >= Phase.DRAINING]
         staying = [child for child in ours if child not in leaving]
         right = [child for child in staying if child.generation == pool.generation and not child.is_retiring]
         others = [child for child in staying if child not in right]

@@ -201,7 +201,8 @@ class Connection:
 
     def _wait_for_head(self, buffer: bytes | bytearray, now: float) -> None:
         limits = self.policy.limits
-        if len(buffer) > limits.request_line + 1 and (  # the CR of the longest line may be here without its LF
+        # Plus one: the CR of the longest line may be here without its LF.
+        if len(buffer) > limits.request_line + 1 and (
             len(buffer) > limits.head_size or buffer.find(b"\r\n", 0, limits.request_line + 2) < 0
         ):
             # Never complete: `parse_head` of what is there names the limit that was passed.

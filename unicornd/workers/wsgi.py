@@ -192,8 +192,8 @@ class Exchange:
             raise AssertionError("the application sent a body before it called start_response()")
         request = self.request
         is_head = request.method == "HEAD"
-        if is_head and body_size == 0:
-            body_size = -1  # the application left the body out; that of GET has another length (RFC 9110 section 8.6)
+        if is_head and body_size == 0:  # left out; that of GET may have another length (RFC 9110 section 8.6)
+            body_size = -1
         head = encode_head(
             self.status,
             self.headers,
