@@ -59,6 +59,17 @@ def test_a_request_that_comes_byte_by_byte_is_answered(tmp_path: Path, kind: str
         assert client.read().body == b"POST /a 0123456789"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("split", range(1, 6))
+def test_a_first_piece_of_a_few_bytes_is_only_a_beginning(tmp_path: Path, kind: str, split: int) -> None:
+    data = request("/a")
+    with worker(echo, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+        client.send(data[:split])
+        with running.connect() as other:  # so the first piece has been read by itself
+            assert other.get().code == 200
+        assert client.send(data[split:]).read().body == b"GET /a "
+
+
 def test_a_kept_connection_serves_one_request_after_the_other(tmp_path: Path) -> None:
     with worker(echo, tmp_path, Setup(threads=4)) as running, running.connect() as client:
         for number in range(50):

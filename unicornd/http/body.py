@@ -150,18 +150,22 @@ class ChunkedDecoder:
             return
         self._trailers += 1
         if self._trailers > self._limits.header_count or len(line) > self._limits.header_size:
-            raise Refusal(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the trailer is too large",
-                section="RFC 6585 section 5",
-            )
+            raise _trailer_too_large()
         if FIELD_LINE.fullmatch(line.decode("latin-1")) is None:
             raise bad_request("a trailer field is malformed", "RFC 9112 section 7.1.2")
 
     def _check_unfinished(self, pending: bytes, position: int) -> None:
         """Refuse a line that cannot become right any more, or has become too long."""
-        unfinished = len(pending) - position
-        limit = {_Part.SIZE: MAX_CHUNK_LINE, _Part.DATA_END: 0}.get(self._part, self._limits.header_size)
         line = pending[position:]
-        if unfinished > limit + 1 or (unfinished > limit and not line.endswith(b"\r")) or b"\n" in line:
-            raise bad_request("a line of the chunked body is not ended", "RFC 9112 section 7.1")
+        limit = {_Part.SIZE: MAX_CHUNK_LINE, _Part.DATA_END: 0}.get(self._part, self._limits.header_size)
+        if b"\n" not in line and (len(line) <= limit or (len(line) == limit + 1 and line.endswith(b"\r"))):
+            return
+        if self._part is _Part.TRAILER and b"\n" not in line:
+            raise _trailer_too_large()
+        raise bad_request("a line of the chunked body is not ended", "RFC 9112 section 7.1")
+
+
+def _trailer_too_large() -> Refusal:
+    return Refusal(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the trailer is too large", section="RFC 6585 section 5"
+    )

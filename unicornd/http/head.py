@@ -88,7 +88,7 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
             raise bad_request("Host is missing", "RFC 9112 section 3.2")
     elif not is_host(host):
         raise bad_request("Host is not a host", "RFC 9112 section 3.2")
-    if target[0] == "/" and "#" not in target:
+    if target[0] == "/" and "#" not in target and head.method != "CONNECT":
         head.path, _, head.query = target.partition("?")
     else:
         _read_other_form(head, target)

@@ -71,7 +71,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_buffer", "base", "deadline", "fd", "is_busy", "keeps_alive",  "output", "policy",
+        "_buffer", "_has_skipped", "base", "deadline", "fd", "is_busy", "keeps_alive",  "output", "policy",
         "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
     )  # fmt: skip
 
@@ -93,6 +93,7 @@ class Connection:
         self.keeps_alive = False
         self.watched = 0
         self._buffer: bytes | bytearray = b""
+        self._has_skipped = False
 
     @property
     def has_leftover(self) -> bool:
@@ -101,6 +102,11 @@ class Connection:
             return True
         waiting = fcntl.ioctl(self.fd, termios.FIONREAD, NOTHING)
         return waiting != NOTHING
+
+    @property
+    def leftover(self) -> bytes:
+        """What has been received behind the request: of a further one."""
+        return bytes(self._buffer)
 
     def receive(self, now: float) -> bool:
         """Read once; True when a request is complete.
@@ -114,7 +120,7 @@ class Connection:
         data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         if not data:
             raise EOFError
-        if self.stage is IDLE and data.find(END_OF_HEAD) == len(data) - HEAD_END_SIZE and data[0] != CR:
+        if self.stage is IDLE and data.find(END_OF_HEAD) == len(data) - HEAD_END_SIZE > 0 and data[0] != CR:
             return self._take_head(data, now)  # the usual case: one whole head, nothing else
         return self._take(data, now)
 
@@ -186,7 +192,8 @@ class Connection:
             buffer += data
         else:
             buffer = data
-        if searched == 0 and (ignored := skip_empty_line(buffer)):
+        if searched == 0 and not self._has_skipped and (ignored := skip_empty_line(buffer)):
+            self._has_skipped = True  # one empty line, not one in each piece
             buffer = buffer[ignored:]
         end = buffer.find(END_OF_HEAD, searched)
         if end < 0:
@@ -206,7 +213,7 @@ class Connection:
             len(buffer) > limits.head_size or buffer.find(b"\r\n", 0, limits.request_line + 2) < 0
         ):
             # Never complete: `parse_head` of what is there names the limit that was passed.
-            parse_head(bytes(buffer) + END_OF_HEAD, limits)
+            parse_head(bytes(buffer).rstrip(b"\r\n") + END_OF_HEAD, limits)
         self._buffer = bytearray(buffer)
         if self.stage is IDLE and buffer:
             self.stage = HEAD
@@ -214,6 +221,7 @@ class Connection:
 
     def _take_head(self, block: bytes, now: float) -> bool:
         self.request = request = parse_head(block, self.policy.limits)
+        self._has_skipped = False
         if request.length == 0:
             self.stage = RESPONSE
             return True

@@ -146,6 +146,9 @@ class Reactor:
         except Refusal as refusal:
             self._refuse(connection, refusal, now)
             return False
+        except Exception as error:  # noqa: BLE001 - see there
+            self._drop_by_defect(connection, error)
+            return False
         if connection.stage is IDLE:
             connection.deadline = _after(now, self._policy.keepalive)
             if self._drains:
@@ -168,6 +171,8 @@ class Reactor:
             self.drop(connection)
         except Refusal as refusal:
             self._refuse(connection, refusal, now)
+        except Exception as error:  # noqa: BLE001 - see there
+            self._drop_by_defect(connection, error)
 
     def _flush(self, connection: Connection, ready: deque[Connection], now: float) -> None:
         """Send on what the client had not taken when the application was done."""
@@ -192,6 +197,11 @@ class Reactor:
             return
         self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
         self._linger(connection, now)
+
+    def _drop_by_defect(self, connection: Connection, error: Exception) -> None:
+        """Give up a connection whose bytes made us raise what we did not foresee: it costs this client, not all."""
+        self._context.log.error("a connection is dropped because of a defect in the server", exc_info=error)
+        self.drop(connection)
 
     def _linger(self, connection: Connection, now: float) -> None:
         """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
