@@ -122,6 +122,7 @@ ACCEPTED = (
     get("Host percent-encoded", b"Host: ex%61mple\r\n"),
     get("no white space behind the colon", HOST + b"X:1\r\n", fields={"HTTP_X": "1"}),
     get("white space around a value", HOST + b"X: \t a b \t\r\n", fields={"HTTP_X": "a b"}),
+    get("many fields within the limits", HOST + (b"X: " + b"a" * 100 + b"\r\n") * 5),
     get("empty value", HOST + b"X:\r\nY: \r\n", fields={"HTTP_X": "", "HTTP_Y": ""}),
     get("colon in a value", HOST + b"X: a:b\r\n", fields={"HTTP_X": "a:b"}),
     get("obs-text in a value", HOST + b"X: \xe9\r\n", fields={"HTTP_X": "\xe9"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
 from unicornd.units import Seconds
+from unicornd.workers.dispatch import HUNG_UP_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,28 +117,34 @@ def test_without_descriptors_accepting_pauses_and_recovers(tmp_path: Path) -> No
 
 
 def test_the_request_of_a_client_that_has_gone_is_not_run(tmp_path: Path) -> None:
-    gate = Gate()
+    first_gate, second_gate = Gate(), Gate()
+    ran = tmp_path / "ran"
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/last":
+        with ran.open("a") as file:
+            file.write(environ["PATH_INFO"])
+        if gate := {"/first": first_gate, "/second": second_gate}.get(environ["PATH_INFO"]):
             gate.enter()
         return ok(environ, start_response)
 
-    # The policy's `head` has passed only for nobody: what matters is that the request waits behind another one.
-    with worker(app, tmp_path, Setup(kind="sync")) as running, running.connect() as first:
+    with worker(app, tmp_path) as running, running.connect() as first:
+        second, gone = running.connect(), running.connect()
+        assert [client.get("/").code for client in (first, second, gone)] == [200] * 3
+        ran.unlink()
         first.send(request("/first"))
-        gate.wait_for(1)
-        with running.connect() as gone, running.connect() as stays:
-            gone.send(request("/gone"))
-            stays.send(request("/last"))
-            gone.close()
-            gate.open()
-            assert first.read().code == 200
-            assert stays.read().code == 200
-        assert gate.arrivals in {1, 2}
-        eventually(lambda: not running.reading().in_flight, "nothing runs")
-        with running.connect() as client:
-            assert client.get("/last").code == 200
+        first_gate.wait_for(1)
+        second.send(request("/second"))
+        gone.send(request("/gone"))
+        first_gate.open()  # the poller reads both, in this order
+        second_gate.wait_for(1)
+        waiting_since = time.monotonic()
+        gone.close()
+        eventually(lambda: time.monotonic() - waiting_since > HUNG_UP_AFTER, "it has waited for long")
+        second_gate.open()
+        assert [client.read().code for client in (first, second)] == [200] * 2
+        assert first.get("/").code == 200
+        assert ran.read_text() == "/first/second/"
+        second.close()
 
 
 def test_unread_bytes_behind_the_last_request_do_not_destroy_the_answer(tmp_path: Path) -> None:

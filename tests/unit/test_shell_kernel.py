@@ -79,7 +79,9 @@ def test_a_child_starts_with_all_signals_blocked_and_no_wakeup_fd() -> None:
 
     def look() -> int:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        return int({signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1} <= blocked and signal.set_wakeup_fd(-1) == -1)
+        return int(
+            {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1} <= blocked and signal.set_wakeup_fd(-1) == -1
+        )
 
     pid = kernel.fork(look)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1

@@ -94,12 +94,18 @@ def test_spawn_forks_and_keeps_the_other_ends(world: World) -> None:
     assert [seat.slot for seat in world.kernel.seats] == [3]
 
 
-def test_a_refused_fork_is_an_event_and_leaves_no_descriptor(world: World, open_descriptors: Callable[[], int]) -> None:
+def test_a_refused_fork_is_an_event_and_leaves_no_descriptor(
+    world: World, open_descriptors: Callable[[], int]
+) -> None:
     before = open_descriptors()
     world.kernel.refusal = OSError(11, "Resource temporarily unavailable")
     (event,) = world.perform(Spawn(pool="web", slot=Slot(1), generation=Generation(1), why="it is empty"))
     assert event == events.SpawnFailed(
-        at=Monotonic(1000.0), pool="web", slot=Slot(1), generation=Generation(1), reason="Resource temporarily unavailable"
+        at=Monotonic(1000.0),
+        pool="web",
+        slot=Slot(1),
+        generation=Generation(1),
+        reason="Resource temporarily unavailable",
     )
     assert not world.seats.seated
     assert open_descriptors() == before
@@ -163,7 +169,9 @@ REPORTS: list[tuple[Report, type[events.Event]]] = [
 
 
 @pytest.mark.parametrize(("report", "kind"), REPORTS)
-def test_what_a_worker_reports_becomes_an_event(world: World, report: Report, kind: type[events.Event]) -> None:
+def test_what_a_worker_reports_becomes_an_event(
+    world: World, report: Report, kind: type[events.Event]
+) -> None:
     pid = world.spawn()
     world.kernel.seats[0].channel  # noqa: B018 - closed in the arbiter: the report goes through a duplicate
     send_as_worker(world, report)

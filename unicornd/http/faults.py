@@ -27,7 +27,7 @@ def fault_of(text: str, limits: Limits) -> Refusal:
     """Return why `text`, which `grammar.HEAD` does not match, is refused."""
     if _BARE.search(text):
         return bad_request("a line ends with a bare CR or LF", "RFC 9112 section 2.2")
-    request_line, *lines = text.split("\r\n")[:-2]
+    request_line, *lines = text.removesuffix("\r\n\r\n").split("\r\n")
     if len(request_line) > limits.request_line:
         return Refusal(
             HTTPStatus.REQUEST_URI_TOO_LONG, "the request line is too long", section="RFC 9112 section 3"
