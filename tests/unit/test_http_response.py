@@ -168,6 +168,11 @@ def test_the_end_of_a_head_is_found_from_where_the_last_search_ended() -> None:
     assert find_head_end(b"GET / HTTP/1.1\r\n") == -1
 
 
+def test_a_block_without_its_end_is_no_head() -> None:
+    with pytest.raises(Refusal, match="not one"):
+        parse_head(b"GET / HTTP/1.1\r\nHost: a", Limits())
+
+
 def test_the_largest_head_is_bounded_by_its_parts() -> None:
     assert Limits(request_line=10, header_count=2, header_size=5).head_size == 10 + 2 + 2 * 7 + 2
 

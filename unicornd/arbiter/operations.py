@@ -198,11 +198,9 @@ def _tell(operation: Operation, moment: _Moment) -> Operation:
 
 
 def _child_of(moment: _Moment) -> Child | None:
-    match moment.event:
-        case events.BecameReady() | events.BootFailed() | events.Ordered() | events.Exited() as event:
-            return moment.previous.children.get(event.pid)
-        case _:
-            return None
+    """Return the child that an event is about, as it was before it."""
+    pid = getattr(moment.event, "pid", None)
+    return moment.previous.children.get(pid) if pid is not None else None
 
 
 def _tell_order(operation: Operation, event: events.Ordered, *, child: Child) -> Operation:
@@ -328,14 +326,10 @@ def _empty_fleet(operation: Operation, moment: _Moment) -> Operation:
     return _end(operation, Outcome.DONE, now=moment.event.at, result="all workers have left")
 
 
-def _ends_itself(operation: Operation, _moment: _Moment) -> Operation:
-    return operation
-
-
 _GOALS: Mapping[Kind, Callable[[Operation, _Moment], Operation]] = {
     Kind.RELOAD: _finish_rollout,
     Kind.SCALE: _reach_size,
     Kind.RECYCLE: _replace_worker,
     Kind.STOP: _empty_fleet,
-    Kind.REOPEN: _ends_itself,
+    Kind.REOPEN: lambda operation, _moment: operation,  # it has ended when it begins
 }

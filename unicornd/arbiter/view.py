@@ -296,7 +296,7 @@ def _waiting_for(state: State, facts: Facts) -> list[str]:
                 lines.append(f"{who} boots, {age:.0f} s")
             case Phase.DRAINING:
                 lines.append(f"{who} drains, {age:.0f} s" + _in_flight(child, facts))
-            case Phase.DYING:
+            case _:
                 lines.append(f"{who} is dying, {age:.0f} s")
     more = len(lines) - MAX_WAITING_LINES
     return lines if more <= 0 else [*lines[:MAX_WAITING_LINES], f"… and {more} more"]
