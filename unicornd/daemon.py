@@ -111,7 +111,9 @@ class ControlAddress:
             self.instance = instances.instance_of_target(str(settings.app.target), sources.folder)
         own = settings.control.socket
         self.candidates = (
-            (own,) if own else instances.control_socket_candidates(os.environ, os.geteuid(), self.instance)
+            (own,)
+            if own
+            else instances.control_socket_candidates(os.environ, uid=os.geteuid(), instance=self.instance)
         )
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 HOST = b"Host: example.org\r\n"
 
@@ -33,9 +34,9 @@ class Case:
     body: bytes = b""
 
 
-def get(name: str, lines: bytes = HOST, *, line: bytes = b"GET / HTTP/1.1", **expected: object) -> Case:
+def get(name: str, lines: bytes = HOST, *, line: bytes = b"GET / HTTP/1.1", **expected: Any) -> Case:
     """A request without a body that is accepted."""
-    return Case(name=name, raw=line + b"\r\n" + lines + b"\r\n", **expected)  # type: ignore[arg-type] # fields of Case
+    return Case(name=name, raw=line + b"\r\n" + lines + b"\r\n", **expected)
 
 
 def bad(
@@ -51,21 +52,21 @@ def bad(
     return Case(name=name, raw=line + b"\r\n" + lines + b"\r\n" + body, status=status, section=section)
 
 
-def post(name: str, headers: bytes, sent: bytes, body: bytes, **expected: object) -> Case:
+def post(name: str, headers: bytes, sent: bytes, body: bytes, **expected: Any) -> Case:
     """A request with a body that is accepted."""
     return Case(
         name=name, raw=b"POST / HTTP/1.1\r\n" + HOST + headers + b"\r\n" + sent, body=body, **expected
-    )  # type: ignore[arg-type] # fields of Case
+    )
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
-def chunks(name: str, sent: bytes, **expected: object) -> Case:
+def chunks(name: str, sent: bytes, **expected: Any) -> Case:
     """A chunked body that is refused."""
     return bad(
         name, HOST + CHUNKED, line=b"POST / HTTP/1.1", body=sent, section="RFC 9112 section 7.1", **expected
-    )  # type: ignore[arg-type] # arguments of bad
+    )
 
 
 ACCEPTED = (

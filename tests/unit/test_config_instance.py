@@ -44,13 +44,16 @@ def test_without_a_file_the_target_and_the_folder_name_it(tmp_path: Path) -> Non
 
 def test_sockets_are_looked_for_where_a_service_a_user_and_the_system_have_them() -> None:
     environ = {"RUNTIME_DIRECTORY": "/run/unicornd/shop:/run/other", "XDG_RUNTIME_DIR": "/run/user/5"}
-    assert control_socket_candidates(environ, 5, "shop") == (
+    assert control_socket_candidates(environ, uid=5, instance="shop") == (
         "/run/unicornd/shop/shop.sock",
         "/run/user/5/unicornd/shop.sock",
         "/run/unicornd/shop.sock",
         "@unicornd/5/shop",
     )
-    assert control_socket_candidates({}, 5, "shop") == ("/run/unicornd/shop.sock", "@unicornd/5/shop")
+    assert control_socket_candidates({}, uid=5, instance="shop") == (
+        "/run/unicornd/shop.sock",
+        "@unicornd/5/shop",
+    )
 
 
 def test_a_socket_in_the_file_is_relative_to_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import pytest
 
-from unicornd.http.environ import build_environ, make_base, split_host
+from unicornd.http.environ import build_environ, shared_environ, split_host
 from unicornd.http.errors import Refusal
 from unicornd.http.head import END_OF_HEAD, find_head_end, parse_head
 from unicornd.http.limits import Limits
@@ -178,7 +178,7 @@ def test_the_largest_head_is_bounded_by_its_parts() -> None:
 
 
 def test_an_environ_is_the_base_and_what_the_request_says() -> None:
-    base = make_base(
+    base = shared_environ(
         server_name="a", server_port="80", scheme="http", wsgi_multithread=True, script_name="/x"
     )
     raw = b"GET /caf%C3%A9?q=%41 HTTP/1.1\r\nHost: a\r\nContent-Type: t/x\r\nX-Y: z\r\n\r\n"

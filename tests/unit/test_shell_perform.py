@@ -18,13 +18,11 @@ from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Order
 from unicornd.config.layers import Sources, load
 from unicornd.units import Generation, Monotonic, Pid, Slot
-from unicornd.workers.channel import BootFailedReport, ReadyReport, RetiringReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from unicornd.workers.channel import Report
     from unicornd.workers.context import Seat
 
 
@@ -159,28 +157,3 @@ def test_abandoning_a_rollout_keeps_the_old_settings_and_closes_what_only_the_ne
     assert {path.name for path in world.folder.glob("*.sock")} == {"1.sock"}
     assert world.deployments.present.blueprint.generation == 1
     assert world.deployments.blueprint(Generation(1)).generation == 1
-
-
-REPORTS: list[tuple[Report, type[events.Event]]] = [
-    (ReadyReport(), events.BecameReady),
-    (BootFailedReport(cause="app", text="no module", detail="Traceback"), events.BootFailed),
-    (RetiringReport(why="max_requests 10 reached"), events.ReplacementAsked),
-]
-
-
-@pytest.mark.parametrize(("report", "kind"), REPORTS)
-def test_what_a_worker_reports_becomes_an_event(
-    world: World, report: Report, kind: type[events.Event]
-) -> None:
-    pid = world.spawn()
-    world.kernel.seats[0].channel  # noqa: B018 - closed in the arbiter: the report goes through a duplicate
-    send_as_worker(world, report)
-    for key, mask in world.selector.select(0):
-        key.data(mask)
-    (event,) = world.happened
-    assert isinstance(event, kind)
-    assert getattr(event, "pid", None) == pid
-
-
-def send_as_worker(_world: World, _report: Report) -> None:
-    raise NotImplementedError

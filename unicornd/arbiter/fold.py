@@ -36,7 +36,7 @@ def fold(state: State, event: Event) -> State:
     """Return the state after `event`."""
     match event:
         case events.Spawned():
-            return replace(state, children=_with(state.children, event.pid, _born(event)))
+            return replace(state, children=_with(state.children, {event.pid: _born(event)}))
         case events.SpawnFailed():
             state = _delay(state, event.pool, at=event.at)
             return _fail_rollout(state, event.pool, generation=event.generation, reason=event.reason)
@@ -53,7 +53,7 @@ def fold(state: State, event: Event) -> State:
         case events.Exited():
             return _exit(state, event)
         case events.PoolDeclared():
-            return replace(state, pools=_with(state.pools, event.pool.name, event.pool))
+            return replace(state, pools=_with(state.pools, {event.pool.name: event.pool}))
         case events.Resized():
             return _resize(state, event)
         case events.RolloutStarted():
@@ -88,7 +88,7 @@ def _become_ready(state: State, event: events.BecameReady) -> State:
     ready = replace(child, phase=Phase.READY, phase_since=event.at, beat_at=event.at)
     return replace(
         state,
-        children=_with(state.children, child.pid, ready),
+        children=_with(state.children, {child.pid: ready}),
         served=state.served | {child.pool},
         backoffs=_without(state.backoffs, child.pool),
     )
@@ -111,7 +111,7 @@ def _order(state: State, event: events.Ordered) -> State:
         failure=HUNG if is_hung else child.failure,
         is_hung=child.is_hung or is_hung,
     )
-    state = replace(state, children=_with(state.children, child.pid, ordered))
+    state = replace(state, children=_with(state.children, {child.pid: ordered}))
     return _fail_boot(state, ordered, at=event.at, reason=HUNG, is_final=True) if is_hung else state
 
 
@@ -148,7 +148,7 @@ def _fail_rollout(
         return state
     failures = pool.max_failures if is_final else rollout.failures + 1
     return replace(
-        state, rollouts=_with(state.rollouts, name, replace(rollout, failures=failures, reason=reason))
+        state, rollouts=_with(state.rollouts, {name: replace(rollout, failures=failures, reason=reason)})
     )
 
 
@@ -161,18 +161,18 @@ def _delay(state: State, pool: str, *, at: Monotonic) -> State:
     failures = state.backoffs[pool].failures + 1 if pool in state.backoffs else 1
     delay = min(FIRST_DELAY * 2 ** min(failures - 1, 16), LONGEST_DELAY)
     backoff = Backoff(failures=failures, not_before=Monotonic(at + delay))
-    return replace(state, backoffs=_with(state.backoffs, pool, backoff))
+    return replace(state, backoffs=_with(state.backoffs, {pool: backoff}))
 
 
 def _resize(state: State, event: events.Resized) -> State:
     """Another size is wanted, now and if a rollout in progress should be abandoned."""
     pool = state.pools[event.pool]
-    state = replace(state, pools=_with(state.pools, pool.name, replace(pool, size=event.size)))
+    state = replace(state, pools=_with(state.pools, {pool.name: replace(pool, size=event.size)}))
     rollout = state.rollouts.get(pool.name)
     if rollout is None:
         return state
     resized = replace(rollout, previous=replace(rollout.previous, size=event.size))
-    return replace(state, rollouts=_with(state.rollouts, pool.name, resized))
+    return replace(state, rollouts=_with(state.rollouts, {pool.name: resized}))
 
 
 def _start_rollout(state: State, event: events.RolloutStarted) -> State:
@@ -182,8 +182,8 @@ def _start_rollout(state: State, event: events.RolloutStarted) -> State:
     previous: Pool = running.previous if running is not None else state.pools[name]
     return replace(
         state,
-        pools=_with(state.pools, name, event.pool),
-        rollouts=_with(state.rollouts, name, Rollout(previous=previous, started_at=event.at)),
+        pools=_with(state.pools, {name: event.pool}),
+        rollouts=_with(state.rollouts, {name: Rollout(previous=previous, started_at=event.at)}),
         backoffs=_without(state.backoffs, name),
     )
 
@@ -194,7 +194,7 @@ def _abandon(state: State, name: str) -> State:
         return state
     return replace(
         state,
-        pools=_with(state.pools, name, rollout.previous),
+        pools=_with(state.pools, {name: rollout.previous}),
         rollouts=_without(state.rollouts, name),
         backoffs=_without(state.backoffs, name),
     )
@@ -210,11 +210,11 @@ def _update(state: State, pid: int, **changes: object) -> State:
     child = next((child for child in state.children.values() if child.pid == pid), None)
     if child is None:
         return state
-    return replace(state, children=_with(state.children, child.pid, replace(child, **changes)))  # type: ignore[arg-type] # fields of Child
+    return replace(state, children=_with(state.children, {child.pid: replace(child, **changes)}))  # type: ignore[arg-type] # fields of Child
 
 
-def _with(mapping: Mapping[_K, _V], key: _K, value: _V) -> Mapping[_K, _V]:
-    return MappingProxyType({**mapping, key: value})
+def _with(mapping: Mapping[_K, _V], changes: Mapping[_K, _V]) -> Mapping[_K, _V]:
+    return MappingProxyType({**mapping, **changes})
 
 
 def _without(mapping: Mapping[_K, _V], key: _K) -> Mapping[_K, _V]:

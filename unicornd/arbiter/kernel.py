@@ -37,8 +37,8 @@ class Kernel(Protocol):
             OSError: no process can be made.
         """
 
-    def kill(self, pid: Pid, number: signal.Signals) -> None:
-        """Send a signal; a process that is gone already is no error."""
+    def kill(self, pid: Pid, number: signal.Signals) -> bool:
+        """Send a signal; False if there is no such process (a dead child is one until it is reaped)."""
 
     def reap(self) -> Iterator[Death]:
         """Yield every child that has ended and was not reaped yet."""
@@ -62,12 +62,13 @@ class LinuxKernel:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return Pid(pid)
 
-    def kill(self, pid: Pid, number: signal.Signals) -> None:
+    def kill(self, pid: Pid, number: signal.Signals) -> bool:
         """See `Kernel`."""
         try:
             os.kill(pid, number)
         except ProcessLookupError:
-            return  # it will be reaped
+            return False
+        return True
 
     def reap(self) -> Iterator[Death]:
         """See `Kernel`."""

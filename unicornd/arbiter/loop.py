@@ -154,7 +154,7 @@ class Loop:
             self.before_spawn(action)
             return
         child = self.state.children[action.pid]
-        self._means.narrator.tell_order(child, action.order, action.why)
+        self._means.narrator.tell_order(child, action.order, why=action.why)
         seated = self.seats.seated.get(action.pid)
         if action.order is Order.ABORT and seated is not None:
             self._tell_requests(seated.row.read(), "was stuck in", slot=child.slot, pid=action.pid)

@@ -89,7 +89,7 @@ class Narrator:
             case _:
                 pass  # Beaten is no news; Ordered is told with its reason by `perform`; PoolDeclared by `daemon`
 
-    def tell_order(self, child: Child, order: Order, why: str) -> None:
+    def tell_order(self, child: Child, order: Order, *, why: str) -> None:
         """Tell that a child is given an order, and why."""
         is_normal = order is Order.DRAIN or (order is Order.QUIT and child.phase is Phase.BOOTING)
         text = f"worker {child.slot} is told to {order.value}: {why}"
@@ -145,7 +145,7 @@ class Narrator:
 
 def _how_it_ended(event: events.Exited) -> str:
     if event.signal is None:
-        return f"exit code {event.code}"
+        return f"exit code {event.code}" if event.code is not None else "reaped by somebody else"
     try:
         return f"signal {event.signal} ({signal.Signals(event.signal).name})"
     except ValueError:

@@ -39,8 +39,11 @@ def perform(
         case Spawn():
             yield _spawn(action, kernel, seats=seats, deployments=deployments)
         case Command():
-            kernel.kill(action.pid, _SIGNALS[action.order])
-            yield events.Ordered(at=kernel.now(), pid=action.pid, order=action.order)
+            if kernel.kill(action.pid, _SIGNALS[action.order]):
+                yield events.Ordered(at=kernel.now(), pid=action.pid, order=action.order)
+            else:  # somebody else has reaped it: nobody will tell us of its death
+                seats.vacate(action.pid)
+                yield events.Exited(at=kernel.now(), pid=action.pid, code=None, signal=None)
         case FinishRollout():
             deployments.adopt()
             yield events.RolloutFinished(at=kernel.now(), pool=action.pool)

@@ -102,7 +102,7 @@ class Spawner:
             lifeline=self._lifeline,
         )
         try:
-            pid = self._kernel.fork(lambda: self._live(seat, blueprint, ours))
+            pid = self._kernel.fork(lambda: self._live(seat, blueprint, ours=ours))
         except OSError:
             row.close()
             ours.close()
@@ -115,7 +115,7 @@ class Spawner:
             pid=pid, slot=action.slot, generation=action.generation, age=seat.age, row=row, channel=ours
         )
 
-    def _live(self, seat: Seat, blueprint: Blueprint, ours: socket.socket) -> int:
+    def _live(self, seat: Seat, blueprint: Blueprint, *, ours: socket.socket) -> int:
         """The child: drop what is the arbiter's, then be the worker."""
         ours.close()
         os.close(self._writer)

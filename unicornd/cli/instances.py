@@ -48,7 +48,7 @@ def find_client(choice: Choice) -> Client:
         return Client(address=choice.socket)
     if choice.instance:
         return _answering(
-            control_socket_candidates(os.environ, os.geteuid(), instance=choice.instance),
+            control_socket_candidates(os.environ, uid=os.geteuid(), instance=choice.instance),
             name=choice.instance,
         )
     if (file := choice.config_file()) is not None:
@@ -68,7 +68,7 @@ def client_of_config(file: Path) -> Client:
     if own and _is_answering(own):
         return Client(address=own)
     instance = os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file)
-    candidates = () if own else control_socket_candidates(os.environ, os.geteuid(), instance=instance)
+    candidates = () if own else control_socket_candidates(os.environ, uid=os.geteuid(), instance=instance)
     return _answering(candidates, name=f"{instance} ({file})")
 
 
@@ -78,7 +78,7 @@ def running_addresses() -> list[str]:
     Found by looking into the directories: a path's name is not the one that it was bound under, so the kernel's list
     is good for abstract names only.
     """
-    places = control_socket_candidates(os.environ, os.geteuid(), instance="*")
+    places = control_socket_candidates(os.environ, uid=os.geteuid(), instance="*")
     nested = [f"{os.path.dirname(place)}/*/*.sock" for place in places]  # noqa: PTH120 - text, before it is a path
     paths = [path for place in (*places, *nested) if place.startswith("/") for path in glob.glob(place)]  # noqa: PTH207
     abstract = [name for name in running_sockets(os.environ, os.geteuid()) if name.startswith("@")]

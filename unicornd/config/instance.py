@@ -24,7 +24,7 @@ UNIX_SOCKETS = Path("/proc/net/unix")
 
 def instance_of_config(file: Path) -> str:
     """Return the instance's name for a configuration file: `process.name`, or its folder and a digest of its path."""
-    name = _said_in(file, "process", "name")
+    name = _said_in(file, "process", key="name")
     return name or instance_of_path(file)
 
 
@@ -40,7 +40,7 @@ def instance_of_target(target: str, folder: Path) -> str:
     return f"{_plain(module)}-{_digest(f'{folder.resolve()} {target}')}"
 
 
-def control_socket_candidates(environ: Mapping[str, str], uid: int, instance: str) -> tuple[str, ...]:
+def control_socket_candidates(environ: Mapping[str, str], *, uid: int, instance: str) -> tuple[str, ...]:
     """Return where an instance's control socket may be, best place first; a name with `@` is abstract.
 
     The runtime directory that systemd gives a service, the user's own, the system's, and at last none.
@@ -55,7 +55,7 @@ def control_socket_candidates(environ: Mapping[str, str], uid: int, instance: st
 
 def socket_of_config(file: Path) -> str | None:
     """Return `control.socket` of a configuration file and its drop-ins, or None if it is not said."""
-    said = _said_in(file, "control", "socket")
+    said = _said_in(file, "control", key="socket")
     if said is None or said.startswith("@"):
         return said
     return os.path.normpath(file.resolve().parent / said)
@@ -93,7 +93,7 @@ def _listening(table: Path) -> Iterator[str]:
             yield fields[7]
 
 
-def _said_in(file: Path, section: str, key: str) -> str | None:
+def _said_in(file: Path, section: str, *, key: str) -> str | None:
     """Return a text of a file or its drop-ins, the last one that says it; None where nothing can be read."""
     found = None
     for path in (file, *sorted(file.with_suffix(".d").glob("*.toml"))):

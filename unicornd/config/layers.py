@@ -103,18 +103,18 @@ class _Draft:
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
 
-    def merge(self, table: Mapping[str, Any], origin_of: Mapping[Key, Origin], above: Key = ()) -> None:
+    def merge(self, table: Mapping[str, Any], origin_of: Mapping[Key, Origin], *, above: Key = ()) -> None:
         """Lay a table over what is there; tables are merged, everything else is replaced."""
         for name, value in table.items():
             key = (*above, name)
             if isinstance(value, dict):
                 self._table(key)
                 self.origins.setdefault(key, origin_of[key])
-                self.merge(value, origin_of, key)
+                self.merge(value, origin_of, above=key)
             else:
-                self.put(key, value, origin_of[key])
+                self.put(key, value, origin=origin_of[key])
 
-    def put(self, key: Key, value: object, origin: Origin) -> None:
+    def put(self, key: Key, value: object, *, origin: Origin) -> None:
         self._table(key[:-1])[key[-1]] = value
         self.origins[key] = origin
 
@@ -172,10 +172,12 @@ def _config_file(sources: Sources) -> Path | None:
 def _add_environment_defaults(draft: _Draft, environ: Mapping[str, str]) -> None:
     """PORT and WEB_CONCURRENCY change defaults, as in gunicorn; whatever is said elsewhere wins."""
     if port := environ.get("PORT"):
-        draft.put(("server", "bind"), [f"0.0.0.0:{port}"], Origin(layer="environment default", where="$PORT"))
+        draft.put(
+            ("server", "bind"), [f"0.0.0.0:{port}"], origin=Origin(layer="environment default", where="$PORT")
+        )
     if count := environ.get("WEB_CONCURRENCY"):
         origin = Origin(layer="environment default", where="$WEB_CONCURRENCY")
-        draft.put(("workers", "count"), int(count) if count.isdigit() else count, origin)
+        draft.put(("workers", "count"), int(count) if count.isdigit() else count, origin=origin)
 
 
 def _add_file(draft: _Draft, file: Path, *, layer: str) -> None:
@@ -259,7 +261,7 @@ def _add_given(draft: _Draft, given: Iterable[Given], *, layer: str, folder: Pat
         if item.is_list:
             value = lists.setdefault(key, [])
             value.append(_anchored(item.text, folder) if key in PATH_KEYS else item.text)
-        draft.put(key, value, Origin(layer=layer, where=item.where))
+        draft.put(key, value, origin=Origin(layer=layer, where=item.where))
     return unknown
 
 

@@ -51,7 +51,7 @@ class Row:
 
 def rows_of(loaded: Loaded) -> list[Row]:
     """Return every setting with its origin, in the order of the sections."""
-    return [_row(key, value, loaded.origins) for key, value in _leaves(loaded.settings, ())]
+    return [_row(key, value, origins=loaded.origins) for key, value in _leaves(loaded.settings, ())]
 
 
 def differences(present: Settings, wanted: Settings) -> list[str]:
@@ -84,7 +84,7 @@ def apply_of(key: Key) -> str:
     return str(extra.get("x-apply", "rolling")) if isinstance(extra, dict) else "rolling"
 
 
-def _row(key: Key, value: object, origins: Mapping[Key, Origin]) -> Row:
+def _row(key: Key, value: object, *, origins: Mapping[Key, Origin]) -> Row:
     origin = next(
         (origins[key[:length]] for length in range(len(key), 1, -1) if key[:length] in origins), None
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DROP_IN = "50-unicornctl.toml"
 
 
-def save_drop_in(config_file: Path, values: Mapping[str, object], name: str = DROP_IN) -> Path:
+def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str = DROP_IN) -> Path:
     """Lay dotted keys over what the drop-in says; the file appears whole or not at all.
 
     Args:
@@ -38,7 +38,7 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], name: str = DR
         folder.mkdir(exist_ok=True)
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for key, value in values.items():
-            _put(table, key, value)
+            _put(table, key, value=value)
         draft.write_text(tomli_w.dumps(table), encoding="utf-8")
         draft.rename(path)
     except (OSError, ValueError) as error:
@@ -49,7 +49,7 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], name: str = DR
     return path
 
 
-def _put(table: dict[str, Any], key: str, value: object) -> None:
+def _put(table: dict[str, Any], key: str, *, value: object) -> None:
     *above, name = key.split(".")
     for part in above:
         table = table.setdefault(part, {})

@@ -1,6 +1,6 @@
 """A parsed head → the environ of PEP 3333.
 
-`make_base` is called once a listener; `build_environ` once a request: it copies the base and adds what the request
+`shared_environ` is called once a listener; `build_environ` once a request: it copies the base and adds what the request
 says. The keys follow RFC 3875 section 4.1 and PEP 3333, strings are latin-1 ("bytes as native strings").
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Environ = dict[str, Any]
 
 
-def make_base(
+def shared_environ(
     *, server_name: str, server_port: str, scheme: str, script_name: str = "", **more: object
 ) -> Environ:
     """Return what is the same for every request of a listener.
@@ -44,7 +44,7 @@ def build_environ(base: Environ, head: Head) -> Environ:
     """Return the environ for one request; who asks and the body are the caller's to add.
 
     Args:
-        base: of `make_base`.
+        base: of `shared_environ`.
         head: the parsed head.
     """
     environ = base.copy()

@@ -84,7 +84,7 @@ class ResponseHead:
 
     __slots__ = ("data", "framing", "keep_alive", "length")
 
-    def __init__(self, data: bytes, framing: Framing, length: int, keep_alive: bool, /) -> None:  # noqa: FBT001 - once a request
+    def __init__(self, data: bytes, framing: Framing, *, length: int, keep_alive: bool) -> None:
         self.data = data
         self.framing = framing
         self.length = length
@@ -171,7 +171,7 @@ def encode_head(
         data = f"HTTP/1.1 {status}\r\n{standing.server}{standing.date}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ResponseError("a header value has a character that is not latin-1") from error
-    return ResponseHead(data, framing, length, keep_alive)
+    return ResponseHead(data, framing, length=length, keep_alive=keep_alive)
 
 
 def encode_chunk(data: bytes) -> bytes:

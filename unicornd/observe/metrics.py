@@ -68,34 +68,36 @@ class Fleet:
 
 def exposition(fleet: Fleet, total: Totals) -> bytes:
     """Return all metrics as Prometheus text."""
-    lines: list[str] = []
-    _add(
-        lines,
-        "workers",
-        "gauge",
-        "Workers by phase.",
-        {f'phase="{phase}"': n for phase, n in fleet.workers.items()},
-    )
-    _add(lines, "workers_wanted", "gauge", "Workers that there should be.", {"": fleet.wanted})
-    _add(lines, "generation", "gauge", "Generation that serves.", {"": fleet.generation})
-    _add(lines, "worker_restarts_total", "counter", "Workers that died unasked.", {"": fleet.restarts})
-    _add(lines, "connections", "gauge", "Open connections.", {"": fleet.connections})
-    _add(lines, "requests_in_flight", "gauge", "Requests inside the application.", {"": fleet.busy})
     queues = {f'listener="{_escaped(name)}"': length for name, length in fleet.queues.items()}
-    _add(lines, "accept_queue", "gauge", "Connections that wait to be accepted.", queues)
-    _add(lines, "requests_total", "counter", "Requests answered.", {"": total.requests})
-    _add(lines, "request_errors_total", "counter", "Requests answered with a 5xx status.", {"": total.errors})
-    lines += _histogram(total)
-    _add(lines, "start_time_seconds", "gauge", "When the arbiter started.", {"": fleet.started})
-    return ("\n".join(lines) + "\n").encode()
+    rows: list[tuple[str, str, str, Mapping[str, float]]] = [
+        (
+            "workers",
+            "gauge",
+            "Workers by phase.",
+            {f'phase="{phase}"': n for phase, n in fleet.workers.items()},
+        ),
+        ("workers_wanted", "gauge", "Workers that there should be.", {"": fleet.wanted}),
+        ("generation", "gauge", "Generation that serves.", {"": fleet.generation}),
+        ("worker_restarts_total", "counter", "Workers that died unasked.", {"": fleet.restarts}),
+        ("connections", "gauge", "Open connections.", {"": fleet.connections}),
+        ("requests_in_flight", "gauge", "Requests inside the application.", {"": fleet.busy}),
+        ("accept_queue", "gauge", "Connections that wait to be accepted.", queues),
+        ("requests_total", "counter", "Requests answered.", {"": total.requests}),
+        ("request_errors_total", "counter", "Requests answered with a 5xx status.", {"": total.errors}),
+        ("start_time_seconds", "gauge", "When the arbiter started.", {"": fleet.started}),
+    ]
+    lines = [
+        line for name, kind, about, values in rows for line in _family(name, kind, about=about, values=values)
+    ]
+    return ("\n".join(lines + _histogram(total)) + "\n").encode()
 
 
-def _add(lines: list[str], name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
-    lines += [f"# HELP unicornd_{name} {about}", f"# TYPE unicornd_{name} {kind}"]
-    lines += [
+def _family(name: str, kind: str, *, about: str, values: Mapping[str, float]) -> list[str]:
+    samples = [
         f"unicornd_{name}{{{labels}}} {value}" if labels else f"unicornd_{name} {value}"
         for labels, value in values.items()
     ]
+    return [f"# HELP unicornd_{name} {about}", f"# TYPE unicornd_{name} {kind}", *samples]
 
 
 def _histogram(total: Totals) -> list[str]:

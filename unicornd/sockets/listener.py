@@ -95,7 +95,7 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_du
                 return _open_unix(address, backlog, ownership=ownership)
             case "abstract":
                 sock = socket.socket(socket.AF_UNIX)
-                return _listening(sock, address, backlog, name="\0" + address.path)
+                return _listening(sock, address, backlog=backlog, name="\0" + address.path)
             case "fd":
                 raise ListenError(
                     f"cannot listen on {address}: no such descriptor was passed on",
@@ -169,14 +169,14 @@ def _open_tcp(address: Address, backlog: int, *, is_dual: bool) -> Listener:
         # Said, whatever net.ipv6.bindv6only is.
         is_alone = not (is_dual and name[0] == ANY_IPV6)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_alone)
-    return _listening(sock, address, backlog, name=name)
+    return _listening(sock, address, backlog=backlog, name=name)
 
 
 def _open_unix(address: Address, backlog: int, *, ownership: Ownership) -> Listener:
     path = Path(address.path)
     _clear(address, path)
     with _umask(0o777 & ~ownership.mode):
-        listener = _listening(socket.socket(socket.AF_UNIX), address, backlog, name=str(path))
+        listener = _listening(socket.socket(socket.AF_UNIX), address, backlog=backlog, name=str(path))
     listener = replace(listener, inode=_inode(path))
     try:
         os.chown(path, ownership.uid, ownership.gid)
@@ -223,7 +223,7 @@ def _clear(address: Address, path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _listening(sock: socket.socket, address: Address, backlog: int, *, name: object) -> Listener:
+def _listening(sock: socket.socket, address: Address, *, backlog: int, name: object) -> Listener:
     try:
         sock.bind(name)  # type: ignore[arg-type] # a tuple or a path, as the family wants it
         sock.listen(backlog)

@@ -12,7 +12,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unicornd.http.environ import make_base
+from unicornd.http.environ import shared_environ
 from unicornd.workers.connection import Connection
 from unicornd.workers.wsgi import FileWrapper
 
@@ -43,7 +43,7 @@ class Acceptor:
         self._context = context
         self._epoll = epoll
         self._listeners = {listener.sock.fileno(): listener for listener in context.seat.listeners}
-        self._bases = {fd: _base_of(listener, context) for fd, listener in self._listeners.items()}
+        self._bases = {fd: _environ_of(listener, context) for fd, listener in self._listeners.items()}
         self._paused_until = 0.0
         self._next_complaint = 0.0
         self.is_paused = False
@@ -114,12 +114,12 @@ class Acceptor:
                 self._epoll.unregister(fd)
 
 
-def _base_of(listener: Listener, context: WorkerContext) -> Environ:
+def _environ_of(listener: Listener, context: WorkerContext) -> Environ:
     """Return the environ that every request at a listener begins with."""
     name, port = "localhost", "80"
     if listener.sock.family in {socket.AF_INET, socket.AF_INET6}:
         name, port = (str(part) for part in listener.sock.getsockname()[:2])
-    return make_base(
+    return shared_environ(
         server_name=name,
         server_port=port,
         scheme="http",

@@ -56,7 +56,7 @@ def load_object(target: ImportString, *, default: str = "") -> Any:  # noqa: ANN
         BootError: the code raised.
     """
     module = _import_file(target) if target.is_file else _import_module(target)
-    found = _find_attribute(module, target, target.attribute or default)
+    found = _find_attribute(module, target, dotted=target.attribute or default)
     if target.arguments is None:
         return found
     if not callable(found):
@@ -103,7 +103,7 @@ def _import_file(target: ImportString) -> ModuleType:
     return module
 
 
-def _find_attribute(module: ModuleType, target: ImportString, dotted: str) -> Any:  # noqa: ANN401 - whatever it names
+def _find_attribute(module: ModuleType, target: ImportString, *, dotted: str) -> Any:  # noqa: ANN401 - whatever it names
     found: Any = module
     for name in dotted.split(".") if dotted else ():
         try:

@@ -184,7 +184,7 @@ class Connection:
 
     def _take(self, data: bytes, now: float) -> bool:
         if self.stage is BODY and self.spool is not None:
-            return self._take_body(self.spool, data, now)
+            return self._take_body(self.spool, data, now=now)
         buffer = self._buffer
         searched = 0
         if buffer:
@@ -230,14 +230,14 @@ class Connection:
         received = bytes(self._buffer)
         self._buffer = b""
         if received:
-            return self._take_body(spool, received, now)
+            return self._take_body(spool, received, now=now)
         if request.expects_continue:
             with suppress(OSError):  # full or broken: the next recv finds out
                 self.sock.send(CONTINUE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         self.deadline = now + self.policy.body if self.policy.body else 0.0
         return False
 
-    def _take_body(self, spool: Spool, data: bytes, now: float) -> bool:
+    def _take_body(self, spool: Spool, data: bytes, *, now: float) -> bool:
         spool.feed(data)
         self.deadline = now + self.policy.body if self.policy.body else 0.0
         if not spool.is_complete:

@@ -55,9 +55,9 @@ class Dispatch:
         self._cells = [context.seat.row.cell(number) for number in range(context.threads)]
         self._is_watched = context.threads > 1
         self._lock = threading.Lock()
-        self._reactor = Reactor(context, self._lock)
         self._changed = threading.Condition(self._lock)
         self._ready: deque[Connection] = deque()
+        self._reactor = Reactor(context, lock=self._lock, ready=self._ready)
         self._poller = NOBODY
         self._idle = 0
         self._is_over = False
@@ -106,7 +106,7 @@ class Dispatch:
     def _lead(self, cell: int) -> None:
         """Poll and run inline, until the right to poll is given or taken away."""
         while True:
-            self._reactor.poll(self._ready)
+            self._reactor.poll()
             if self._reactor.is_finished:
                 with self._changed:
                     self._is_over = True

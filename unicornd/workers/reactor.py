@@ -50,16 +50,18 @@ class Reactor:
     Args:
         context: the worker's.
         lock: guards the return of connections by other threads than the one that polls.
+        ready: where connections with a complete request are put.
 
     Attributes:
         clock: for the Date of responses.
         is_finished: whether the worker has drained.
     """
 
-    def __init__(self, context: WorkerContext, lock: threading.Lock) -> None:
+    def __init__(self, context: WorkerContext, *, lock: threading.Lock, ready: deque[Connection]) -> None:
         self._context = context
         self._policy = context.http
         self._lock = lock
+        self._ready = ready
         self._orders = context.orders
         self._lifeline = context.seat.lifeline
         self._epoll = select.epoll()
@@ -81,31 +83,31 @@ class Reactor:
         self._acceptor.close()
         self._epoll.close()
 
-    def poll(self, ready: deque[Connection]) -> None:
+    def poll(self) -> None:
         """Wait for something to happen and deal with it; complete requests are appended to `ready`.
 
         While requests are ready it only looks.
         """
-        events = self._epoll.poll(0 if ready else self._patience)
+        events = self._epoll.poll(0 if self._ready else self._patience)
         now = time.monotonic()
         connections = self._connections
         for fd, _mask in events:  # readable, writable or broken: the connection's stage says what to do
             connection = connections.get(fd)
             if connection is None:
-                self._take_other(fd, ready, now)
+                self._take_other(fd, now)
             elif connection.is_busy:
                 self._mute(connection)
             elif connection.stage is RESPONSE:
-                self._flush(connection, ready, now)
+                self._flush(connection, now)
             else:
-                self._read(connection, ready, now)
+                self._read(connection, now)
         if now >= self._next_tick:
             self._look_around(now)
         if self._acceptor.is_paused:
             is_resumed = self._acceptor.resume(room=self._room(), now=now)
             self._patience = self._tick if is_resumed else SHORTEST_TICK
         if self._orders.is_draining:
-            self._drain(ready, now)
+            self._drain(now)
 
     def take_back(self, connection: Connection, *, keep_alive: bool, now: float) -> bool:
         """Go on with a connection whose request has been run; True if a further request is complete.
@@ -144,7 +146,7 @@ class Reactor:
                 connection.ready_at = now
                 return True
         except Refusal as refusal:
-            self._refuse(connection, refusal, now)
+            self._refuse(connection, refusal, now=now)
             return False
         except Exception as error:  # noqa: BLE001 - see there
             self._drop_by_defect(connection, error)
@@ -157,24 +159,24 @@ class Reactor:
         connection.is_busy = False
         return False
 
-    def _read(self, connection: Connection, ready: deque[Connection], now: float) -> None:
+    def _read(self, connection: Connection, now: float) -> None:
         try:
             if connection.stage is LINGER:
                 connection.discard()
             elif connection.receive(now):
                 connection.is_busy = True
                 connection.ready_at = now
-                ready.append(connection)
+                self._ready.append(connection)
         except BlockingIOError:
             return
         except (EOFError, OSError):
             self.drop(connection)
         except Refusal as refusal:
-            self._refuse(connection, refusal, now)
+            self._refuse(connection, refusal, now=now)
         except Exception as error:  # noqa: BLE001 - see there
             self._drop_by_defect(connection, error)
 
-    def _flush(self, connection: Connection, ready: deque[Connection], now: float) -> None:
+    def _flush(self, connection: Connection, now: float) -> None:
         """Send on what the client had not taken when the application was done."""
         try:
             if not connection.output.flush():
@@ -185,9 +187,9 @@ class Reactor:
             return
         if self._go_on(connection, now):
             connection.is_busy = True
-            ready.append(connection)
+            self._ready.append(connection)
 
-    def _refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:
+    def _refuse(self, connection: Connection, refusal: Refusal, *, now: float) -> None:
         """Answer a request that is not served, and close: what follows it cannot be read."""
         answer = refusal_response(refusal, standing=self.clock.standing())
         try:
@@ -232,7 +234,7 @@ class Reactor:
                 self._epoll.unregister(connection.fd)
                 connection.watched = 0
 
-    def _take_other(self, fd: int, ready: deque[Connection], now: float) -> None:
+    def _take_other(self, fd: int, now: float) -> None:
         """An event of something that is no connection: a signal, the lifeline, a listener."""
         if fd == self._orders.wake.fileno():
             with suppress(BlockingIOError):
@@ -244,9 +246,9 @@ class Reactor:
             self._context.log.warning("the arbiter is gone; finishing what is in flight")
             self._orders.is_draining = True
         else:
-            self._accept(fd, ready, now)
+            self._accept(fd, now)
 
-    def _accept(self, fd: int, ready: deque[Connection], now: float) -> bool:
+    def _accept(self, fd: int, now: float) -> bool:
         """Accept what waits at a listener, but no more requests than there are threads: a sibling may be free.
 
         Returns:
@@ -255,16 +257,16 @@ class Reactor:
         is_any = False
         for connection in self._acceptor.accept(fd, room=self._room(), now=now):
             is_any = True
-            self._welcome(connection, ready, now)
-            if len(ready) >= self._context.threads and not self._drains:
+            self._welcome(connection, now)
+            if len(self._ready) >= self._context.threads and not self._drains:
                 break
         return is_any
 
-    def _welcome(self, connection: Connection, ready: deque[Connection], now: float) -> None:
+    def _welcome(self, connection: Connection, now: float) -> None:
         """Take a new connection in; its first request is often there already."""
         self._connections[connection.fd] = connection
         connection.deadline = now + DRAIN_LINGER_SECONDS if self._drains else _after(now, self._policy.head)
-        self._read(connection, ready, now)
+        self._read(connection, now)
         if not connection.is_busy and connection.stage is not CLOSED:
             self._watch(connection, select.EPOLLIN)
 
@@ -287,17 +289,17 @@ class Reactor:
         if connection.stage in {HEAD, BODY}:
             what = "head" if connection.stage is HEAD else "body"
             refusal = Refusal(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not arrive in time")
-            self._refuse(connection, refusal, now)
+            self._refuse(connection, refusal, now=now)
         else:
             self.drop(connection)
 
-    def _drain(self, ready: deque[Connection], now: float) -> None:
+    def _drain(self, now: float) -> None:
         """Leave the listeners after a last look at what the kernel has queued; finished when nothing is left."""
         if not self._drains:
             self._drains = True
             for fd in self._acceptor.fds:
                 for _ in range(MOST_LAST_ROUNDS):
-                    if not self._accept(fd, ready, now):
+                    if not self._accept(fd, now):
                         break
             self._acceptor.close()
             self._tick = self._patience = SHORTEST_TICK
