@@ -13,6 +13,7 @@ import selectors
 import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.daemonize import Verdict
     from unicornd.arbiter.reload import Deployment
     from unicornd.config.layers import Loaded, Sources
+    from unicornd.sockets.listener import Listener
 
 EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
 
@@ -181,11 +183,17 @@ class Assembly:
     def _assemble(self) -> Loop:
         settings = self._settings
         logs.configure(self._deployments.with_log(settings).logging)
+        if self._verdict is not None:  # what applications print has to go somewhere
+            for stream in (1, 2):
+                os.dup2(logs.error_fd(), stream)
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
             pidfile = Pidfile.write(settings.process.pidfile, os.getpid())
             self._stack.callback(pidfile.remove)
+        if settings.app.chdir is not None:
+            os.chdir(settings.app.chdir)
+        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]  # hooks live where the application does
         hooks = ArbiterHooks.load(settings.hooks, settings, log=self._log, name=self._address.instance)
         hooks.call_starting()
         deployment = self._deployments.start(self._loaded)
@@ -195,9 +203,10 @@ class Assembly:
         loop = Loop(means, on_signal=port.take_signal, on_ready=self._tell_ready)
         port.loop = loop
         self._selector.register(self._wakeup, selectors.EVENT_READ, loop.take_signals)
-        spawner = Spawner(means.kernel, leave_behind=lambda: self._leave_behind(loop))
+        spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
         loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
         hooks.connect(loop, port)
+        loop.tickers.append(port.tick)
         self._serve_control(port, loop)
         self._prepare_memory(deployment)
         pool = deployment.pool(settings.workers.resolved_count())
@@ -244,6 +253,7 @@ class Assembly:
             self._control = open_control_socket(
                 self._address.candidates, mode=socket_mode(control.mode, rule)
             )
+            self._stack.callback(self._control.remove)
         except ListenError as error:
             self._log.info("no control socket: unicornctl cannot reach this fleet\n%s", error.detail)
         except AlreadyRunningError as error:
@@ -262,7 +272,6 @@ class Assembly:
                 ),
                 loop,
             )
-            self._stack.callback(self._control.remove)
         if settings.admin.bind is not None:
             ownership = Ownership(mode=settings.server.socket_mode)
             listener = open_listener(settings.admin.bind, backlog=128, ownership=ownership)
@@ -278,8 +287,11 @@ class Assembly:
         loop.tickers.append(server.tick)
         self._stack.callback(server.close)
 
-    def _leave_behind(self, loop: Loop) -> None:
+    def _leave_behind(self, loop: Loop, kept: tuple[Listener, ...]) -> None:
         """In a forked child: close whatever is the arbiter's."""
+        for listener in self._deployments.all_listeners():
+            if listener not in kept:
+                listener.sock.close()
         self._selector.close()
         self._wakeup.close()
         for server in self._servers:
@@ -314,7 +326,11 @@ class Assembly:
         self._log.info("the fleet is ready")
         self._journal.append("fleet.ready", "the fleet is ready")
         if self._verdict is not None:
-            self._verdict.give(DaemonExit.OK)
+            log = self._deployments.present.settings.logging.error
+            is_asked_for = log == self._settings.logging.error
+            self._verdict.give(
+                DaemonExit.OK, "" if is_asked_for else f"unicornd: no log file is configured; see {log}"
+            )
 
     def _conclude(self, leave: Leave) -> DaemonExit:
         code = EXITS[leave.cause]

@@ -244,7 +244,7 @@ def test_workers_have_nothing_open_that_is_not_theirs(fleet: Fleet) -> None:
 def open_files(pid: int, kind: str) -> set[str]:
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(entry)
+        target = str(entry.readlink())
         if target.startswith(kind):
             found.add(target)
     return found

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 
 import hypothesis.strategies as st
 from hypothesis import example, given
 
+from tests.corpus.requests import CASES
 from unicornd.http.body import ChunkedDecoder, LengthDecoder
 from unicornd.http.errors import Refusal
+from unicornd.http.grammar import HOST
 from unicornd.http.head import parse_head
 from unicornd.http.limits import Limits
 from unicornd.http.response import LAST_CHUNK, ResponseError, Standing, encode_chunk, encode_head
@@ -26,6 +29,16 @@ HEAD_BYTES = st.lists(
     ) | st.binary(max_size=4),
     max_size=14,
 ).map(b"".join)  # fmt: skip
+
+REQUESTS = [case.raw for case in CASES]
+
+
+def outcome_of(block: bytes) -> object:
+    try:
+        head = parse_head(block, LIMITS)
+    except Refusal as refusal:
+        return str(refusal)
+    return [getattr(head, name) for name in head.__slots__]
 
 
 @given(HEAD_BYTES)
@@ -108,3 +121,22 @@ def test_no_status_and_no_header_can_begin_another_line(status: str, headers: li
         assert b"\r" not in head.data.replace(b"\r\n", b"")
         assert len(lines) <= len(headers) + 5
         assert lines[-2:] == [b"", b""]
+
+
+@given(st.ip_addresses(v=6).map(str) | st.text(alphabet="0123456789abF:.", max_size=40))
+@example("1:2:3:4:5:6:7::")
+@example("::1.2.3.256")
+def test_what_is_in_brackets_is_an_ipv6_address_or_no_host(text: str) -> None:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        is_address = False
+    else:
+        is_address = True
+    assert (HOST.fullmatch(f"[{text}]") is not None) == is_address
+
+
+@given(st.lists(st.sampled_from(REQUESTS) | HEAD_BYTES, max_size=6))
+def test_what_was_parsed_before_changes_nothing(blocks: list[bytes]) -> None:
+    first = [outcome_of(block) for block in blocks]
+    assert [outcome_of(block) for block in reversed(blocks)] == first[::-1]

@@ -11,7 +11,8 @@ import pytest
 
 from unicornd.config import generate
 from unicornd.config.layers import Loaded, Sources, load
-from unicornd.config.show import HIDDEN, apply_of, differences, needing_restart, rows_of
+from unicornd.config.secrets import HIDDEN
+from unicornd.config.show import apply_of, differences, needing_restart, rows_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in
 from unicornd.errors import ConfigError
@@ -50,6 +51,12 @@ def test_rows_tell_value_layer_and_place_and_hide_secrets(tmp_path: Path) -> Non
     assert rows["process.umask"].value is None
 
 
+def test_a_default_beside_a_value_that_was_said_is_a_default(tmp_path: Path) -> None:
+    rows = {row.key: row for row in rows_of(loaded(tmp_path, "[logging.access]\nfile = '-'\n"))}
+    assert rows["logging.access.file"].layer == "file"
+    assert rows["logging.access.format"].layer == "default"
+
+
 def test_differences_say_what_they_need(tmp_path: Path) -> None:
     before = loaded(tmp_path).settings
     after = loaded(tmp_path, TEXT.replace("count = 2", "count = 3") + "[control]\nenabled = false\n").settings
@@ -60,6 +67,30 @@ def test_differences_say_what_they_need(tmp_path: Path) -> None:
     assert needing_restart(before, after) == ["control.enabled: True → False (restart)"]
     assert apply_of(("app", "env", "X")) == "rolling"
     assert not differences(before, before)
+
+
+def test_a_changed_secret_is_a_difference_that_does_not_show_it(tmp_path: Path) -> None:
+    before = loaded(tmp_path).settings
+    after = loaded(tmp_path, TEXT.replace("hush", "hushed").replace('"1"', '"redis://u:pw@h/1"')).settings
+    assert differences(before, after) == [
+        "app.env.SECRET_KEY: *** → *** (rolling)",
+        "app.env.LEVEL: 1 → redis://u:***@h/1 (rolling)",
+    ]
+
+
+def test_a_folder_that_is_a_file_cannot_be_saved_to(tmp_path: Path) -> None:
+    (tmp_path / "unicornd.d").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot save .*unicornd\.d"):
+        save_drop_in(tmp_path / "unicornd.toml", {"workers.count": 5})
+
+
+def test_a_drop_in_that_has_a_value_for_a_table_cannot_be_saved_to(tmp_path: Path) -> None:
+    path = tmp_path / "unicornd.d" / "50-unicornctl.toml"
+    path.parent.mkdir()
+    path.write_text("workers = 3\n")
+    with pytest.raises(ConfigError, match="workers is no table there"):
+        save_drop_in(tmp_path / "unicornd.toml", {"workers.count": 5})
+    assert path.read_text() == "workers = 3\n"
 
 
 def test_a_drop_in_is_merged_with_what_it_says_and_read_back(tmp_path: Path) -> None:
@@ -120,9 +151,21 @@ def test_the_schema_accepts_what_we_accept_and_refuses_typos() -> None:
         ({"wsgi.py": "x = 1\nclass application: ..."}, "wsgi:application"),
         ({"wsgi.py": "not python (", "main.py": "app = 1"}, "main:app"),
         ({"app.py": "x = 1\nx.y = 2\nimport x"}, "module:application"),
+        ({"app.py": "app: Flask = Flask(__name__)"}, "app:app"),
+        ({"manage.py": "", "my-site/wsgi.py": "", "wsgi.py": "app = 1"}, "wsgi:app"),
         ({}, "module:application"),
     ],
-    ids=["django", "manage.py alone", "factory", "class", "broken file", "nothing in it", "empty folder"],
+    ids=[
+        "django",
+        "manage.py alone",
+        "factory",
+        "class",
+        "broken file",
+        "nothing in it",
+        "annotated",
+        "no package name",
+        "empty folder",
+    ],
 )
 def test_a_first_configuration_names_what_is_there(
     tmp_path: Path, files: dict[str, str], target: str

@@ -62,6 +62,8 @@ def test_set_takes_any_key() -> None:
     [
         (["--wrokers", "4"], 'unknown flag --wrokers (did you mean "--workers"?)'),
         (["-z"], "unknown flag -z"),
+        (["--daemon=false"], "--daemon takes no value"),
+        (["--help=x"], "--help takes no value"),
         (["--zzzzzz"], "unknown flag --zzzzzz"),
         (["-w"], "-w needs a value"),
         (["-c"], "-c needs a value"),

@@ -93,6 +93,15 @@ def test_paths_of_a_file_start_at_its_folder_those_of_flags_at_the_working_direc
     assert without.app.pythonpath == (str(tmp_path / "etc" / "lib"), "/abs")
 
 
+def test_what_is_there_may_be_said(tmp_path: Path) -> None:
+    written(
+        tmp_path, MINIMAL + "preload = false\ninterface = 'wsgi'\n[workers]\nkind = 'sync'\nthreads = 1\n"
+    )
+    settings = load(Sources(folder=tmp_path)).settings
+    assert not settings.app.preload
+    assert settings.app.interface == "wsgi"
+
+
 def test_text_is_a_toml_value_if_the_setting_takes_that_else_the_text(tmp_path: Path) -> None:
     environ = {
         "UNICORND_PROCESS__USER": "1000",
@@ -138,7 +147,7 @@ level = "loud"
     assert "not available in this version" in said["workers.kind"]
     assert f"{file}:8" in said["server.bind[0]"]
     assert f"{file}:8" in said["server.bind[1]"]
-    assert said["timeouts.request"].endswith("expected a duration such as 30 or \"30s\", got 'soon'")
+    assert said["timeouts.request"].endswith('expected a duration such as 30 or "30s", got "soon"')
     assert "0.1 or more" in said["timeouts.kill"]
     assert f"{file}:13" in said["logging.access.file"]
     assert said["serve"] == f'{file}:15: serve: unknown key (did you mean "server"?)'
@@ -160,6 +169,107 @@ def test_what_is_not_there_yet_is_refused(tmp_path: Path, line: str, key: str) -
     [said] = errors_of(Sources(folder=tmp_path))
     assert f":3: {key}: " in said
     assert "not available in this version" in said
+
+
+def test_odd_keys_have_a_place_too(tmp_path: Path) -> None:
+    file = written(tmp_path, '"[x]" = 1\n"y[0]" = 1\n[timeouts]\nboot = [[1]]\n')
+    environ = {"UNICORND_TIMEOUTS__BODY__X": "1"}
+    lines = errors_of(Sources(folder=tmp_path, environ=environ))
+    assert lines == [
+        f"{file}:1: [x]: unknown key",
+        f"{file}:2: y[0]: unknown key",
+        f'{file}:4: timeouts.boot: expected a duration such as 30 or "30s", got [[1]]',
+        '$UNICORND_TIMEOUTS__BODY__X: timeouts.body: expected a duration such as 30 or "30s", got {"x": 1}',
+    ]
+
+
+def test_errors_are_told_in_the_order_of_the_layers_and_of_their_lines(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, "[workers]\nthreads = 0\nx = 1\n[app]\npreload = true\ninterface = 'asgi'\n[serve.x]\n"
+    )
+    drop_in = written(tmp_path, "server.backlog = 0\n", "unicornd.d/1.toml")
+    environ = {"UNICORND_TIMEOUTS__BOOT": "soon", "WEB_CONCURRENCY": "0"}
+    given = (Given(key="app.target", text="a b", where="the command line"),)
+    lines = errors_of(Sources(folder=tmp_path, environ=environ, given=given))
+    assert [line.rpartition(": ")[0].partition(": ")[0] for line in lines] == [
+        "$WEB_CONCURRENCY",
+        *(f"{file}:{number}" for number in (2, 3, 5, 6, 7)),
+        f"{drop_in}:1",
+        "$UNICORND_TIMEOUTS__BOOT",
+        "the command line",
+    ]
+
+
+@pytest.mark.parametrize("count", ["²", "1" * 5000, "many", "2.5"])
+def test_a_web_concurrency_that_is_no_number_is_explained(tmp_path: Path, count: str) -> None:
+    [line] = errors_of(Sources(folder=tmp_path, environ={"WEB_CONCURRENCY": count}))
+    assert line.startswith('$WEB_CONCURRENCY: workers.count: expected a whole number or "auto", got ')
+    assert len(line) < 200
+
+
+def test_text_that_is_no_utf_8_is_named_and_nothing_else_is_shown(tmp_path: Path) -> None:
+    environ = {"UNICORND_APP__ENV__X": os.fsdecode(b"hush\xff")}
+    assert errors_of(Sources(folder=tmp_path, environ=environ)) == [
+        "$UNICORND_APP__ENV__X: app.env.X: expected UTF-8 text"
+    ]
+
+
+def test_a_secret_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
+    file = written(tmp_path, "[app.env]\nSECRET_KEY = 123456\nLEVEL = 1\n")
+    assert errors_of(Sources(folder=tmp_path)) == [
+        f"{file}:2: app.env.SECRET_KEY: expected text in quotes, got ***",
+        f"{file}:3: app.env.LEVEL: expected text in quotes, got 1",
+    ]
+
+
+def test_a_unix_socket_in_a_file_is_relative_to_its_folder(tmp_path: Path) -> None:
+    text = '[server]\nbind = ["unix:web.sock", "unix://run/b.sock", "unix:/abs.sock", "unix:@name", ":1"]\n[admin]\nbind = "unix:a"\n'
+    file = written(tmp_path, text, "etc/unicornd.toml")
+    settings = load(Sources(config_file=file, folder=tmp_path)).settings
+    etc = tmp_path / "etc"
+    assert [str(address) for address in settings.server.bind] == [
+        f"unix:{etc}/web.sock", f"unix:{etc}/run/b.sock", "unix:/abs.sock", "unix:@name", "0.0.0.0:1",
+    ]  # fmt: skip
+    assert str(settings.admin.bind) == f"unix:{etc}/a"
+    written(tmp_path, '[server]\nbind = "unix:"\n', "etc/unicornd.toml")
+    assert "expected a path behind" in errors_of(Sources(config_file=file, folder=tmp_path))[0]
+
+
+def test_paths_of_a_drop_in_start_at_the_folder_of_the_main_file(tmp_path: Path) -> None:
+    file = written(tmp_path, MINIMAL)
+    elsewhere = tmp_path / "far" / "away"
+    elsewhere.mkdir(parents=True)
+    (tmp_path / "unicornd.d").symlink_to(elsewhere)
+    written(tmp_path, '[process]\npidfile = "x.pid"\n', "unicornd.d/1.toml")
+    assert load(Sources(config_file=file)).settings.process.pidfile == tmp_path / "x.pid"
+
+
+def test_files_that_editors_leave_are_no_drop_ins(tmp_path: Path) -> None:
+    written(tmp_path, MINIMAL)
+    written(tmp_path, "not toml", "unicornd.d/.#10-a.toml")
+    written(tmp_path, "not toml", "unicornd.d/10-a.toml~")
+    assert load(Sources(folder=tmp_path)).settings.workers.count == 1
+
+
+def test_names_of_environment_variables_may_have_dots(tmp_path: Path) -> None:
+    given = read_command_line(["-e", "A.B=1", "--set", "app.env.C.D=2"]).given
+    environ = {"UNICORND_APP__ENV__E__F": "3"}
+    settings = load(Sources(folder=tmp_path, given=given, environ=environ)).settings
+    assert settings.app.env == {"A.B": "1", "C.D": "2", "E__F": "3"}
+
+
+def test_a_port_alone_is_answered_with_what_was_meant(tmp_path: Path) -> None:
+    [line] = errors_of(Sources(folder=tmp_path, environ={"UNICORND_SERVER__BIND": "8000"}))
+    assert line.endswith('server.bind[0]: expected HOST:PORT, got the number 8000; did you mean ":8000"?')
+    written(tmp_path, "server.bind = true")
+    [line] = errors_of(Sources(folder=tmp_path))
+    assert line.endswith("server.bind: expected a list, got true")
+
+
+def test_a_number_that_python_does_not_read_is_an_error_of_the_file(tmp_path: Path) -> None:
+    written(tmp_path, f"[workers]\ncount = 1{'0' * 5000}\n")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load(Sources(folder=tmp_path))
 
 
 def test_a_table_where_a_value_belongs_and_the_other_way_round(tmp_path: Path) -> None:
@@ -244,6 +354,11 @@ def test_keys_are_located_through_strings_arrays_and_inline_tables() -> None:
         ("inline", "b", "c"): 11, ("dotted",): 12, ("dotted", "key"): 12, ("table",): 14, ("table", "quoted key"): 15,
         ("table", "sub"): 16, ("table", "sub", "x"): 17, ("many",): 18, ("many", "y"): 19, ("many", "z"): 21,
     }  # fmt: skip
+
+
+def test_only_newlines_end_a_line() -> None:
+    text = '# \u2028 \x85\na = \'x\u2028y\' # \u2029\r\nb = """\r\n\r\n"""\r\n[c.d]\r\n'
+    assert locate_keys(text) == {("a",): 2, ("b",): 3, ("c",): 6, ("c", "d"): 6}
 
 
 def test_a_document_that_is_cut_short_is_located_as_far_as_it_goes() -> None:

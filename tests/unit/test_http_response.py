@@ -41,8 +41,8 @@ def test_a_head_has_status_standing_fields_and_the_applications_own() -> None:
         [("Content-Type", "text/plain"), ("Content-Length", "5"), ("Set-Cookie", "a\tb=\xe9")],
     )
     assert lines_of(head) == [
-        "HTTP/1.1 404 Not Found", "Server: unicornd", "Date: now", "Content-Type: text/plain", "Content-Length: 5",
-        "Set-Cookie: a\tb=\xe9",
+        "HTTP/1.1 404 Not Found", "Server: unicornd", "Date: now", "Content-Type: text/plain",
+        "Set-Cookie: a\tb=\xe9", "Content-Length: 5",
     ]  # fmt: skip
     assert (head.framing, head.length, head.keep_alive) == (Framing.LENGTH, 5, True)
 
@@ -70,6 +70,7 @@ def test_hop_by_hop_fields_of_the_application_are_dropped_but_it_may_close() -> 
         ({"status": "204 No Content"}, Framing.NONE, [], True),
         ({"status": "304 Not Modified"}, Framing.NONE, [], True),
         ({"status": "304 Not Modified", "headers": SIZED}, Framing.NONE, ["Content-Length: 5"], True),
+        ({"status": "204 No Content", "headers": SIZED}, Framing.NONE, [], True),
         ({"headers": SIZED}, Framing.LENGTH, ["Content-Length: 5"], True),
         ({"headers": SIZED, "is_http11": False}, Framing.LENGTH, ["Content-Length: 5", "Connection: keep-alive"], True),
         ({"headers": SIZED, "is_http11": False, "keep_alive": False}, Framing.LENGTH, ["Content-Length: 5", "Connection: close"], False),
@@ -120,6 +121,7 @@ def test_another_status_is_refused(status: str) -> None:
         ("", "x"), ("A B", "x"), ("A:", "x"), ("A\r\nB", "x"), ("Ä", "x"), ("X", "a\r\nSet-Cookie: b"), ("X", "a\nb"),
         ("X", "a\rb"), ("X", "a\x00b"), ("X", "\x7f"), ("X", "☃"), ("X", "\u2028"), ("Content-Length", "-1"),
         ("Content-Length", "1, 1"), ("Content-Length", ""), ("Content-Length", "²"), ("Content-Length", "1.0"),
+        ("Content-Length", "9" * 5000),
     ],
 )  # fmt: skip
 def test_a_header_that_cannot_be_sent_is_refused(header: tuple[str, str]) -> None:
@@ -134,7 +136,10 @@ def test_names_and_values_that_are_no_text_are_type_errors(header: tuple[object,
 
 
 def test_one_length_may_be_said_twice_two_may_not() -> None:
-    assert made(headers=[*SIZED, *SIZED]).length == 5
+    head = made(headers=[*SIZED, *SIZED])
+    assert head.length == 5
+    assert lines_of(head)[3:] == ["Content-Length: 5"]
+    assert lines_of(made(headers=[("content-length", "007")]))[3:] == ["Content-Length: 7"]
     with pytest.raises(ResponseError, match="twice"):
         made(headers=[*SIZED, ("content-length", "6")])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,6 @@ from unicornd.units import Generation, Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from unicornd.workers.context import Seat
 
@@ -74,6 +74,10 @@ class World:
         self.selector.close()
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
@@ -93,7 +97,7 @@ def test_spawn_forks_and_keeps_the_other_ends(world: World) -> None:
 
 
 def test_a_refused_fork_is_an_event_and_leaves_no_descriptor(
-    world: World, open_descriptors: Callable[[], int]
+    world: World,
 ) -> None:
     before = open_descriptors()
     world.kernel.refusal = OSError(11, "Resource temporarily unavailable")

@@ -5,7 +5,7 @@ Pure. Every deadline is one row: when it is over, what is ordered then, and why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from unicornd.arbiter.state import Order, Phase
 from unicornd.units import Monotonic
@@ -29,7 +29,7 @@ class Deadline(NamedTuple):
 
 
 def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
-    """Yield the deadlines of a child in its phase; the earliest one that is over counts."""
+    """Yield the deadlines of a child in its phase; the first one that is over counts."""
     match child.phase:
         case Phase.BOOTING:
             yield from _limit(
@@ -38,15 +38,17 @@ def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
         case Phase.READY:
             yield from _of_work(child, patience)
         case Phase.DRAINING:
-            yield from _of_work(child, patience)
             yield from _limit(
                 child.phase_since,
                 patience.graceful,
                 order=Order.KILL,
                 why="it had not drained within timeouts.graceful",
             )
-        case _:
+            yield from _of_work(child, patience)
+        case Phase.DYING:
             yield from _of_dying(child, patience)
+        case _:
+            assert_never(child.phase)
 
 
 def _of_work(child: Child, patience: Patience) -> Iterator[Deadline]:

@@ -6,7 +6,7 @@ more) changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
@@ -19,35 +19,53 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.state import Pool
-    from unicornd.units import Generation
+    from unicornd.units import Generation, Pid
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 """Seconds between attempts to spawn after failures: doubled with each, up to the longest."""
-HUNG = "it was not ready in time"
 SHORT_LIFE = 1.0
-"""A worker that dies by itself within so many seconds of READY is replaced with a delay: it may do so again."""
+"""A worker that dies by itself within so many seconds of READY counts as one that failed to boot: it may do so again."""
+HUNG = "it was not ready in time"
+NO_REASON = "it did not say why"
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """A child that did not come to serve.
+
+    Attributes:
+        is_fatal: it ends a first start.
+        is_final: one is enough to abandon a rollout.
+    """
+
+    at: Monotonic
+    pool: str
+    generation: Generation
+    reason: str
+    cause: str = "boot"
+    is_fatal: bool = True
+    is_final: bool = False
 
 
 def fold(state: State, event: Event) -> State:
     """Return the state after `event`."""
     match event:
         case events.Spawned():
-            return replace(state, children=_with(state.children, {event.pid: _born(event)}))
+            return _hold(state, _born(event))
         case events.SpawnFailed():
-            state = _delay(state, event.pool, at=event.at)
-            return _fail_rollout(state, event.pool, generation=event.generation, reason=event.reason)
+            return _fail_spawn(state, event)
         case events.BecameReady():
             return _become_ready(state, event)
         case events.BootFailed():
-            return _update(state, event.pid, failure=event.reason, failure_cause=event.cause)
+            return _give_up_booting(state, event)
         case events.ReplacementAsked():
-            return _update(state, event.pid, is_retiring=True)
+            return _retire(state, event.pid)
         case events.Beaten():
-            return _update(state, event.pid, beat_at=event.beat_at, busy_since=event.busy_since)
+            return _beat(state, event)
         case events.Ordered():
             return _order(state, event)
         case events.Exited():
@@ -87,11 +105,24 @@ def _become_ready(state: State, event: events.BecameReady) -> State:
         return state
     ready = replace(child, phase=Phase.READY, phase_since=event.at, beat_at=event.at)
     return replace(
-        state,
-        children=_with(state.children, {child.pid: ready}),
+        _hold(state, ready),
         served=state.served | {child.pool},
         backoffs=_without(state.backoffs, child.pool),
     )
+
+
+def _retire(state: State, pid: Pid) -> State:
+    child = state.children.get(pid)
+    if child is None or child.phase is not Phase.READY:
+        return state
+    return _hold(state, replace(child, is_retiring=True))
+
+
+def _beat(state: State, event: events.Beaten) -> State:
+    child = state.children.get(event.pid)
+    if child is None:
+        return state
+    return _hold(state, replace(child, beat_at=event.beat_at, busy_since=event.busy_since))
 
 
 def _order(state: State, event: events.Ordered) -> State:
@@ -101,60 +132,80 @@ def _order(state: State, event: events.Ordered) -> State:
         return state
     phase = max(child.phase, Phase.DRAINING if event.order is Order.DRAIN else Phase.DYING)
     since = event.at if phase is not child.phase else child.phase_since
-    is_hung = child.phase is Phase.BOOTING and event.order is Order.KILL
-    ordered = replace(
-        child,
-        phase=phase,
-        phase_since=since,
-        ordered=event.order,
-        ordered_at=event.at,
-        failure=HUNG if is_hung else child.failure,
-        is_hung=child.is_hung or is_hung,
-    )
-    state = replace(state, children=_with(state.children, {child.pid: ordered}))
-    return _fail_boot(state, ordered, at=event.at, reason=HUNG, is_final=True) if is_hung else state
+    ordered = replace(child, phase=phase, phase_since=since, ordered=event.order, ordered_at=event.at)
+    if child.phase is not Phase.BOOTING or event.order is not Order.KILL:
+        return _hold(state, ordered)
+    hung = replace(ordered, is_hung=True, failure=HUNG)
+    return _fail(_hold(state, hung), _failure_of(hung, event.at, reason=HUNG, is_final=True))
 
 
 def _exit(state: State, event: events.Exited) -> State:
+    """A child is gone; unless it had been told to go, or served for a while, that is a failure."""
     child = state.children.get(event.pid)
     if child is None:
         return state
     state = replace(state, children=_without(state.children, event.pid))
-    if child.phase is Phase.BOOTING and child.ordered is None:
-        reason = child.failure or f"worker {child.slot} died while booting ({how_it_ended(event)})"
-        return _fail_boot(state, child, at=event.at, reason=reason)
+    if child.phase is Phase.BOOTING:
+        reason = f"worker {child.slot} died while booting ({how_it_ended(event)})"
+        return _fail(state, _failure_of(child, event.at, reason=reason))
     if child.phase is Phase.READY and event.at - child.phase_since < SHORT_LIFE:
-        return _delay(state, child.pool, at=event.at)
+        reason = f"worker {child.slot} died as soon as it was ready ({how_it_ended(event)})"
+        return _fail(state, _failure_of(child, event.at, reason=reason))
     return state
-
-
-def _fail_boot(state: State, child: Child, *, at: Monotonic, reason: str, is_final: bool = False) -> State:
-    """A child cannot boot: at first start that is the end, later it is tried again."""
-    state = _delay(state, child.pool, at=at)
-    if child.pool not in state.served:
-        state = _halt(state, Halt.QUICK, at=at)
-        return replace(
-            state, fatal=state.fatal or reason, fatal_cause=state.fatal_cause or child.failure_cause or "boot"
-        )
-    return _fail_rollout(state, child.pool, generation=child.generation, reason=reason, is_final=is_final)
-
-
-def _fail_rollout(
-    state: State, name: str, *, generation: Generation, reason: str, is_final: bool = False
-) -> State:
-    """A child of the new generation cannot boot; one that hangs has used up all the patience there is."""
-    pool, rollout = state.pools[name], state.rollouts.get(name)
-    if rollout is None or generation != pool.generation:
-        return state
-    failures = pool.max_failures if is_final else rollout.failures + 1
-    return replace(
-        state, rollouts=_with(state.rollouts, {name: replace(rollout, failures=failures, reason=reason)})
-    )
 
 
 def how_it_ended(event: events.Exited) -> str:
     """Return how a child ended, in words: `signal 9`, `exit code 3`."""
     return f"signal {event.signal}" if event.signal is not None else f"exit code {event.code}"
+
+
+def _give_up_booting(state: State, event: events.BootFailed) -> State:
+    """A child says that it cannot boot: that counts at once, its exit follows."""
+    child = state.children.get(event.pid)
+    if child is None or child.phase is not Phase.BOOTING:
+        return state
+    reason = event.reason or NO_REASON
+    failed = replace(
+        child, phase=Phase.DYING, phase_since=event.at, failure=reason, failure_cause=event.cause
+    )
+    return _fail(
+        _hold(state, failed), replace(_failure_of(child, event.at, reason=reason), cause=event.cause)
+    )
+
+
+def _fail_spawn(state: State, event: events.SpawnFailed) -> State:
+    """Count a refused fork. It says nothing about the application: even a first start tries again."""
+    failure = _Failure(
+        at=event.at, pool=event.pool, generation=event.generation, reason=event.reason, is_fatal=False
+    )
+    return _fail(state, failure)
+
+
+def _failure_of(child: Child, at: Monotonic, *, reason: str, is_final: bool = False) -> _Failure:
+    return _Failure(at=at, pool=child.pool, generation=child.generation, reason=reason, is_final=is_final)
+
+
+def _fail(state: State, failure: _Failure) -> State:
+    """Count a failure: it delays the next attempt, ends a first start, and counts against a rollout."""
+    if state.halt is not Halt.NO:
+        return state
+    pool, rollout = state.pools[failure.pool], state.rollouts.get(failure.pool)
+    state = _delay(state, pool.name, at=failure.at)
+    if pool.name not in state.served:
+        if not failure.is_fatal:
+            return state
+        state = _halt(state, Halt.QUICK, at=failure.at)
+        return replace(state, fatal=failure.reason, fatal_cause=failure.cause)
+    if rollout is None or failure.generation != pool.generation:
+        return state
+    failures = rollout.failures + 1
+    failed = replace(
+        rollout,
+        failures=failures,
+        reason=failure.reason,
+        has_failed=failure.is_final or failures >= pool.max_failures,
+    )
+    return replace(state, rollouts=_with(state.rollouts, {pool.name: failed}))
 
 
 def _delay(state: State, pool: str, *, at: Monotonic) -> State:
@@ -206,11 +257,8 @@ def _halt(state: State, halt: Halt, *, at: Monotonic) -> State:
     return replace(state, halt=halt, halt_since=at)
 
 
-def _update(state: State, pid: int, **changes: object) -> State:
-    child = next((child for child in state.children.values() if child.pid == pid), None)
-    if child is None:
-        return state
-    return replace(state, children=_with(state.children, {child.pid: replace(child, **changes)}))  # type: ignore[arg-type] # fields of Child
+def _hold(state: State, child: Child) -> State:
+    return replace(state, children=_with(state.children, {child.pid: child}))
 
 
 def _with(mapping: Mapping[_K, _V], changes: Mapping[_K, _V]) -> Mapping[_K, _V]:

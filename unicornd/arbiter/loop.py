@@ -118,7 +118,7 @@ class Loop:
         self._means.narrator.tell(event, previous=previous, state=self.state)
         self._means.operations.observe(event, previous=previous, state=self.state)
         match event:
-            case events.BecameReady():
+            case events.BecameReady() | events.BootFailed() | events.Exited():
                 self._note_ready()
             case events.RolloutStarted():
                 self._means.notifier.reloading("Reloading", now=event.at)
@@ -249,16 +249,18 @@ class Loop:
                 self._means.log.info("waiting for worker %s: %s", seated.slot, request.text, extra=facts)
 
     def _note_ready(self) -> None:
-        """The first time that the whole fleet is READY is when the start has succeeded."""
-        if self.served_at is not None:
+        """The start has succeeded when the whole fleet is READY, or a part of it is and the rest cannot boot."""
+        if self.served_at is not None or self.state.halt is not Halt.NO:
             return
         ready = [child for child in self.state.children.values() if child.phase is Phase.READY]
-        if len(ready) >= sum(pool.size for pool in self.state.pools.values()):
+        is_whole = len(ready) >= sum(pool.size for pool in self.state.pools.values())
+        if ready and (is_whole or self.state.backoffs):
             self.served_at = self._means.kernel.now()
             self._means.notifier.ready(self._status())
             self._on_ready()
 
     def _status(self) -> str:
         ready = sum(child.phase is Phase.READY for child in self.state.children.values())
+        size = sum(pool.size for pool in self.state.pools.values())
         generation = max((pool.generation for pool in self.state.pools.values()), default=0)
-        return f"{ready} workers ready, generation {generation}"
+        return f"{ready} of {size} workers ready, generation {generation}"

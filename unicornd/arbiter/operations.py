@@ -223,11 +223,11 @@ def _tell_exit(operation: Operation, event: events.Exited, *, child: Child) -> O
         text = f"worker {child.slot} of generation {child.generation} has left (pid {child.pid})"
         return _add_step(left, text, now=event.at)
     how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.code}"
+    if child.failure:  # it had said so before it exited, and has been counted
+        return left
     if child.phase is not Phase.BOOTING:
         text = f"worker {child.slot} (pid {child.pid}) died by {how}"
         return _add_step(left, text, now=event.at)
-    if child.failure:  # it had said so before it exited, and has been counted
-        return left
     return _fail(left, f"worker {child.slot} (pid {child.pid}) died while booting", reason=how, now=event.at)
 
 

@@ -12,7 +12,6 @@ from unicornd.arbiter.actions import AbandonRollout, Action, Command, FinishRoll
 from unicornd.arbiter.deadlines import deadlines_of
 from unicornd.arbiter.roster import Roster
 from unicornd.arbiter.state import Halt, Order, Phase
-from unicornd.units import Slot
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Child, Pool, State
@@ -20,13 +19,22 @@ if TYPE_CHECKING:
 
 
 def plan(state: State, now: Monotonic) -> Plan:
-    """Return what to do at `now`."""
-    actions: list[Action] = []
+    """Return what to do at `now`.
+
+    What is due comes first and alone: it may change what else is to be done (a worker that does not become ready is a
+    failure, which delays the next attempt).
+    """
+    commands: list[Action] = []
     moments: list[Monotonic] = []
-    for pool in state.pools.values():
-        _keep_deadlines(state, pool, now=now, actions=actions, moments=moments)
-    if actions:  # what is due comes first: what follows from it is seen when it has been done
-        return Plan(actions=tuple(actions), wake_at=None)
+    for child in state.children.values():
+        for deadline in deadlines_of(child, state.pools[child.pool].patience):
+            if deadline.at <= now:
+                commands.append(Command(pid=child.pid, order=deadline.order, why=deadline.why))
+                break
+            moments.append(deadline.at)
+    if commands:
+        return Plan(actions=tuple(commands), wake_at=min(moments, default=None))
+    actions: list[Action] = []
     if state.halt is not Halt.NO:
         actions += _end_everything(state)
     else:
@@ -35,20 +43,6 @@ def plan(state: State, now: Monotonic) -> Plan:
             actions += _shape(state, roster)
             actions += _spawn(state, roster, now=now, moments=moments)
     return Plan(actions=tuple(actions), wake_at=min(moments, default=None))
-
-
-def _keep_deadlines(
-    state: State, pool: Pool, *, now: Monotonic, actions: list[Action], moments: list[Monotonic]
-) -> None:
-    """Order what is due, note what is to come."""
-    for child in state.children.values():
-        if child.pool != pool.name:
-            continue
-        for deadline in deadlines_of(child, pool.patience):
-            if deadline.at <= now:
-                actions.append(Command(pid=child.pid, order=deadline.order, why=deadline.why))
-                break
-            moments.append(deadline.at)
 
 
 def _end_everything(state: State) -> list[Action]:
@@ -72,16 +66,15 @@ def _shape(state: State, roster: Roster) -> list[Action]:
     """Let go of what is too much or too old, and end a rollout that is complete or has failed."""
     pool = roster.pool
     rollout = state.rollouts.get(pool.name)
-    if rollout is not None and rollout.failures >= pool.max_failures:
-        return [AbandonRollout(pool=pool.name, generation=pool.generation, reason=rollout.reason)]
-    actions: list[Action] = [
-        _dismiss(child, "it is of another generation") for child in roster.obsolete_booting
-    ]
-    actions += [_dismiss(child, "fewer workers are wanted") for child in roster.surplus()]
-    actions += [_dismiss(child, _why_obsolete(child, pool)) for child in roster.replaceable()]
     if rollout is not None and roster.is_complete:
-        actions.append(FinishRollout(pool=pool.name, generation=pool.generation))
-    return actions
+        return [FinishRollout(pool=pool.name, generation=pool.generation)]
+    if rollout is not None and rollout.has_failed:
+        return [AbandonRollout(pool=pool.name, generation=pool.generation, reason=rollout.reason)]
+    return [
+        Command(pid=child.pid, order=order, why=_why_obsolete(child, pool))
+        for order, children in ((Order.QUIT, roster.obsolete_booting), (Order.DRAIN, roster.replaceable()))
+        for child in children
+    ]
 
 
 def _spawn(state: State, roster: Roster, *, now: Monotonic, moments: list[Monotonic]) -> list[Action]:
@@ -89,7 +82,7 @@ def _spawn(state: State, roster: Roster, *, now: Monotonic, moments: list[Monoto
     pool = roster.pool
     rollout = state.rollouts.get(pool.name)
     slots = roster.slots_to_fill()
-    if not slots or (rollout is not None and rollout.failures >= pool.max_failures):
+    if not slots or (rollout is not None and rollout.has_failed):
         return []
     backoff = state.backoffs.get(pool.name)
     if backoff is not None:
@@ -100,18 +93,10 @@ def _spawn(state: State, roster: Roster, *, now: Monotonic, moments: list[Monoto
             return []
         slots = slots[:1]
     why = "a new generation" if rollout is not None else "the slot is empty"
-    return [Spawn(pool=pool.name, slot=Slot(slot), generation=pool.generation, why=why) for slot in slots]
-
-
-def _dismiss(child: Child, why: str) -> Command:
-    """A child that serves may finish; one that only boots is not waited for."""
-    order = Order.QUIT if child.phase is Phase.BOOTING else Order.DRAIN
-    return Command(pid=child.pid, order=order, why=why)
+    return [Spawn(pool=pool.name, slot=slot, generation=pool.generation, why=why) for slot in slots]
 
 
 def _why_obsolete(child: Child, pool: Pool) -> str:
-    return (
-        "it is replaced"
-        if child.generation == pool.generation
-        else f"generation {pool.generation} takes its place"
-    )
+    if child.generation != pool.generation:
+        return f"generation {pool.generation} takes its place"
+    return "fewer workers are wanted" if child.slot > pool.size else "it is replaced"

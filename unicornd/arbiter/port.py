@@ -16,6 +16,7 @@ from unicornd import __version__
 from unicornd.arbiter.events import Resized, RolloutStarted
 from unicornd.arbiter.reload import config_path
 from unicornd.arbiter.requests import (
+    MAX_WORKERS,
     Granted,
     Refusal,
     Reload,
@@ -89,6 +90,7 @@ class Port:
         self._wall_at_start = time.time()
         self.loop: Loop
         self.control: str | None = None
+        self._has_pending_reload = False
         self.on_reload: Callable[[], None] = lambda: None
         self.on_resize: Callable[[int, int], None] = lambda _new, _old: None
 
@@ -121,11 +123,43 @@ class Port:
             self._means.log.warning("%s is not available in this version", number.name)
             return
         self._means.log.info("received %s", number.name)
+        running = self.operations.running
+        if isinstance(wish, Reload) and running is not None and self.state.halt is Halt.NO:
+            self._has_pending_reload = (
+                True  # nobody would repeat a signal: it is done when the other has ended
+            )
+            self._means.log.info("%s waits for %s", number.name, running.id)
+        elif isinstance(wish, Scale) and self.state.halt is Halt.NO:
+            self._resize_by(wish.count, number.name)
+        else:
+            self._submit_signal(wish, number.name)
+
+    def tick(self, _now: Monotonic) -> None:
+        """Begin the reload that has waited for another operation."""
+        if self._has_pending_reload and self.operations.running is None:
+            self._has_pending_reload = False
+            self._submit_signal(Reload(), signal.SIGHUP.name)
+
+    def _submit_signal(self, wish: Wish, name: str) -> None:
         result = self.submit(wish)
-        if isinstance(result, Refusal):
-            detail = f"\n{result.detail}" if result.detail else ""
-            self._means.log.error("%s refused: %s%s", number.name, result.message, detail)
-            self._journal.append("signal.refused", f"{number.name} refused: {result.message}")
+        if not isinstance(result, Refusal):
+            return
+        detail = f"\n{result.detail}" if result.detail else ""
+        self._means.log.error("%s refused: %s%s", name, result.message, detail)
+        self._journal.append("signal.refused", f"{name} refused: {result.message}")
+        if isinstance(wish, Reload):  # Type=notify-reload waits for an end of the reload
+            self._means.notifier.reloading("Reload refused", now=self.now())
+            self._means.notifier.ready(f"Reload refused: {result.message}")
+
+    def _resize_by(self, change: int, name: str) -> None:
+        """TTIN and TTOU: one more or one fewer, whatever else is going on; a fleet keeps at least one."""
+        pool = only_pool(self.state)
+        size = pool.size + change
+        if not 1 <= size <= MAX_WORKERS:
+            self._means.log.warning("%s refused: a fleet has 1 to %s workers", name, MAX_WORKERS)
+            return
+        self.loop.take(Resized(at=self.now(), pool=pool.name, size=size))
+        self.on_resize(size, pool.size)
 
     def submit(self, wish: Wish) -> Operation | Refusal:
         """Set a wish going, or say why not."""

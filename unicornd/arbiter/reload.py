@@ -89,6 +89,7 @@ class Deployments:
         self._sources = sources
         self._fallback_log = fallback_log
         self._passed = passed
+        self._adopted: set[Listener] = set()
         self._generation = Generation(0)
         self.present: Deployment
         self.next: Deployment | None = None
@@ -152,11 +153,15 @@ class Deployments:
 
     def close_listeners(self) -> None:
         """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones."""
-        for deployment in (self.present, self.next):
-            for listener in deployment.listeners if deployment is not None else ():
-                if listener.sock.fileno() >= 0:
-                    refuse_newcomers(listener)
-                    close_listener(listener)
+        for listener in self.all_listeners():
+            if listener.sock.fileno() >= 0:
+                refuse_newcomers(listener)
+                close_listener(listener)
+
+    def all_listeners(self) -> set[Listener]:
+        """Return every listener that is ours, in use or not."""
+        used = (deployment.listeners for deployment in (self.present, self.next) if deployment is not None)
+        return self._adopted.union(*used)
 
     def _made(self, loaded: Loaded, listeners: tuple[Listener, ...]) -> Deployment:
         self._generation = Generation(self._generation + 1)
@@ -185,7 +190,10 @@ class Deployments:
         ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
         is_default = "bind" not in server.model_fields_set
         addresses = expand(server.bind, self._passed, is_default=is_default)
-        return open_wanted(addresses, present, manner=Manner(backlog=server.backlog, ownership=ownership))
+        there = (*present, *self._adopted)
+        wanted = open_wanted(addresses, there, manner=Manner(backlog=server.backlog, ownership=ownership))
+        self._adopted |= {listener for listener in wanted if listener.is_inherited}
+        return wanted
 
 
 def check(settings: Settings) -> None:
@@ -197,7 +205,8 @@ def check(settings: Settings) -> None:
 
 def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]) -> None:
     for listener in listeners:
-        if all(listener.sock is not other.sock for other in kept):
+        # Passed ones stay open: what one reload leaves out, the next may take up again.
+        if not listener.is_inherited and all(listener.sock is not other.sock for other in kept):
             close_listener(listener)
 
 

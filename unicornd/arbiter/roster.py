@@ -1,8 +1,9 @@
-"""A pool's children, sorted by what is to become of them.
+"""A pool's children, sorted by what is to become of them, slot by slot.
 
-Pure; made for one plan. *Right* children are of the desired generation and stay; *obsolete* ones are of another
-generation, or asked to be replaced, and serve until somebody else does. Children that drain or die count for nothing,
-except where a rollout without surge waits for their memory.
+Pure; made for one plan. *Right* children are of the desired generation, in one of the slots 1..size, and stay; there is
+at most one a slot. *Obsolete* ones are of another generation, asked to be replaced, or sit in a slot too many: they
+serve until they are not needed. Children that drain count for nothing, except where a rollout without surge waits for
+their memory; children that die are as good as gone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Phase
+from unicornd.units import Slot
 
 if TYPE_CHECKING:
     from typing import Self
@@ -26,9 +28,9 @@ class Roster:
     """The children of one pool.
 
     Attributes:
-        right: of the desired generation, booting or ready.
+        right: as desired, booting or ready.
         obsolete: ready, to be replaced; `obsolete_booting`: not even ready, to be dropped.
-        leaving: draining or dying.
+        leaving: draining.
         surge: how many more than the size may run now.
     """
 
@@ -42,18 +44,20 @@ class Roster:
     @classmethod
     def of(cls, state: State, pool: Pool) -> Self:
         """Sort the children of `pool`."""
-        ours = [child for child in state.children.values() if child.pool == pool.name]
-        leaving = [child for child in ours if child.phase >= Phase.DRAINING]
-        staying = [child for child in ours if child not in leaving]
-        right = [child for child in staying if child.generation == pool.generation and not child.is_retiring]
-        others = [child for child in staying if child not in right]
-        is_rolling = any(child.generation != pool.generation for child in others)
+        ours = [
+            child
+            for child in state.children.values()
+            if child.pool == pool.name and child.phase is not Phase.DYING
+        ]
+        staying = [child for child in ours if child.phase <= Phase.READY]
+        others = [child for child in staying if not _is_right(child, pool)]
+        is_rolling = pool.name in state.rollouts or any(child.generation != pool.generation for child in ours)
         return cls(
             pool=pool,
-            right=tuple(right),
+            right=tuple(child for child in staying if _is_right(child, pool)),
             obsolete=tuple(child for child in others if child.phase is Phase.READY),
             obsolete_booting=tuple(child for child in others if child.phase is Phase.BOOTING),
-            leaving=tuple(leaving),
+            leaving=tuple(child for child in ours if child.phase is Phase.DRAINING),
             surge=pool.surge if is_rolling else RECYCLE_SURGE,
         )
 
@@ -69,45 +73,50 @@ class Roster:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the desired generation serves alone."""
-        return (
-            len(self.ready) == len(self.right) == self.pool.size
-            and not self.obsolete
-            and not self.obsolete_booting
-        )
-
-    def surplus(self) -> tuple[Child, ...]:
-        """Return the right ones that are too many: those that only boot first, then the highest slots."""
-        by_worth = sorted(self.right, key=lambda child: (child.phase is Phase.READY, -child.slot))
-        return tuple(by_worth[: max(0, len(self.right) - self.pool.size)])
+        """Whether enough of the desired generation serve, and all of other generations have been told to leave."""
+        new = [child for child in self.obsolete if child.generation == self.pool.generation]
+        is_alone = len(new) == len(self.obsolete) and not self.obsolete_booting
+        return is_alone and len(self.ready) + len(new) >= self.pool.size
 
     def replaceable(self) -> tuple[Child, ...]:
         """Return the obsolete ones that can go now without taking what serves below the size.
 
-        Without surge, one goes before its replacement: when everybody serves and nobody is leaving.
+        Those too many go first, highest slot first; then those whose successor serves. Without surge, one goes before
+        its successor comes, when as many serve as should.
         """
-        serving = min(len(self.ready), self.pool.size) + len(self.obsolete)
+        serving = len(self.ready) + len(self.obsolete)
         count = max(0, serving - self.pool.size)
-        if (
-            self.surge == 0
-            and count == 0
-            and serving == self.pool.size
-            and not self.booting
-            and not self.leaving
-        ):
+        if self.surge == 0 and serving == self.pool.size:
             count = 1
-        covered = {child.slot for child in self.ready}
-        by_need = sorted(self.obsolete, key=lambda child: (child.slot not in covered, child.slot))
-        return tuple(by_need[:count])
+        return tuple(sorted(self.obsolete, key=self._worth)[:count]) if count else ()
 
-    def slots_to_fill(self) -> tuple[int, ...]:
-        """Return the slots to spawn into now: empty ones first, then those of children that are to be replaced."""
-        missing = self.pool.size - len(self.right)
-        present = len(self.right) + len(self.obsolete)
-        if self.surge == 0 and self.obsolete:
-            present += len(self.leaving)
-        room = self.pool.size + (self.surge if self.obsolete else 0) - present
+    def _worth(self, child: Child) -> tuple[bool, bool, int]:
+        if child.slot > self.pool.size:
+            return False, False, -child.slot
+        rivals = (*self.ready, *self.obsolete)
+        is_succeeded = any(
+            rival.slot == child.slot and _succeeds(rival, child, pool=self.pool) for rival in rivals
+        )
+        return True, not is_succeeded, child.slot
+
+    def slots_to_fill(self) -> tuple[Slot, ...]:
+        """Return the slots to spawn into now: empty ones, then as many as `surge` allows beside who still serves."""
         taken = {child.slot for child in self.right}
-        occupied = {child.slot for child in self.obsolete}
-        free = sorted(set(range(1, self.pool.size + 1)) - taken, key=lambda slot: (slot in occupied, slot))
-        return tuple(free[: max(0, min(missing, room))])
+        occupied = [child.slot for child in self.obsolete if child.slot <= self.pool.size]
+        extra = len(taken) + len(occupied) - len(taken.union(occupied))
+        closed = taken.union(child.slot for child in self.leaving) if self.surge == 0 else taken
+        free = [Slot(slot) for slot in range(1, self.pool.size + 1) if slot not in closed]
+        empty = [slot for slot in free if slot not in occupied]
+        shared = [slot for slot in free if slot in occupied]
+        return (*empty, *shared[: max(0, self.surge - extra)])
+
+
+def _is_right(child: Child, pool: Pool) -> bool:
+    return child.generation == pool.generation and not child.is_retiring and child.slot <= pool.size
+
+
+def _succeeds(rival: Child, child: Child, *, pool: Pool) -> bool:
+    """Whether `rival` is what its slot's `child` was to be replaced by."""
+    if _is_right(rival, pool):
+        return True
+    return (rival.generation, rival.born_at, rival.pid) > (child.generation, child.born_at, child.pid)

@@ -64,10 +64,10 @@ class Spawner:
 
     Args:
         kernel: forks.
-        leave_behind: closes, in the child, whatever is the arbiter's.
+        leave_behind: closes, in the child, whatever is the arbiter's; it is given the listeners that are the child's.
     """
 
-    def __init__(self, kernel: Kernel, *, leave_behind: Callable[[], None]) -> None:
+    def __init__(self, kernel: Kernel, *, leave_behind: Callable[[tuple[Listener, ...]], None]) -> None:
         self._kernel = kernel
         self._leave_behind = leave_behind
         self._age = 0
@@ -119,7 +119,7 @@ class Spawner:
         """The child: drop what is the arbiter's, then be the worker."""
         ours.close()
         os.close(self._writer)
-        self._leave_behind()
+        self._leave_behind(seat.listeners)
         code = blueprint.run(seat)
         atexit._run_exitfuncs()  # noqa: SLF001 - os._exit follows; applications rely on theirs being called
         for stream in (sys.stdout, sys.stderr):

@@ -25,7 +25,7 @@ class Phase(IntEnum):
     DRAINING = 3
     """It was told to finish what it has and to leave."""
     DYING = 4
-    """It was told to end now (QUIT, ABRT or KILL) and has not been reaped."""
+    """It was told to end now (QUIT, ABRT or KILL), or said that it cannot boot, and has not been reaped."""
 
 
 class Order(Enum):
@@ -58,7 +58,7 @@ class Patience:
         request: one request inside the application.
         heartbeat: a worker that gives no sign of life.
         graceful: from DRAIN to exit.
-        kill: from ABORT or QUIT to KILL.
+        kill: from ABORT or QUIT, or from the report that it cannot boot, to KILL; always a limit.
     """
 
     boot: Seconds
@@ -94,14 +94,16 @@ class Rollout:
     Attributes:
         previous: the pool as it was; it comes back if the rollout is abandoned.
         started_at: when it began.
-        failures: how many children of the new generation died or failed while booting.
+        failures: how many children of the new generation could not be forked, failed to boot, or died right after.
         reason: what the last of them said, or empty.
+        has_failed: it is to be abandoned: too many failures, or a child that was not ready in time.
     """
 
     previous: Pool
     started_at: Monotonic
     failures: int = 0
     reason: str = ""
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

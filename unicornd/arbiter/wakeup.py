@@ -22,6 +22,8 @@ HEARD = (
     signal.SIGCHLD,
 )
 MOST_AT_ONCE = 4096
+COUNTED = frozenset({signal.SIGTTIN, signal.SIGTTOU})
+"""Two of these mean twice."""
 
 
 class Wakeup:
@@ -45,12 +47,16 @@ class Wakeup:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def read(self) -> list[signal.Signals]:
-        """Return the signals that have come, each once, in their order."""
+        """Return the signals that have come, in their order; of those that do not count up each once."""
         try:
             numbers = self._reader.recv(MOST_AT_ONCE)
         except BlockingIOError:
             return []
-        return [signal.Signals(number) for number in dict.fromkeys(numbers)]
+        counted = [number for number in numbers if number in COUNTED]
+        return [
+            signal.Signals(number)
+            for number in (*dict.fromkeys(n for n in numbers if n not in COUNTED), *counted)
+        ]
 
     def close(self) -> None:
         """Close both ends: in a forked child, which has signals of its own."""

@@ -221,6 +221,8 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     words = _split_words(arguments)
     for word in words:
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        if equals and (name in _ACTIONS or (name in flags and flags[name].form == "switch")):
+            raise FlagError(f"{name} takes no value, got {value!r}", hint=f"leave out ={value}")
         if name in _ACTIONS:
             actions.add(_ACTIONS[name])
         elif name in _CONFIG:

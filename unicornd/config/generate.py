@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unicornd.config.flags import FLAGS
-from unicornd.config.layers import PATH_KEYS
+from unicornd.config.layers import ADDRESS_KEYS, PATH_KEYS
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.config.show import apply_of, shown_value
@@ -105,7 +105,7 @@ def _line(model: type[Section], key: Key, *, flags: Mapping[str, str]) -> str:
     shown = "" if default in (None, {}, []) else f"`{json.dumps(default, ensure_ascii=False)}`"
     flag = flags.get(".".join(key)) or flags.get(f"{'.'.join(key)}.*", "")
     about = (info.description or "").replace("|", "\\|")
-    path = " A path." if key in PATH_KEYS and "path" not in about.lower() else ""
+    path = " A path." if key in PATH_KEYS - ADDRESS_KEYS and "path" not in about.lower() else ""
     return f"| `{key[-1]}` | {shown} | {apply_of(key)} | {flag} | {about}{path} |"
 
 

@@ -40,6 +40,14 @@ def instance_of_target(target: str, folder: Path) -> str:
     return f"{_plain(module)}-{_digest(f'{folder.resolve()} {target}')}"
 
 
+def drop_ins(file: Path) -> list[Path]:
+    """Return the files that are read after `file`: `unicornd.d/*.toml` beside `unicornd.toml`, by name.
+
+    Not those that begin with a dot: editors and our own drafts are called so.
+    """
+    return sorted(path for path in file.with_suffix(".d").glob("*.toml") if not path.name.startswith("."))
+
+
 def control_socket_candidates(environ: Mapping[str, str], *, uid: int, instance: str) -> tuple[str, ...]:
     """Return where an instance's control socket may be, best place first; a name with `@` is abstract.
 
@@ -96,7 +104,7 @@ def _listening(table: Path) -> Iterator[str]:
 def _said_in(file: Path, section: str, *, key: str) -> str | None:
     """Return a text of a file or its drop-ins, the last one that says it; None where nothing can be read."""
     found = None
-    for path in (file, *sorted(file.with_suffix(".d").glob("*.toml"))):
+    for path in (file, *drop_ins(file)):
         try:
             table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

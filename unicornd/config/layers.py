@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from unicornd.config.instance import drop_ins
 from unicornd.config.locate import locate_keys
 from unicornd.config.problems import FREE_TABLES, describe_errors
 from unicornd.config.sections.section import Section
@@ -37,10 +39,18 @@ PATH_KEYS = frozenset(
         ("control", "socket"),
         ("logging", "error"),
         ("logging", "access", "file"),
+        ("server", "bind"),
+        ("admin", "bind"),
     }
 )
+ADDRESS_KEYS = frozenset({("server", "bind"), ("admin", "bind")})
+"""Of these only Unix sockets have paths."""
+
+LAYERS = ("environment default", "file", "drop-in", "environment", "command line")
 
 Key = tuple[str, ...]
+
+_INDEX = re.compile(r"(\[[0-9]+\])+\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,13 @@ class Origin:
 
     layer: str
     where: str
+
+    @property
+    def order(self) -> tuple[int, str, int]:
+        """Sorts origins as they are read: by layer, by file, by line."""
+        place, _, line = self.where.rpartition(":")
+        is_line = line.isdecimal()
+        return LAYERS.index(self.layer), place if is_line else self.where, int(line) if is_line else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +132,10 @@ class _Draft:
                 self.put(key, value, origin=origin_of[key])
 
     def put(self, key: Key, value: object, *, origin: Origin) -> None:
+        """Lay one value over what is there."""
         self._table(key[:-1])[key[-1]] = value
+        for length in range(1, len(key)):
+            self.origins.setdefault(key[:length], origin)
         self.origins[key] = origin
 
     def _table(self, key: Key) -> dict[str, Any]:
@@ -138,17 +158,13 @@ def load(sources: Sources) -> Loaded:
     _add_environment_defaults(draft, sources.environ)
     file = _config_file(sources)
     if file is not None:
-        _add_file(draft, file, layer="file")
+        folder = file.resolve().parent
+        _add_file(draft, file, layer="file", folder=folder)
         for drop_in in drop_ins(file):
-            _add_file(draft, drop_in, layer="drop-in")
+            _add_file(draft, drop_in, layer="drop-in", folder=folder)
     unknown = _add_given(draft, _environment(sources.environ), layer="environment", folder=sources.folder)
     unknown += _add_given(draft, sources.given, layer="command line", folder=sources.folder)
     return Loaded(settings=_validated(draft, unknown), origins=draft.origins, config_file=file)
-
-
-def drop_ins(file: Path) -> list[Path]:
-    """Return the files that are read after `file`: `unicornd.d/*.toml` beside `unicornd.toml`, by name."""
-    return sorted(file.with_suffix(".d").glob("*.toml"))
 
 
 def fields_of(key: Key) -> Mapping[str, Any]:
@@ -177,10 +193,10 @@ def _add_environment_defaults(draft: _Draft, environ: Mapping[str, str]) -> None
         )
     if count := environ.get("WEB_CONCURRENCY"):
         origin = Origin(layer="environment default", where="$WEB_CONCURRENCY")
-        draft.put(("workers", "count"), int(count) if count.isdigit() else count, origin=origin)
+        draft.put(("workers", "count"), read_value(("workers", "count"), count), origin=origin)
 
 
-def _add_file(draft: _Draft, file: Path, *, layer: str) -> None:
+def _add_file(draft: _Draft, file: Path, *, layer: str, folder: Path) -> None:
     shown = _shown_path(file)
     try:
         text = file.read_text(encoding="utf-8")
@@ -191,22 +207,11 @@ def _add_file(draft: _Draft, file: Path, *, layer: str) -> None:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or a number of more digits than Python reads
         raise ConfigError(f"{shown}: not TOML: {error}", hint="see https://toml.io") from error
     origins = {key: Origin(layer=layer, where=f"{shown}:{line}") for key, line in locate_keys(text).items()}
-    _anchor_paths(table, file.resolve().parent if layer == "file" else file.resolve().parent.parent)
-    draft.merge(table, _Covering(origins, Origin(layer=layer, where=shown)))
-
-
-class _Covering(dict[Key, Origin]):
-    """Origins by key; a key that is not located has the origin of the table around it."""
-
-    def __init__(self, origins: Mapping[Key, Origin], default: Origin) -> None:
-        super().__init__(origins)
-        self._default = default
-
-    def __missing__(self, key: Key) -> Origin:
-        return self[key[:-1]] if key else self._default
+    _anchor_paths(table, folder)
+    draft.merge(table, origins)
 
 
 def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
@@ -216,15 +221,20 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
         for part in above:
             inner = inner.get(part, {}) if isinstance(inner, dict) else {}
         if isinstance(inner, dict) and name in inner:
-            inner[name] = _anchored(inner[name], folder)
+            inner[name] = _anchored((*above, name), inner[name], folder=folder)
 
 
-def _anchored(value: Any, folder: Path) -> Any:  # noqa: ANN401 - not validated yet
+def _anchored(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - not validated yet
+    """Make a path absolute; `-` is a stream and `@…` an abstract name, and a TCP address has no path."""
     match value:
+        case list():
+            return [_anchored(key, item, folder=folder) for item in value]
+        case str() if key in ADDRESS_KEYS:
+            scheme, path = ("unix:", value.removeprefix("unix:").removeprefix("//"))
+            is_path = value.startswith(scheme) and path[:1] not in {"", "@"}
+            return f"{scheme}{os.path.normpath(folder / path)}" if is_path else value
         case str() if value not in {"-", ""} and not value.startswith("@"):
             return os.path.normpath(folder / value)
-        case list():
-            return [_anchored(item, folder) for item in value]
         case _:
             return value
 
@@ -249,28 +259,43 @@ def _add_given(draft: _Draft, given: Iterable[Given], *, layer: str, folder: Pat
     lists: dict[Key, list[Any]] = {}
     unknown = []
     for item in given:
-        key = tuple(item.key.split("."))
+        key = split_key(item.key)
         if len(key) == 1:
             unknown.append(
                 f"{item.where}: {item.key}: expected a key with its section, such as workers.count"
             )
             continue
-        value = item.text if item.is_raw or key[:-1] in FREE_TABLES else _read_text(key, item.text)
-        if key in PATH_KEYS:
-            value = _anchored(value, folder)
+        if _is_cut(item.text):
+            unknown.append(f"{item.where}: {item.key}: expected UTF-8 text")
+            continue
+        value = item.text if item.is_raw or item.is_list else read_value(key, item.text)
+        value = _anchored(key, value, folder=folder) if key in PATH_KEYS else value
         if item.is_list:
-            value = lists.setdefault(key, [])
-            value.append(_anchored(item.text, folder) if key in PATH_KEYS else item.text)
+            lists.setdefault(key, []).append(value)
+            value = lists[key]
         draft.put(key, value, origin=Origin(layer=layer, where=item.where))
     return unknown
 
 
-def _read_text(key: Key, text: str) -> Any:  # noqa: ANN401 - validated later
+def _is_cut(text: str) -> bool:
+    """Whether the text has bytes that are no UTF-8, which Python keeps as lone surrogates (PEP 383)."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def split_key(dotted: str) -> Key:
+    """Split a dotted key; the names in a free table are the operator's own and may have dots."""
+    parts = tuple(dotted.split("."))
+    return (*parts[:2], ".".join(parts[2:])) if parts[2:] and parts[:2] in FREE_TABLES else parts
+
+
+def read_value(key: Key, text: str) -> Any:  # noqa: ANN401 - validated later
     """Return `text` as a TOML value if the setting takes that, else as the string that it is."""
+    if key[:-1] in FREE_TABLES:
+        return text
     try:
         value = tomllib.loads(f"value = {text}")["value"]
         json.dumps(value)  # no dates: no setting has one
-    except (tomllib.TOMLDecodeError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return text
     info = fields_of(key[:-1]).get(key[-1])
     if info is not None and not isinstance(value, str):
@@ -289,16 +314,16 @@ def _takes(adapter: TypeAdapter[Any], value: object) -> bool:
 
 
 def _validated(draft: _Draft, unknown: list[str]) -> Settings:
-    def where(key: Key) -> str:
-        plain = tuple(part.partition("[")[0] for part in key)
-        known = (plain[:length] for length in range(len(plain), 0, -1))
-        return next((draft.origins[above].where for above in known if above in draft.origins), "the settings")
+    def origin(key: Key) -> Origin:
+        plain = tuple(_INDEX.sub("", part) for part in key)
+        known = (each[:length] for length in range(len(key), 0, -1) for each in (key, plain))
+        return next(draft.origins[above] for above in known if above in draft.origins)
 
     lines = list(unknown)
     try:
         settings = Settings.model_validate_json(json.dumps(draft.values, default=str), strict=True)
     except ValidationError as error:
-        lines += describe_errors(error.errors(), where=where, fields=fields_of)
+        lines += describe_errors(error.errors(), origin=origin, fields=fields_of)
     else:
         if not lines:
             return settings

@@ -17,7 +17,7 @@ Key = tuple[str, ...]
 
 def locate_keys(text: str) -> dict[Key, int]:
     """Return the line (from 1) of every table and key of a valid TOML document; a key's first line counts."""
-    lines = text.splitlines()
+    lines = text.replace("\r\n", "\n").split("\n")  # not splitlines(): TOML knows no other line ends
     found: dict[Key, int] = {}
     table: Key = ()
     start = 0
@@ -26,7 +26,8 @@ def locate_keys(text: str) -> dict[Key, int]:
         is_header = lines[start].lstrip().startswith("[")
         if is_header:
             table = _path_of_header(document)
-            found.setdefault(table, start + 1)
+            for length in range(1, len(table) + 1):  # [a.b] makes a, too
+                found.setdefault(table[:length], start + 1)
         else:
             for key in _keys(document):
                 found.setdefault((*table, *key), start + 1)

@@ -1,18 +1,22 @@
 """What pydantic has found wrong → lines for a person: where, which key, what was expected.
 
-Pure. One line for each key, however many alternatives its type has; in the order of the file.
+Pure. One line for each key, however many alternatives its type has; in the order of the layers and of their lines.
 """
 
 from __future__ import annotations
 
-import json
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unicornd.config.secrets import HIDDEN, masked
+from unicornd.config.values import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pydantic_core import ErrorDetails
+
+    from unicornd.config.layers import Origin
 
 Key = tuple[str, ...]
 
@@ -36,7 +40,7 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "greater_than_equal": "{ge} or more",
     "less_than_equal": "{le} or less",
-    "too_short": "at least {min_length}",
+    "too_short": "a list of {min_length} or more",
     "string_pattern_mismatch": "text that matches {pattern}",
 }
 
@@ -44,20 +48,23 @@ _EXPECTED = {
 def describe_errors(
     errors: Iterable[ErrorDetails],
     *,
-    where: Callable[[Key], str],
+    origin: Callable[[Key], Origin],
     fields: Callable[[Key], Mapping[str, object]],
 ) -> list[str]:
     """Return one line for every key that is wrong.
 
     Args:
         errors: of pydantic's ValidationError.
-        where: origin of a key, such as `unicornd.toml:7`.
+        origin: of a key.
         fields: names that exist in a table.
     """
     grouped: dict[Key, list[ErrorDetails]] = {}
     for error in errors:
         grouped.setdefault(_key_of(error, fields), []).append(error)
-    return [_describe(key, found, where=where, fields=fields) for key, found in grouped.items()]
+    return [
+        f"{origin(key).where}: {'.'.join(key)}: {_sentence(key, grouped[key], fields=fields)}"
+        for key in sorted(grouped, key=lambda key: origin(key).order)
+    ]
 
 
 def _key_of(error: ErrorDetails, fields: Callable[[Key], Mapping[str, object]]) -> Key:
@@ -73,31 +80,19 @@ def _key_of(error: ErrorDetails, fields: Callable[[Key], Mapping[str, object]]) 
     return key
 
 
-def _describe(
-    key: Key,
-    found: list[ErrorDetails],
-    *,
-    where: Callable[[Key], str],
-    fields: Callable[[Key], Mapping[str, object]],
-) -> str:
-    error = found[0]
-    if error["type"] == "value_error" and not key:  # a rule across sections names its key itself
-        sentence = str(error["ctx"]["error"])
-        named = tuple(sentence.partition(":")[0].split("."))
-        return f"{where(named)}: {sentence}"
-    return f"{where(key)}: {'.'.join(key)}: {_sentence(key, found, fields=fields)}"
-
-
 def _sentence(key: Key, found: list[ErrorDetails], *, fields: Callable[[Key], Mapping[str, object]]) -> str:
     error = found[0]
     if error["type"] == "extra_forbidden":
         return "unknown key" + suggestion(key[-1], fields(key[:-1]))
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    expected = [
-        _EXPECTED[e["type"]].format(**e.get("ctx", {})) if e["type"] in _EXPECTED else e["msg"] for e in found
-    ]
-    return f"expected {' or '.join(dict.fromkeys(expected))}, got {_shown(error['input'])}"
+    expected = dict.fromkeys(_expectation(each) for each in found)
+    return f"expected {' or '.join(expected)}, got {_shown(key, error['input'])}"
+
+
+def _expectation(error: ErrorDetails) -> str:
+    text = _EXPECTED.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    return text.replace("'", '"') if error["type"] == "literal_error" else text
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -106,8 +101,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f' (did you mean "{near[0]}"?)' if near else ""
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - whatever was written
-    """Return a value as TOML would write it, more or less."""
-    text = json.dumps(value, ensure_ascii=False)
-    limit = 60
-    return text if len(text) <= limit else f"{text[:limit]}…"
+def _shown(key: Key, value: object) -> str:
+    text = quoted(value)
+    is_hidden = key[:-1] in FREE_TABLES and masked(key[-1], text) != text
+    return HIDDEN if is_hidden else text

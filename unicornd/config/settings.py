@@ -1,11 +1,12 @@
-"""The whole configuration as one value, and the rules that span two sections.
+"""The whole configuration as one value.
 
-Pure: made by `layers.load` of what the operator said, never changed afterwards.
+No rule spans two sections yet. One that does not belongs to its field: pydantic runs a rule of the whole only when
+everything else is right, so its error would not be told with the others. Pure: made by `layers.load` of what the operator said, never changed afterwards.
 """
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from unicornd.config.sections.admin import AdminSettings
 from unicornd.config.sections.app import AppSettings
@@ -35,17 +36,3 @@ class Settings(Section):
     control: ControlSettings = Field(default_factory=ControlSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     hooks: HooksSettings = Field(default_factory=HooksSettings)
-
-    @model_validator(mode="after")
-    def _check_what_is_not_there_yet(self) -> Settings:
-        if self.app.preload:
-            raise ValueError("app.preload: true is not available in this version; leave it out")
-        if self.app.interface == "asgi":
-            raise ValueError('app.interface: "asgi" is not available in this version; this one serves WSGI')
-        return self
-
-    @model_validator(mode="after")
-    def _check_kind_and_threads(self) -> Settings:
-        if self.workers.kind == "sync" and self.workers.threads > 1:
-            raise ValueError('workers.threads: kind "sync" has one thread; use kind = "threads"')
-        return self

@@ -5,10 +5,11 @@ Pure. Values that look like secrets are `***`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unicornd.config.problems import FREE_TABLES
+from unicornd.config.secrets import masked
 from unicornd.config.sections.section import Section
 from unicornd.config.sections.timeouts import TimeoutsSettings
 from unicornd.config.settings import Settings
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from unicornd.config.layers import Key, Loaded, Origin
-
-SECRET = re.compile(r"secret|passw|token|credential|private|api_?key|database_url|dsn", re.IGNORECASE)
-HIDDEN = "***"
 
 _FORMATS: Mapping[Key, Callable[[Any], str]] = {
     **{("timeouts", name): format_duration for name in TimeoutsSettings.model_fields},
@@ -51,7 +49,10 @@ class Row:
 
 def rows_of(loaded: Loaded) -> list[Row]:
     """Return every setting with its origin, in the order of the sections."""
-    return [_row(key, value, origins=loaded.origins) for key, value in _leaves(loaded.settings, ())]
+    return [
+        _row(key, _presented(key, value), origins=loaded.origins)
+        for key, value in _leaves(loaded.settings, ())
+    ]
 
 
 def differences(present: Settings, wanted: Settings) -> list[str]:
@@ -59,7 +60,7 @@ def differences(present: Settings, wanted: Settings) -> list[str]:
     before = dict(_leaves(present, ()))
     after = dict(_leaves(wanted, ()))
     return [
-        f"{'.'.join(key)}: {before.get(key)} → {after.get(key)} ({apply_of(key)})"
+        f"{'.'.join(key)}: {_presented(key, before.get(key))} → {_presented(key, after.get(key))} ({apply_of(key)})"
         for key in dict.fromkeys((*before, *after))
         if before.get(key) != after.get(key)
     ]
@@ -85,9 +86,7 @@ def apply_of(key: Key) -> str:
 
 
 def _row(key: Key, value: object, *, origins: Mapping[Key, Origin]) -> Row:
-    origin = next(
-        (origins[key[:length]] for length in range(len(key), 1, -1) if key[:length] in origins), None
-    )
+    origin = origins.get(key)
     return Row(
         key=".".join(key),
         value=value,
@@ -103,11 +102,18 @@ def _leaves(section: Section, above: Key) -> Iterator[tuple[Key, object]]:
         if isinstance(value, Section):
             yield from _leaves(value, key)
         elif isinstance(value, dict) and value:
-            yield from (
-                ((*key, each), HIDDEN if SECRET.search(each) else text) for each, text in value.items()
-            )
+            yield from (((*key, each), text) for each, text in value.items())
         else:
-            yield key, shown_value(key, value)
+            yield key, value
+
+
+def _presented(key: Key, value: object) -> object:
+    """Return what may be shown; compared are the values themselves, so that a changed secret is a difference."""
+    return (
+        masked(key[-1], value)
+        if key[:-1] in FREE_TABLES and isinstance(value, str)
+        else shown_value(key, value)
+    )
 
 
 def shown_value(key: Key, value: object) -> object:

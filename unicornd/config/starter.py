@@ -51,7 +51,7 @@ def _django(folder: Path) -> str:
     """Return the WSGI application of a Django project: the package with `wsgi.py` beside `manage.py`."""
     if not (folder / "manage.py").is_file():
         return ""
-    packages = sorted(path.parent.name for path in folder.glob("*/wsgi.py"))
+    packages = sorted(name for path in folder.glob("*/wsgi.py") if (name := path.parent.name).isidentifier())
     return f"{packages[0]}.wsgi:application" if packages else ""
 
 
@@ -78,4 +78,6 @@ def _top_level_names(tree: ast.Module) -> set[str]:
             found.add(node.name)
         elif isinstance(node, ast.Assign):
             found.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
     return found

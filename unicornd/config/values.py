@@ -7,20 +7,40 @@ text that parses to the same value.
 from __future__ import annotations
 
 import ast
+import ipaddress
+import json
 import re
 from dataclasses import dataclass
+from decimal import Decimal
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 DEFAULT_PORT = 8000
 MAX_PORT = 65535
+MAX_SECONDS = 1000 * 365 * 86400
+"""A duration beyond is a slip, and beyond what clocks and kernels count."""
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+"""Decimal, so that what is written is read back exactly."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"([0-9]+)\s?(B|KiB|MiB|GiB|KB|MB|GB|)")
 _MODE = re.compile(r"(?:0o?)?([0-7]{3,4})")
+_TCP = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[\w.-]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_SCHEMES = frozenset({"tcp", "unix", "fd"})
+"""No host is called so: `fd:3` is `fd://3` with a slip."""
+
+MAX_SHOWN = 60
+"""Characters of a wrong value that a message repeats."""
+
+
+def quoted(value: object) -> str:
+    """Return a value as TOML would write it, more or less; on one line, and not too long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,26 +88,42 @@ class Address:
 
 
 def _parse_unix(path: str) -> Address:
-    if path in {"", "@"}:
+    if path in {"", "@"} or "\0" in path:
         raise ValueError("expected a path behind 'unix:', such as unix:/run/web.sock")
     return Address(kind="abstract", path=path[1:]) if path[0] == "@" else Address(kind="unix", path=path)
 
 
 def _parse_tcp(text: str) -> Address:
+    match = _TCP.fullmatch(text)
+    if match is None or not text or text.isdigit() or match["name"] in _SCHEMES:
+        raise ValueError(_why_no_address(text))
+    if match["v6"] and not _is_ipv6(match["v6"]):
+        raise ValueError(f"expected an IPv6 address in brackets, got {quoted(text)}")
+    port = int(match["port"] or DEFAULT_PORT)
+    if port > MAX_PORT:
+        raise ValueError(f"expected a port from 0 to {MAX_PORT} behind the last colon, got {port}")
+    return Address(kind="tcp", host=(match["v6"] or match["name"]).lower() or "0.0.0.0", port=port)
+
+
+def _why_no_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
     if text.isdigit():
-        raise ValueError(f'expected HOST:PORT, got the number {text}; did you mean ":{text}"?')
-    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    if not colon:
-        host, port = text, str(DEFAULT_PORT)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"expected an IPv6 address in brackets: [{text}]:{DEFAULT_PORT}")
-    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-        raise ValueError(f"expected a port from 0 to {MAX_PORT} behind the last colon, got {port!r}")
-    if any(character.isspace() or character == "/" for character in host):
-        raise ValueError(f"expected HOST:PORT or unix:PATH, got {text!r}")
-    return Address(kind="tcp", host=host.lower() or "0.0.0.0", port=int(port))
+        return f'expected HOST:PORT, got the number {text}; did you mean ":{text}"?'
+    if _is_ipv6(text):
+        return f"expected an IPv6 address in brackets: [{text}]:{DEFAULT_PORT}"
+    if host in _SCHEMES:
+        return f'expected HOST:PORT, got {quoted(text)}; did you mean "{host}://{port}"?'
+    if host and "/" not in text and _TCP.fullmatch(host):
+        return f"expected a port from 0 to {MAX_PORT} behind the last colon, got {quoted(port)}"
+    return f"expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N, got {quoted(text)}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_duration(value: object) -> float:
@@ -96,23 +132,24 @@ def parse_duration(value: object) -> float:
     Raises:
         ValueError: it is neither.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        seconds = float(match[1]) * _UNITS[match[2]]
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        seconds = float(Decimal(match[1]) * _UNITS[match[2]])
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value) if abs(value) < MAX_SECONDS else inf
     else:
-        raise ValueError(f'expected a duration such as 30 or "30s", got {value!r}')
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"expected a duration of 0 or more, got {value!r}")
+        raise ValueError(f'expected a duration such as 30 or "30s", got {quoted(value)}')
+    if not 0 <= seconds < MAX_SECONDS:
+        raise ValueError(f"expected a duration of 0 or more, and less than 1000 years, got {quoted(value)}")
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds in the largest unit that divides them."""
-    for unit in ("d", "h", "m"):
-        if seconds and seconds % _UNITS[unit] == 0:
-            return f"{int(seconds / _UNITS[unit])}{unit}"
-    return f"{int(seconds)}s" if seconds == int(seconds) else f"{seconds * 1000:.12g}ms"
+    """Write seconds in the largest unit that divides them; the text is read back as the same number."""
+    exact = Decimal(repr(seconds))
+    for unit in ("d", "h", "m", "s"):
+        if exact and not exact % _UNITS[unit]:
+            return f"{int(exact / _UNITS[unit])}{unit}"
+    return f"{(exact / _UNITS['ms']).normalize():f}ms" if exact else "0s"
 
 
 def parse_size(value: object) -> int:
@@ -125,7 +162,7 @@ def parse_size(value: object) -> int:
         return value
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         return int(match[1]) * _SIZES[match[2]]
-    raise ValueError(f'expected a size such as 65536 or "64KiB", got {value!r}')
+    raise ValueError(f'expected a size such as 65536 or "64KiB", got {quoted(value)}')
 
 
 def format_size(size: int) -> str:
@@ -144,7 +181,7 @@ def parse_mode(value: object) -> int:
     """
     if isinstance(value, str) and (match := _MODE.fullmatch(value)):
         return int(match[1], 8)
-    raise ValueError(f'expected an octal mode in quotes, such as "0600", got {value!r}')
+    raise ValueError(f'expected an octal mode in quotes, such as "0600", got {quoted(value)}')
 
 
 def format_mode(mode: int) -> str:
@@ -183,7 +220,7 @@ class ImportString:
         module, _, expression = text.partition(":")
         names = [] if module.endswith(".py") else module.split(".")
         if not module or not all(name.isidentifier() for name in names):
-            raise ValueError(f'expected "module:attribute" or "./file.py:attribute", got {text!r}')
+            raise ValueError(f'expected "module:attribute" or "./file.py:attribute", got {quoted(text)}')
         if not expression:
             return cls(module=module)
         return _parse_expression(module, expression)
@@ -214,7 +251,7 @@ def _parse_expression(module: str, expression: str) -> ImportString:
             module=module, attribute=_dotted(node.func), arguments=arguments, keywords=keywords
         )
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        what = f'expected an attribute or a call with literal arguments behind ":", got {expression!r}'
+        what = f'expected an attribute or a call with literal arguments behind ":", got {quoted(expression)}'
         raise ValueError(what) from None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from unicornd.config.layers import split_key
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str =
         draft.write_text(tomli_w.dumps(table), encoding="utf-8")
         draft.rename(path)
     except (OSError, ValueError) as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may never have been made
+            draft.unlink()
         raise ConfigError(
             f"cannot save {path}: {error}", hint="check that the folder can be written"
         ) from error
@@ -50,7 +53,9 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str =
 
 
 def _put(table: dict[str, Any], key: str, *, value: object) -> None:
-    *above, name = key.split(".")
+    *above, name = split_key(key)
     for part in above:
         table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{part} is no table there")  # noqa: TRY004 - of the file, not of the program
     table[name] = value

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,10 +167,21 @@ def is_answering(address: str) -> bool:
 
 
 def _already_running(address: str) -> AlreadyRunningError:
+    pid = _peer_pid(address)
+    who = f"process {pid} answers" if pid else "another unicornd answers"
     return AlreadyRunningError(
-        f"another unicornd answers at {address}",
+        f"{who} at {address}",
         hint="`unicornctl status` shows it; give this one another [process] name or [control] socket",
     )
+
+
+def _peer_pid(address: str) -> int:
+    """Return who listens there (SO_PEERCRED); 0 if it does not let us ask."""
+    with contextlib.suppress(OSError), connect(address, timeout=1.0) as sock:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+        pid, _, _ = struct.unpack("iII", credentials)
+        return int(pid)
+    return 0
 
 
 def _new_socket() -> socket.socket:

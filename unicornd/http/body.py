@@ -21,6 +21,10 @@ MAX_CHUNK_LINE = 1024
 """Bytes of a chunk's size with its extensions: nobody uses these, and they must not be a way to send data for ever."""
 
 
+MAX_EXTENSIONS = 16 * 1024
+"""Bytes of all extensions of a body: a byte of content may not cost a kilobyte of reading."""
+
+
 class Decoder(Protocol):
     """What the reactor feeds a body to."""
 
@@ -84,7 +88,9 @@ class _Part(Enum):
 class ChunkedDecoder:
     """A chunked body (RFC 9112 section 7.1); trailer fields are validated and dropped."""
 
-    __slots__ = ("_chunk", "_limits", "_part", "_pending", "_total", "_trailers", "is_complete", "leftover")
+    __slots__ = (
+        "_chunk", "_extensions", "_limits", "_part", "_pending", "_total", "_trailers", "is_complete", "leftover",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -92,6 +98,7 @@ class ChunkedDecoder:
         self._pending = b""
         self._chunk = 0
         self._total = 0
+        self._extensions = 0
         self._trailers = 0
         self.is_complete = False
         self.leftover = b""
@@ -138,6 +145,9 @@ class ChunkedDecoder:
         match = CHUNK_LINE.fullmatch(line) if len(line) <= MAX_CHUNK_LINE else None
         if match is None:
             raise bad_request("a chunk's size is malformed", "RFC 9112 section 7.1")
+        self._extensions += len(line) - match.end(1)
+        if self._extensions > MAX_EXTENSIONS:
+            raise bad_request("there are too many chunk extensions", "RFC 9112 section 7.1.1")
         self._chunk = int(match[1], 16)
         self._total += self._chunk
         if self._limits.body_size and self._total > self._limits.body_size:

@@ -15,16 +15,13 @@ TOKEN = re.compile(rf"{TCHAR}++")
 
 # field-line    = field-name ":" OWS field-value OWS                        RFC 9112 section 5
 # field-value   = *field-content ; VCHAR, obs-text, SP, HTAB                RFC 9110 section 5.5
-FIELD_VALUE = r"[\t\x20-\x7e\x80-\xff]*+"
-FIELD_LINE = re.compile(rf"({TCHAR}++):({FIELD_VALUE})")
+# The white space behind a value is part of the match: it is cut afterwards.
+FIELD_LINE = re.compile(rf"({TCHAR}++):[\t ]*+([\t\x20-\x7e\x80-\xff]*+)")
 
 # request-line   = method SP request-target SP HTTP-version                 RFC 9112 section 3
 # request-target = 1*VCHAR here; its forms are told apart afterwards
 # HTTP-version   = "HTTP" "/" DIGIT "." DIGIT                               RFC 9112 section 2.3
-REQUEST_LINE = rf"({TCHAR}++) ([\x21-\x7e]++) HTTP/([0-9]\.[0-9])\r\n"
-
-# head = request-line CRLF *( field-line CRLF ) CRLF                        RFC 9112 section 2.1
-HEAD = re.compile(rf"{REQUEST_LINE}((?:{TCHAR}++:{FIELD_VALUE}\r\n)*+)\r\n")
+REQUEST_LINE = re.compile(rf"({TCHAR}++) ([\x21-\x7e]++) HTTP/([0-9]\.[0-9])")
 
 # origin-form   = absolute-path [ "?" query ]                               RFC 9112 section 3.2.1
 # absolute-path = 1*( "/" segment )     segment = *pchar                    RFC 9110 section 4.1
@@ -34,12 +31,38 @@ HEAD = re.compile(rf"{REQUEST_LINE}((?:{TCHAR}++:{FIELD_VALUE}\r\n)*+)\r\n")
 ORIGIN_FORM = re.compile(r"/[^#]*+")
 
 # absolute-form = absolute-URI = scheme ":" hier-part [ "?" query ]         RFC 9112 section 3.2.2
-ABSOLUTE_FORM = re.compile(r"(https?)://([^/?#]++)((?:/[^?#]*+)?)((?:\?[^#]*+)?)", re.IGNORECASE)
+ABSOLUTE_FORM = re.compile(r"https?://([^/?#]++)((?:/[^?#]*+)?)((?:\?[^#]*+)?)", re.IGNORECASE)
+
+# IPv6address =                            6( h16 ":" ) ls32                RFC 3986 section 3.2.2
+#             /                       "::" 5( h16 ":" ) ls32
+#             / [               h16 ] "::" 4( h16 ":" ) ls32
+#             / [ *1( h16 ":" ) h16 ] "::" 3( h16 ":" ) ls32
+#             / [ *2( h16 ":" ) h16 ] "::" 2( h16 ":" ) ls32
+#             / [ *3( h16 ":" ) h16 ] "::"    h16 ":"   ls32
+#             / [ *4( h16 ":" ) h16 ] "::"              ls32
+#             / [ *5( h16 ":" ) h16 ] "::"              h16
+#             / [ *6( h16 ":" ) h16 ] "::"
+# h16 = 1*4HEXDIG     ls32 = ( h16 ":" h16 ) / IPv4address
+_H16 = "[0-9A-Fa-f]{1,4}"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LS32 = rf"(?:{_H16}:{_H16}|{_OCTET}(?:\.{_OCTET}){{3}})"
+_IPV6 = "|".join(
+    [
+        f"(?:{_H16}:){{6}}{_LS32}",
+        f"::(?:{_H16}:){{5}}{_LS32}",
+        *(f"(?:(?:{_H16}:){{0,{before}}}{_H16})?::(?:{_H16}:){{{4 - before}}}{_LS32}" for before in range(5)),
+        f"(?:(?:{_H16}:){{0,5}}{_H16})?::{_H16}",
+        f"(?:(?:{_H16}:){{0,6}}{_H16})?::",
+    ]
+)
 
 # uri-host [ ":" port ]                                                     RFC 9110 section 7.2
-# reg-name = *( unreserved / pct-encoded / sub-delims )  IP-literal = "[" ( IPv6address / IPvFuture ) "]"  RFC 3986 3.2.2
+# IP-literal = "[" ( IPv6address / IPvFuture  ) "]"                         RFC 3986 section 3.2.2
+# IPvFuture  = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )
+# reg-name   = *( unreserved / pct-encoded / sub-delims )
+# port       = *DIGIT, at most 5 here
 HOST = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]++(?:%25[A-Za-z0-9._~\-]++)?\]|\[v[0-9A-Fa-f]++\.[A-Za-z0-9._~!$&'()*+,;=:\-]++\]"
+    rf"(?:\[(?:{_IPV6})\]|\[v[0-9A-Fa-f]++\.[A-Za-z0-9._~!$&'()*+,;=:\-]++\]"
     r"|(?:[A-Za-z0-9._~!$&'()*+,;=\-]|%[0-9A-Fa-f]{2})*+)(?::[0-9]{0,5}+)?"
 )
 

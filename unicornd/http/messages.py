@@ -16,7 +16,7 @@ class Head:
     Attributes:
         method: a token, as sent (methods are case-sensitive).
         target: the request target as sent.
-        path: the target's path as sent (percent-encoded); `*` for the asterisk form, empty for the authority form.
+        path: the target's path as sent (percent-encoded); empty for the asterisk and authority forms.
         query: what follows the first `?`, without it.
         protocol: `HTTP/1.1` or `HTTP/1.0`, the version that the answer is in.
         is_http11: whether that is 1.1.

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
-NO_BODY_STATUS = frozenset({"204", "304"})
 _KNOWN_NAMES = 256
+_LENGTH_DIGITS = 19
+"""Of the largest Content-Length, 2^63 - 1."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
 
 
@@ -42,6 +43,10 @@ class Framing(IntEnum):
     CLOSE = 3
     """The end of the connection: HTTP/1.0 without a length."""
 
+
+# What a status says of the body. 304 may say how long it would be; 204 must not (RFC 9110 section 8.6).
+_BODY, _ONLY_LENGTH, _NOTHING = range(3)
+_BODIES = {"204": _NOTHING, "304": _ONLY_LENGTH}
 
 # What a header's name means here; plain numbers, since this is asked for every header of every response.
 _ORDINARY, _LENGTH, _CONNECTION, _DROPPED, _SERVER, _DATE = range(6)
@@ -73,7 +78,7 @@ _NO_BODY, _SIZED, _CHUNKED, _CLOSE = Framing
 
 
 class ResponseHead:
-    """A response's head, ready to be sent.
+    """A response's head, ready to be sent; a plain class as `messages.Head` is, and as little changed after.
 
     Attributes:
         data: the bytes, with the empty line.
@@ -84,11 +89,10 @@ class ResponseHead:
 
     __slots__ = ("data", "framing", "keep_alive", "length")
 
-    def __init__(self, data: bytes, framing: Framing, *, length: int, keep_alive: bool) -> None:
-        self.data = data
-        self.framing = framing
-        self.length = length
-        self.keep_alive = keep_alive
+    data: bytes
+    framing: Framing
+    keep_alive: bool
+    length: int
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
@@ -99,12 +103,12 @@ def _name_kind(name: str) -> int:
 
 
 @lru_cache(maxsize=_KNOWN_NAMES)
-def _check_status(status: str) -> bool:
-    """Return whether a response with this status has a body."""
+def _body_of(status: str) -> int:
+    """Return whether a response with this status has a body, or at least its length."""
     match = STATUS.fullmatch(status)
     if match is None:
         raise ResponseError(f"the status {status!r} is not of the form '200 OK'")
-    return match[1] not in NO_BODY_STATUS
+    return _BODIES.get(match[1], _BODY)
 
 
 def encode_head(
@@ -131,9 +135,9 @@ def encode_head(
     Raises:
         ResponseError: status or headers cannot be sent; values are not in the message.
     """
-    has_body = _check_status(status)
+    body = _body_of(status)
     length = -1
-    parts: list[str] = []
+    fields = ""
     for name, value in headers:
         kind = _name_kind(name)
         if kind:
@@ -144,34 +148,32 @@ def encode_head(
                 continue
             if kind == _LENGTH:
                 length = _declared(value, length)
-            else:
-                standing = _without(standing, kind)
+                continue
+            standing = _without(standing, kind)
         if not value.isprintable() and _VALUE.fullmatch(value) is None:
             raise ResponseError(f"the value of {name} has a control character or one that is not latin-1")
-        parts += (name, ": ", value, "\r\n")
-    fields = "".join(parts)
-    if length < 0 <= body_size and has_body:
+        fields = f"{fields}{name}: {value}\r\n"  # faster than a list to join, up to dozens of headers
+    if body:
+        length = length if body == _ONLY_LENGTH else -1
+    elif length < 0:
         length = body_size
-        fields += f"Content-Length: {length}\r\n"
-    if is_head or not has_body:
-        framing = _NO_BODY
-    elif length >= 0:
-        framing = _SIZED
-    elif is_http11:
-        framing = _CHUNKED
-        fields += "Transfer-Encoding: chunked\r\n"
-    else:
-        framing = _CLOSE
-        keep_alive = False
-    if not keep_alive:
-        fields += "Connection: close\r\n"
+    head = ResponseHead()
+    head.length = length
+    head.framing = _framing_of(length, has_body=not (is_head or body), is_http11=is_http11)
+    head.keep_alive = keep_alive and head.framing is not _CLOSE
+    if length >= 0:  # said once, and by us
+        fields = f"{fields}Content-Length: {length}\r\n"
+    elif head.framing is _CHUNKED:
+        fields = f"{fields}Transfer-Encoding: chunked\r\n"
+    if not head.keep_alive:
+        fields = f"{fields}Connection: close\r\n"
     elif not is_http11:
-        fields += "Connection: keep-alive\r\n"
+        fields = f"{fields}Connection: keep-alive\r\n"
     try:
-        data = f"HTTP/1.1 {status}\r\n{standing.server}{standing.date}{fields}\r\n".encode("latin-1")
+        head.data = f"HTTP/1.1 {status}\r\n{standing.server}{standing.date}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ResponseError("a header value has a character that is not latin-1") from error
-    return ResponseHead(data, framing, length=length, keep_alive=keep_alive)
+    return head
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -201,12 +203,21 @@ def plain_response(status: HTTPStatus, text: str, *, standing: Standing, is_head
     return head.data if is_head else head.data + body.encode()
 
 
+def _framing_of(length: int, *, has_body: bool, is_http11: bool) -> Framing:
+    if not has_body:
+        return _NO_BODY
+    if length >= 0:
+        return _SIZED
+    return _CHUNKED if is_http11 else _CLOSE
+
+
 def _declared(value: str, before: int) -> int:
-    if not (value.isdecimal() and value.isascii()):
+    if not (value.isdecimal() and value.isascii() and len(value) <= _LENGTH_DIGITS):
         raise ResponseError("Content-Length is not a number")
-    if before not in {-1, int(value)}:
+    length = int(value)
+    if before not in {-1, length}:
         raise ResponseError("Content-Length is given twice, and not the same")
-    return int(value)
+    return length
 
 
 def _without(standing: Standing, kind: int) -> Standing:

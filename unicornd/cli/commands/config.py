@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +17,8 @@ from rich.text import Text
 
 from unicornd.cli.session import data_console
 from unicornd.config.generate import schema_text
-from unicornd.config.layers import DEFAULT_FILE, Given, Loaded, Sources, load
-from unicornd.config.show import rows_of
+from unicornd.config.layers import DEFAULT_FILE, Given, Loaded, Sources, load, read_value, split_key
+from unicornd.config.show import apply_of, rows_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in
 from unicornd.errors import ConfigError
@@ -117,11 +116,12 @@ def set_value(
     file = config or Path(DEFAULT_FILE)
     if not file.exists():
         raise ConfigError(f"there is no {file}", hint="`unicornctl config init` writes one")
-    load(
-        Sources(config_file=file, given=(Given(key=key, text=text, where="KEY=VALUE"),))
-    )  # wrong: nothing is written
-    path = save_drop_in(file, {key: _value(text)})
-    data_console().print(Text(f"saved to {_shown(path)}; `unicornctl reload` applies it"))
+    given = Given(key=key, text=text, where="KEY=VALUE")
+    load(Sources(config_file=file, given=(given,)))  # wrong: nothing is written
+    parts = split_key(key)
+    path = save_drop_in(file, {key: read_value(parts, text)})
+    command = "restart" if apply_of(parts) == "restart" else "reload"
+    data_console().print(Text(f"saved to {_shown(path)}; `unicornctl {command}` applies it"))
     return 0
 
 
@@ -137,13 +137,6 @@ def _load(config: Path | None) -> Loaded:
             f"there is no {DEFAULT_FILE} here", hint="`unicornctl config init` writes one; -c names another"
         )
     return loaded
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - any TOML value
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _shown(path: Path | None) -> str:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from unicornd.config.sections.section import ROLLING, Section
 from unicornd.config.values import ImportText
+
+Interface = Literal["auto", "wsgi", "asgi"]
+
+
+def _refuse_asgi(value: Interface) -> Interface:
+    if value == "asgi":
+        raise ValueError('"asgi" is not available in this version; this one serves WSGI')
+    return value
+
+
+def _refuse_preload(value: bool) -> bool:  # noqa: FBT001 - the setting itself
+    if value:
+        raise ValueError("true is not available in this version; leave it out")
+    return value
 
 
 class AppSettings(Section):
@@ -20,12 +34,12 @@ class AppSettings(Section):
         examples=["shop.wsgi:application", "shop:create_app()", "./app.py:app"],
         json_schema_extra=ROLLING,
     )
-    interface: Literal["auto", "wsgi", "asgi"] = Field(
+    interface: Annotated[Interface, AfterValidator(_refuse_asgi)] = Field(
         default="auto",
         description="How the application is called. This version serves WSGI.",
         json_schema_extra=ROLLING,
     )
-    preload: bool = Field(
+    preload: Annotated[bool, AfterValidator(_refuse_preload)] = Field(
         default=False,
         description="Load the application once and fork the workers from there. Not available in this version.",
         json_schema_extra=ROLLING,

@@ -17,6 +17,8 @@ def _as_tuple(value: object) -> object:
             return (value,)
         case list():
             return tuple(value)
+        case int() if not isinstance(value, bool):
+            return (str(value),)  # refused as an address, with what was probably meant
         case _:
             return value
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from unicornd.config.sections.section import LIVE, ROLLING, Section
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
 
 MAX_WORKERS = 1024
 MAX_THREADS = 512
@@ -64,6 +67,13 @@ class WorkersSettings(Section):
         description="Up to so many requests more, chosen by each worker, so that they are not all replaced at once.",
         json_schema_extra=ROLLING,
     )
+
+    @field_validator("threads")
+    @classmethod
+    def _check_threads(cls, threads: int, info: ValidationInfo) -> int:
+        if threads > 1 and info.data.get("kind") == "sync":
+            raise ValueError('kind "sync" has one thread; use kind = "threads"')
+        return threads
 
     def resolved_count(self) -> int:
         """Return the number of workers, `auto` resolved by the processors that this process may use."""

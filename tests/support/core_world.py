@@ -1,0 +1,497 @@
+"""A world for the decision core: processes that live and die as a test says, and an accountant who trusts nobody.
+
+`World` runs plan → perform → fold as the arbiter's loop does. It keeps its own books of every process (`Process`) and
+judges each action by them, never by the core's `State`: what it may not do, it may not do even if the state says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, assert_never
+
+from unicornd.arbiter import actions, events
+from unicornd.arbiter.fold import fold
+from unicornd.arbiter.plan import plan
+from unicornd.arbiter.state import Halt, Order, Phase, Pool, State
+from unicornd.units import Generation, Monotonic, Pid, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unicornd.arbiter.state import Patience
+
+KILL_AGAIN = 5.0
+SHORT_LIFE = 1.0
+START = Monotonic(1000.0)
+ROUNDS = 60
+"""Plans that one turn of the loop may need until nothing is left to do; more is an order that is never answered."""
+
+
+@dataclass
+class Process:
+    """What really is the case with one child."""
+
+    pid: Pid
+    pool: str
+    slot: Slot
+    generation: Generation
+    born_at: Monotonic
+    beat_at: Monotonic
+    ready_at: Monotonic | None = None
+    failed_at: Monotonic | None = None
+    busy_since: Monotonic | None = None
+    has_asked: bool = False
+    orders: list[tuple[Order, Monotonic]] = field(default_factory=list)
+
+    @property
+    def is_staying(self) -> bool:
+        return not self.orders and self.failed_at is None
+
+    @property
+    def is_booting(self) -> bool:
+        return self.ready_at is None and self.is_staying
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_at is not None and self.is_staying
+
+    @property
+    def is_draining(self) -> bool:
+        return [order for order, _ in self.orders] == [Order.DRAIN]
+
+    def given(self, *orders: Order) -> Monotonic | None:
+        """When it was last given one of these orders."""
+        return max((at for order, at in self.orders if order in orders), default=None)
+
+
+def due_orders(process: Process, patience: Patience) -> Iterator[tuple[float, Order]]:
+    """Yield what the process must be told, and when, if it goes on like this."""
+    killed, pressed = process.given(Order.KILL), process.given(Order.QUIT, Order.ABORT)
+    if killed is not None:
+        yield killed + KILL_AGAIN, Order.KILL
+    elif pressed is not None:
+        yield pressed + patience.kill, Order.KILL
+    elif process.failed_at is not None:
+        yield process.failed_at + patience.kill, Order.KILL
+    elif process.ready_at is None:
+        if patience.boot:
+            yield process.born_at + patience.boot, Order.KILL
+    else:
+        if process.is_draining and patience.graceful:
+            drained = process.given(Order.DRAIN)
+            assert drained is not None
+            yield drained + patience.graceful, Order.KILL
+        if process.busy_since is not None and patience.request:
+            yield process.busy_since + patience.request, Order.ABORT
+        if process.busy_since is None and patience.heartbeat:
+            yield process.beat_at + patience.heartbeat, Order.ABORT
+
+
+@dataclass
+class World:
+    """The fleet, the clock, and the books."""
+
+    state: State = field(default_factory=State)
+    now: Monotonic = START
+    pids: int = 100
+    processes: dict[Pid, Process] = field(default_factory=dict)
+    forks_to_refuse: int = 0
+    left: actions.Leave | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    failed_at: dict[str, Monotonic] = field(default_factory=dict)
+    rolling: dict[str, int] = field(default_factory=dict)
+    hung: set[str] = field(default_factory=set)
+    ended: list[actions.Action] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
+    doomed: bool = False
+    is_quick: bool = False
+    good: dict[str, Pool] = field(default_factory=dict)
+    """What was desired before a rollout that is in progress."""
+
+    # The world → the core.
+
+    def tell(self, event: events.Event) -> None:
+        before, self.state = self.state, fold(self.state, event)
+        for pid, child in self.state.children.items():
+            known = before.children.get(pid)
+            assert known is None or child.phase >= known.phase, "phases only go forward"
+
+    def declare(self, pool: Pool) -> None:
+        self.tell(events.PoolDeclared(at=self.now, pool=pool))
+
+    def ready(self, process: Process) -> None:
+        if process.is_booting:
+            process.ready_at = process.beat_at = self.now
+            self.served.add(process.pool)
+            self._forgive(process.pool)
+        self.tell(events.BecameReady(at=self.now, pid=process.pid))
+
+    def fail(self, process: Process, *, cause: str = "boot", reason: str = "it raised\nTraceback") -> None:
+        """The process says that it cannot boot; it has not exited yet."""
+        is_news = process.is_booting
+        if is_news:
+            process.failed_at = self.now
+            self._note_failure(process)
+        self.tell(events.BootFailed(at=self.now, pid=process.pid, cause=cause, reason=reason))
+
+    def exit(self, process: Process, *, code: int | None = 0, signal: int | None = None) -> None:
+        """The process is gone."""
+        is_early = process.ready_at is not None and self.now - process.ready_at < SHORT_LIFE
+        if process.is_booting or (process.is_ready and is_early):
+            self._note_failure(process)
+        del self.processes[process.pid]
+        self.tell(events.Exited(at=self.now, pid=process.pid, code=code, signal=signal))
+
+    def beat(self, process: Process) -> None:
+        process.beat_at = self.now
+        self._sweep(process)
+
+    def begin(self, process: Process) -> None:
+        process.busy_since = process.busy_since or self.now
+        self._sweep(process)
+
+    def finish(self, process: Process) -> None:
+        process.busy_since, process.beat_at = None, self.now
+        self._sweep(process)
+
+    def _sweep(self, process: Process) -> None:
+        beaten = events.Beaten(
+            at=self.now, pid=process.pid, beat_at=process.beat_at, busy_since=process.busy_since
+        )
+        self.tell(beaten)
+
+    def ask_replacement(self, process: Process) -> None:
+        process.has_asked = process.has_asked or process.is_ready
+        self.tell(events.ReplacementAsked(at=self.now, pid=process.pid, why="max_requests"))
+
+    def resize(self, pool: str, size: int) -> None:
+        if pool in self.good:
+            self.good[pool] = replace(self.good[pool], size=size)
+        self.tell(events.Resized(at=self.now, pool=pool, size=size))
+
+    def roll(self, pool: Pool) -> None:
+        self.good.setdefault(pool.name, self.pool(pool.name))
+        self.rolling[pool.name] = 0
+        self.hung.discard(pool.name)
+        self._forgive(pool.name)
+        self.tell(events.RolloutStarted(at=self.now, pool=pool))
+
+    def halt(self, halt: Halt) -> None:
+        self.is_quick = self.is_quick or self.doomed or halt is Halt.QUICK
+        self.tell(events.HaltAsked(at=self.now, halt=halt))
+
+    # The core → the world.
+
+    def turn(self) -> actions.Plan:
+        """Do what the core wants until it wants nothing more, then look at everything."""
+        for _ in range(ROUNDS):
+            planned = plan(self.state, self.now)
+            assert planned == plan(self.state, self.now), "the same state and time give the same plan"
+            if not planned.actions or self.left:
+                self.audit(planned)
+                return planned
+            for action in planned.actions:
+                failures = dict(self.failures)
+                self._perform(action)
+                if isinstance(action, actions.Spawn) and self.failures != failures:
+                    break  # a fork failed: as the loop does, plan anew
+        raise AssertionError("the plan does not stop asking")
+
+    def _perform(self, action: actions.Action) -> None:
+        match action:
+            case actions.Spawn():
+                self._spawn(action)
+            case actions.Command():
+                self._command(action)
+            case actions.FinishRollout():
+                self._judge_end(action)
+                self.tell(events.RolloutFinished(at=self.now, pool=action.pool))
+                del self.good[action.pool]
+            case actions.AbandonRollout():
+                self._judge_end(action)
+                self._forgive(action.pool)
+                self.tell(events.RolloutAbandoned(at=self.now, pool=action.pool))
+                assert self.pool(action.pool) == self.good.pop(action.pool), "the last good one is back"
+            case actions.Leave():
+                assert self.state.halt is not Halt.NO
+                assert not self.processes, "somebody is left behind"
+                assert (action.cause == "halt") is not self.doomed
+                assert bool(action.reason) is self.doomed
+                self.left = action
+            case _:
+                assert_never(action)
+
+    def _spawn(self, action: actions.Spawn) -> None:
+        self._judge_spawn(action)
+        if self.forks_to_refuse:
+            self.forks_to_refuse -= 1
+            self._count_failure(action.pool, action.generation)
+            self.tell(
+                events.SpawnFailed(
+                    at=self.now, pool=action.pool, slot=action.slot, generation=action.generation, reason="EAGAIN"
+                )
+            )  # fmt: skip
+            return
+        self.pids += 1
+        process = Process(
+            pid=Pid(self.pids), pool=action.pool, slot=action.slot, generation=action.generation,
+            born_at=self.now, beat_at=self.now,
+        )  # fmt: skip
+        self.processes[process.pid] = process
+        self.tell(
+            events.Spawned(
+                at=self.now, pid=process.pid, pool=action.pool, slot=action.slot, generation=action.generation
+            )
+        )
+
+    def _command(self, action: actions.Command) -> None:
+        assert action.pid in self.processes, "only pids that we have"
+        process = self.processes[action.pid]
+        last = process.given(action.order)
+        assert last is None or (action.order is Order.KILL and self.now >= last + KILL_AGAIN), (
+            "one order of a kind"
+        )
+        self._judge_order(process, action.order)
+        if process.is_booting and action.order is Order.KILL:
+            self._note_failure(process, is_hung=True)
+        process.orders.append((action.order, self.now))
+        self.tell(events.Ordered(at=self.now, pid=process.pid, order=action.order))
+
+    # The books.
+
+    def pool(self, name: str) -> Pool:
+        return self.state.pools[name]
+
+    def of(self, name: str) -> list[Process]:
+        return [process for process in self.processes.values() if process.pool == name]
+
+    def is_rolling(self, pool: Pool) -> bool:
+        """Whether children of another generation are around, on their way out or not."""
+        return pool.name in self.state.rollouts or any(
+            process.generation != pool.generation and (process.is_staying or process.is_draining)
+            for process in self.of(pool.name)
+        )
+
+    def count_ready(self, name: str) -> int:
+        return sum(process.is_ready for process in self.of(name))
+
+    def is_wanted(self, process: Process) -> bool:
+        pool = self.pool(process.pool)
+        return process.generation == pool.generation and not process.has_asked and process.slot <= pool.size
+
+    def moments(self) -> list[float]:
+        """Every moment to come at which something is due, and the ends of the delays."""
+        due = [
+            at
+            for each in self.processes.values()
+            for at, _ in due_orders(each, self.pool(each.pool).patience)
+        ]
+        delays = [self.delay_until(name) for name in self.failures]
+        lives = [each.ready_at + SHORT_LIFE for each in self.processes.values() if each.ready_at is not None]
+        return sorted({moment for moment in (*due, *delays, *lives) if moment > self.now})
+
+    def delay_until(self, name: str) -> float:
+        count = self.failures.get(name, 0)
+        return self.failed_at[name] + min(0.1 * 2 ** min(count - 1, 16), 30.0) if count else 0.0
+
+    def _forgive(self, name: str) -> None:
+        self.failures.pop(name, None)
+        self.failed_at.pop(name, None)
+
+    def _note_failure(self, process: Process, *, is_hung: bool = False) -> None:
+        self._count_failure(process.pool, process.generation, is_hung=is_hung)
+        if process.pool not in self.served and self.state.halt is Halt.NO:
+            self.doomed = True
+
+    def _count_failure(self, name: str, generation: Generation, *, is_hung: bool = False) -> None:
+        if self.state.halt is not Halt.NO:
+            return
+        self.failures[name] = self.failures.get(name, 0) + 1
+        self.failed_at[name] = self.now
+        if name in self.rolling and generation == self.pool(name).generation:
+            self.rolling[name] += 1
+            self.hung |= {name} if is_hung else set()
+
+    # The judgement.
+
+    def _judge_spawn(self, action: actions.Spawn) -> None:
+        pool, ours = self.pool(action.pool), self.of(action.pool)
+        assert self.state.halt is Halt.NO, "no spawn while stopping"
+        assert 1 <= action.slot <= pool.size, "slots stay 1..n"
+        assert action.generation == pool.generation
+        in_slot = [process for process in ours if process.slot == action.slot]
+        assert not any(process.is_staying and self.is_wanted(process) for process in in_slot), (
+            "slots are unique"
+        )
+        if self.failures.get(pool.name):
+            assert self.now >= self.delay_until(pool.name), "no spawn before the back-off ends"
+            assert not any(process.is_booting and self.is_wanted(process) for process in ours), (
+                "one probe at a time"
+            )
+        beside = [process for process in in_slot if process.is_staying]
+        if pool.surge == 0 and self.is_rolling(pool):
+            assert not beside, "without surge, a slot is empty before it is filled"
+            assert not any(process.is_draining for process in in_slot), "and its old child has left"
+        elif beside:
+            surge = pool.surge if self.is_rolling(pool) else 1
+            staying = [process.slot for process in ours if process.is_staying and process.slot <= pool.size]
+            assert len(staying) - len(set(staying)) < surge, "no more than `surge` extra children"
+
+    def _judge_order(self, process: Process, order: Order) -> None:
+        pool = self.pool(process.pool)
+        is_due = any(at <= self.now and due is order for at, due in due_orders(process, pool.patience))
+        match order:
+            case Order.KILL | Order.ABORT:
+                assert is_due, f"{order} before its deadline"
+            case Order.QUIT if self.state.halt is Halt.QUICK:
+                assert process.is_staying or process.is_draining
+            case Order.QUIT:
+                assert process.is_booting, "who serves is never told to quit"
+                assert self.state.halt is not Halt.NO or not self.is_wanted(process)
+            case Order.DRAIN:
+                assert process.is_ready
+                if self.state.halt is Halt.NO:
+                    allowance = 1 if pool.surge == 0 and self.is_rolling(pool) else 0
+                    staying = self.count_ready(pool.name) - 1
+                    assert staying >= pool.size - allowance, "a drain never takes the ready below the size"
+                    assert not self.is_wanted(process), "who is wanted stays"
+                    highest = max(each.slot for each in self.of(pool.name) if each.is_ready)
+                    assert process.slot == highest or highest <= pool.size, (
+                        "slots too many go first, from above"
+                    )
+            case _:
+                assert_never(order)
+
+    def _judge_end(self, action: actions.FinishRollout | actions.AbandonRollout) -> None:
+        assert action.pool in self.rolling, "a rollout ends once"
+        pool, failures = self.pool(action.pool), self.rolling.pop(action.pool)
+        assert action.generation == pool.generation
+        self.ended.append(action)
+        ours = [process for process in self.of(pool.name) if process.is_staying]
+        new = [process for process in ours if process.generation == pool.generation]
+        if isinstance(action, actions.FinishRollout):
+            assert len(ours) == len(new), "every old one has been told to leave"
+            assert sum(process.is_ready for process in new) >= pool.size
+        else:
+            assert failures >= pool.max_failures or action.pool in self.hung
+            assert action.reason
+
+    # At rest.
+
+    def audit(self, planned: actions.Plan) -> None:
+        """The plan is empty: was everything done that had to be?"""
+        if self.left is not None:
+            return
+        self._audit_wake(planned)
+        for process in self.processes.values():
+            for at, order in due_orders(process, self.pool(process.pool).patience):
+                assert at > self.now, f"{order} was due at {at}: {process}"
+        if self.state.halt is not Halt.NO or self.doomed:
+            assert self.processes, "nobody is left, and the arbiter stays"
+            assert not any(process.is_staying for process in self.processes.values()), "everybody leaves"
+            if self.is_quick or self.doomed:
+                assert not any(process.is_draining for process in self.processes.values()), "at once"
+            return
+        for pool in self.state.pools.values():
+            self._audit_pool(pool)
+
+    def _audit_wake(self, planned: actions.Plan) -> None:
+        if planned.wake_at is None:
+            assert not plan(self.state, Monotonic(self.now + 1e6)).actions, "it overslept"
+            return
+        assert planned.wake_at > self.now, "wake_at lies in the future"
+        before = Monotonic(math.nextafter(planned.wake_at, -math.inf))
+        assert plan(self.state, before) == planned, "nothing is to be done before wake_at"
+        assert plan(self.state, planned.wake_at).actions, "something is to be done at wake_at"
+
+    def _audit_pool(self, pool: Pool) -> None:
+        ours = self.of(pool.name)
+        wanted = [process.slot for process in ours if process.is_staying and self.is_wanted(process)]
+        assert len(wanted) == len(set(wanted)), "slots are unique"
+        assert not any(process.is_booting and not self.is_wanted(process) for process in ours)
+        leaves_over = [process for process in ours if process.is_ready and not self.is_wanted(process)]
+        assert not leaves_over or self.count_ready(pool.name) <= pool.size, "who is not needed has been told"
+        is_probing = any(process.is_booting for process in ours) or self.now < self.delay_until(pool.name)
+        if not (self.failures.get(pool.name) and is_probing):
+            self._audit_slots(pool, ours)
+        is_complete = len(wanted) == pool.size == self.count_ready(pool.name) and not leaves_over
+        assert not (is_complete and pool.name in self.rolling), "a complete rollout is finished"
+        if (failures := self.rolling.get(pool.name)) is not None:
+            assert failures < pool.max_failures, "a rollout that has failed is abandoned"
+            assert pool.name not in self.hung
+        assert (pool.name in self.rolling) == (pool.name in self.state.rollouts)
+
+    def _audit_slots(self, pool: Pool, ours: list[Process]) -> None:
+        """Every slot has somebody, but for one that a rollout without surge waits for."""
+        held = {process.slot for process in ours if process.is_staying}
+        if pool.surge == 0 and self.is_rolling(pool):
+            held |= {process.slot for process in ours if process.is_draining}
+        empty = set(range(1, pool.size + 1)) - held
+        assert not empty, f"slots {empty} are empty"
+
+    # Peace.
+
+    def settle(self, fate: str = "ready", *, rounds: int = 300) -> None:
+        """Let time pass until nothing changes: requests end, who was told leaves, who boots meets its fate."""
+        self.forks_to_refuse = 10_000 if fate == "no fork" else 0
+        for _ in range(rounds):
+            for process in self.processes.values():
+                if (
+                    process.ready_at is not None
+                    and process.given(Order.QUIT, Order.ABORT, Order.KILL) is None
+                ):
+                    self.finish(process)
+            planned = self.turn()
+            if self.left is not None:
+                return
+            if not self._live(fate):
+                if self.is_at_rest() or planned.wake_at is None:
+                    return
+                self.now = planned.wake_at
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing is on its way: nobody boots or leaves, no delay runs."""
+        return all(process.is_ready for process in self.processes.values()) and not self.failures
+
+    def _live(self, fate: str) -> bool:
+        has_changed = False
+        for process in tuple(self.processes.values()):
+            if not process.is_staying:
+                if process.given(Order.KILL) is None:
+                    self.exit(process)
+                else:
+                    self.exit(process, code=None, signal=9)
+                has_changed = True
+            elif process.is_booting:
+                has_changed |= self._meet(process, fate)
+        return has_changed
+
+    def _meet(self, process: Process, fate: str) -> bool:
+        match fate:
+            case "ready" | "no fork":
+                self.ready(process)
+            case "fail":
+                self.fail(process)
+            case "exit":
+                self.exit(process, code=1)
+            case "die early":
+                self.ready(process)
+                self.exit(process, code=None, signal=11)
+            case _:
+                return False
+        return True
+
+    def assert_settled(self) -> None:
+        """Every pool is as it is desired, and is left alone."""
+        for pool in self.state.pools.values():
+            ours = self.of(pool.name)
+            assert sorted(process.slot for process in ours) == list(range(1, pool.size + 1)), ours
+            assert all(process.is_ready and self.is_wanted(process) for process in ours), ours
+            assert pool.name not in self.state.rollouts
+        for seconds in (0.0, 1.0, 3600.0):
+            self.now = Monotonic(self.now + seconds)
+            for process in self.processes.values():
+                self.beat(process)
+            assert not plan(self.state, self.now).actions, "a settled pool is left alone"
+            assert all(self.state.children[pid].phase is Phase.READY for pid in self.processes)

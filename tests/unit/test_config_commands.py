@@ -1,0 +1,166 @@
+"""`unicornctl config …`, run in this process as the script runs it: exit code, stdout, stderr, files."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from unicornd.cli.ctl import run
+from unicornd.config.layers import Sources, load
+from unicornd.errors import CtlExit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = '[app]\ntarget = "shop:app"\n\n[workers]\ncount = 2\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "unicornd.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def config(*words: str, file: Path) -> int:
+    return run(["config", *words, "-c", str(file)])
+
+
+def test_a_right_configuration_is_called_right(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config("check", file=file) == CtlExit.DONE
+    assert "unicornd.toml is right" in capsys.readouterr().out.replace("\n", "")
+    assert config("check", "--json", file=file) == CtlExit.DONE
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "ok": True, "config_file": str(file)}
+
+
+def test_a_wrong_one_is_explained_line_by_line_on_stderr(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(TEXT + 'cuont = 3\n\n[timeouts]\nrequest = "soon"\n')
+    assert config("check", file=file) == CtlExit.CONFIG
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.splitlines() == [
+        "unicornctl: the configuration is wrong: 2 errors",
+        f'  {file}:6: workers.cuont: unknown key (did you mean "count"?)',
+        f'  {file}:9: timeouts.request: expected a duration such as 30 or "30s", got "soon"',
+    ]
+
+
+def test_one_without_a_target_has_nothing_to_serve(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("[workers]\ncount = 2\n")
+    assert config("check", file=file) == CtlExit.CONFIG
+    assert "app.target is not set" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config("check", file=tmp_path / "missing.toml") == CtlExit.CONFIG
+    assert "missing.toml" in capsys.readouterr().err
+
+
+def test_show_tells_what_was_said_and_by_whom(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config("show", "--origin", file=file) == CtlExit.DONE
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        f'app.target    = "shop:app"  {file}:2',
+        f"workers.count = 2  {file}:5",
+    ]
+    assert "more have their defaults" in said.err
+
+
+def test_show_all_has_the_defaults_and_json_has_everything(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config("show", "--all", "--origin", file=file) == CtlExit.DONE
+    said = capsys.readouterr()
+    assert not said.err
+    assert any(line.split() == ["timeouts.boot", "=", '"1m"', "default"] for line in said.out.splitlines())
+    assert config("show", "--json", file=file) == CtlExit.DONE
+    document = json.loads(capsys.readouterr().out)
+    values = {row["key"]: row for row in document["values"]}
+    assert document["schema"] == 1
+    assert values["workers.count"] == {
+        "key": "workers.count",
+        "value": 2,
+        "layer": "file",
+        "where": f"{file}:5",
+    }
+    assert values["workers.threads"]["layer"] == "default"
+
+
+def test_init_writes_a_file_that_is_right_and_never_overwrites_one_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "app.py").write_text("app = None\n")
+    file = tmp_path / "unicornd.toml"
+    assert config("init", file=file) == CtlExit.DONE
+    assert str(load(Sources(config_file=file)).settings.app.target) == "app:app"
+    file.write_text("mine")
+    assert config("init", file=file) == CtlExit.CONFIG
+    assert "--force" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert config("init", "--force", file=file) == CtlExit.DONE
+    assert tomllib.loads(file.read_text())
+    assert config("init", file=tmp_path / "nowhere" / "unicornd.toml") == CtlExit.CONFIG
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_schema_prints_a_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema"]) == CtlExit.DONE
+    jsonschema.Draft7Validator.check_schema(json.loads(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key", "value"),
+    [
+        ("workers.threads=8", "workers.threads", 8),
+        ("workers.count=auto", "workers.count", "auto"),
+        ("process.user=1000", "process.user", "1000"),
+        ("app.env.LEVEL=3", "app.env.LEVEL", "3"),
+        ("app.env.a.b=x=y", "app.env.a.b", "x=y"),
+        ('server.bind=[":1", ":2"]', "server.bind", ["0.0.0.0:1", "0.0.0.0:2"]),
+        ("timeouts.request=5m", "timeouts.request", "5m"),
+    ],
+)
+def test_what_is_set_is_saved_beside_the_file_and_read_back(
+    file: Path, assignment: str, key: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config("set", assignment, file=file) == CtlExit.DONE
+    assert file.read_text() == TEXT, "the file itself is not touched"
+    assert config("show", "--json", file=file) == CtlExit.DONE
+    document = json.loads(capsys.readouterr().out.partition("applies it")[2])
+    [row] = [row for row in document["values"] if row["key"] == key]
+    assert (row["value"], row["layer"]) == (value, "drop-in")
+
+
+def test_set_says_what_applies_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config("set", "workers.threads=8", file=file)
+    assert "`unicornctl reload` applies it" in " ".join(capsys.readouterr().out.split())
+    config("set", "control.enabled=false", file=file)
+    assert "`unicornctl restart` applies it" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("workers.cuont=3", 'workers.cuont: unknown key (did you mean "count"?)'),
+        ("workers.count=many", 'expected a whole number or "auto", got "many"'),
+        ("workers", "expected SECTION.KEY=VALUE"),
+        ("count=3", "expected SECTION.KEY=VALUE"),
+    ],
+)
+def test_what_is_wrong_is_not_saved(
+    file: Path, assignment: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config("set", assignment, file=file) == CtlExit.CONFIG
+    assert says in capsys.readouterr().err
+    assert not file.with_suffix(".d").exists()
+
+
+def test_set_needs_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config("set", "workers.count=3", file=tmp_path / "unicornd.toml") == CtlExit.CONFIG
+    assert "config init" in capsys.readouterr().err
