@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.operations import Operations
     from unicornd.arbiter.reload import Deployments
     from unicornd.arbiter.seats import Seats
+    from unicornd.arbiter.spawn import Seated
     from unicornd.arbiter.wakeup import Wakeup
     from unicornd.observe.scoreboard import Reading
     from unicornd.sockets.notify import Notifier
@@ -85,7 +86,7 @@ class Loop:
         self.state = State()
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
-        self.on_exit: Callable[[events.Exited], None] = lambda _event: None
+        self.on_exit: Callable[[Seated], None] = lambda _seated: None
         self.before_spawn: Callable[[Action], None] = lambda _action: None
 
     def run(self) -> Leave:
@@ -201,6 +202,7 @@ class Loop:
 
     def _take_death(self, death: Death) -> None:
         child = self.state.children.get(death.pid)
+        seated = self.seats.seated.get(death.pid)
         reading = self.seats.vacate(death.pid)
         if child is None:
             self._means.log.debug("a stranger's child was reaped", extra={"pid": death.pid})
@@ -216,7 +218,8 @@ class Loop:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         if death.signal == signal.SIGKILL and child.ordered is not Order.KILL:
             self._tell_kill(child.slot)
-        self.on_exit(event)
+        if seated is not None:
+            self.on_exit(seated)
 
     def _tell_kill(self, slot: int) -> None:
         """Somebody has killed a worker, and it was not us."""

@@ -156,7 +156,8 @@ class Port:
         pool = only_pool(self.state)
         size = pool.size + change
         if not 1 <= size <= MAX_WORKERS:
-            self._means.log.warning("%s refused: a fleet has 1 to %s workers", name, MAX_WORKERS)
+            text = f"{name} refused: cannot scale to {size} workers: a fleet has 1 to {MAX_WORKERS}"
+            self._means.log.warning("%s", text)
             return
         self.loop.take(Resized(at=self.now(), pool=pool.name, size=size))
         self.on_resize(size, pool.size)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from unicornd.arbiter.actions import Action
-    from unicornd.arbiter.events import Exited
     from unicornd.arbiter.loop import Loop
     from unicornd.arbiter.port import Port
+    from unicornd.arbiter.spawn import Seated
     from unicornd.config.sections.hooks import HooksSettings
     from unicornd.workers.hooks import Hooks
 
@@ -36,7 +36,6 @@ class ArbiterHooks:
     def __init__(self, hooks: Hooks, server: ServerView) -> None:
         self._hooks = hooks
         self._server = server
-        self._workers: dict[int, WorkerView] = {}
 
     @classmethod
     def load(cls, settings: HooksSettings, cfg: object, *, log: logging.Logger, name: str) -> Self:
@@ -86,10 +85,15 @@ class ArbiterHooks:
             )
             self._hooks.call("pre_fork", self._server, worker)
 
-    def _on_exit(self, event: Exited) -> None:
+    def _on_exit(self, seated: Seated) -> None:
         if self._hooks.has("child_exit"):
             worker = WorkerView(
-                pid=event.pid, age=0, slot=0, generation=0, log=self._server.log, cfg=self._server.cfg
+                pid=seated.pid,
+                age=seated.age,
+                slot=seated.slot,
+                generation=seated.generation,
+                log=self._server.log,
+                cfg=self._server.cfg,
             )
             self._hooks.call("child_exit", self._server, worker)
 
