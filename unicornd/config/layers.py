@@ -33,17 +33,26 @@ ENVIRONMENT_PREFIX = "UNICORND_"
 PATH_KEYS = frozenset(
     {
         ("app", "chdir"),
+        ("app", "paste"),
         ("app", "pythonpath"),
         ("process", "pidfile"),
         ("http", "tmp_upload_dir"),
         ("control", "socket"),
         ("logging", "error"),
         ("logging", "access", "file"),
+        ("logging", "config_file"),
+        ("logging", "config_json"),
+        ("metrics", "statsd"),
+        ("reload", "extra_files"),
+        ("reload", "watch"),
         ("server", "bind"),
         ("admin", "bind"),
+        ("tls", "ca_certs"),
+        ("tls", "certfile"),
+        ("tls", "keyfile"),
     }
 )
-ADDRESS_KEYS = frozenset({("server", "bind"), ("admin", "bind")})
+ADDRESS_KEYS = frozenset({("server", "bind"), ("admin", "bind"), ("metrics", "statsd")})
 """Of these only Unix sockets have paths."""
 
 LAYERS = ("environment default", "file", "drop-in", "environment", "command line")

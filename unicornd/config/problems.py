@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
-FREE_TABLES = frozenset({("app", "env")})
+FREE_TABLES = frozenset(
+    {("app", "env"), ("app", "paste_global"), ("logging", "config"), ("proxy", "secure_scheme_headers")}
+)
 """Tables whose keys are the operator's own."""
 
 # What a kind of error expected; `{…}` is taken from the error's context.

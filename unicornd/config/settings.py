@@ -10,15 +10,19 @@ from pydantic import Field
 
 from unicornd.config.sections.admin import AdminSettings
 from unicornd.config.sections.app import AppSettings
+from unicornd.config.sections.asgi import AsgiSettings
 from unicornd.config.sections.control import ControlSettings
 from unicornd.config.sections.hooks import HooksSettings
 from unicornd.config.sections.http import HttpSettings
 from unicornd.config.sections.logging import LoggingSettings
+from unicornd.config.sections.metrics import MetricsSettings
 from unicornd.config.sections.process import ProcessSettings
+from unicornd.config.sections.proxy import ProxySettings
 from unicornd.config.sections.reload import ReloadSettings
 from unicornd.config.sections.section import Section
 from unicornd.config.sections.server import ServerSettings
 from unicornd.config.sections.timeouts import TimeoutsSettings
+from unicornd.config.sections.tls import TlsSettings
 from unicornd.config.sections.workers import WorkersSettings
 
 
@@ -31,8 +35,12 @@ class Settings(Section):
     timeouts: TimeoutsSettings = Field(default_factory=TimeoutsSettings)
     reload: ReloadSettings = Field(default_factory=ReloadSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    asgi: AsgiSettings = Field(default_factory=AsgiSettings)
     process: ProcessSettings = Field(default_factory=ProcessSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     hooks: HooksSettings = Field(default_factory=HooksSettings)

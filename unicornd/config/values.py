@@ -304,3 +304,78 @@ ImportText = Annotated[
     BeforeValidator(_parse_import),
     WithJsonSchema({"type": "string", "examples": ["shop.wsgi:application"]}),
 ]
+
+
+def _parse_networks(value: object) -> object:
+    """Check addresses and networks; a text is a list with commas, as gunicorn has it."""
+    texts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f'expected addresses and networks such as ["127.0.0.1", "10.0.0.0/8"], got {quoted(value)}'
+        )
+    for text in texts:
+        _check_network(text)
+    return tuple(texts)
+
+
+def _check_network(text: str) -> None:
+    if text == "*":
+        return
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f'expected an address, a network or "*": {error}') from None
+
+
+Networks = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_parse_networks),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+]
+"""IP addresses and networks, or `*`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statsd:
+    """Where metrics are sent: host and port for UDP, or the path of a Unix datagram socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+STATSD_PORT = 8125
+
+
+def parse_statsd(text: str) -> Statsd:
+    """Read `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `unix://PATH`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise ValueError("expected a path behind 'unix:'")
+        return Statsd(path=path)
+    match = _TCP.fullmatch(text)
+    port = int(match["port"] or STATSD_PORT) if match is not None else 0
+    if match is None or not (match["v6"] or match["name"]) or not 0 < port <= MAX_PORT:
+        raise ValueError(f"expected HOST:PORT or unix:PATH, got {quoted(text)}")
+    return Statsd(host=match["v6"] or match["name"], port=port)
+
+
+def _parse_statsd(value: object) -> object:
+    return parse_statsd(value) if isinstance(value, str) else value
+
+
+StatsdText = Annotated[
+    Statsd,
+    BeforeValidator(_parse_statsd),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8125"]}),
+]

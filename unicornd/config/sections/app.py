@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from unicornd.config.sections.section import ROLLING, Section
+from unicornd.config.sections.section import LATER, ROLLING, Section
 from unicornd.config.values import ImportText
 
 Interface = Literal["auto", "wsgi", "asgi"]
@@ -57,4 +57,30 @@ class AppSettings(Section):
     )
     pythonpath: tuple[str, ...] = Field(
         default=(), description="Directories put in front of the import path.", json_schema_extra=ROLLING
+    )
+    root_path: Annotated[str, LATER] = Field(
+        default="",
+        description="Where a proxy has mounted the application: SCRIPT_NAME, or root_path for ASGI.",
+        examples=["/shop"],
+        json_schema_extra=ROLLING,
+    )
+    paste: Annotated[str | None, LATER] = Field(
+        default=None,
+        description='PasteDeploy file that makes the application, with "#name" for one that is not "main". Needs '
+        "unicornd[paste].",
+        json_schema_extra=ROLLING,
+    )
+    paste_global: Annotated[dict[str, str], LATER] = Field(
+        default_factory=dict, description="Its global variables.", json_schema_extra=ROLLING
+    )
+    warmup: Annotated[tuple[str, ...], LATER] = Field(
+        default=(),
+        description="Paths that are requested inside a worker before it is ready.",
+        examples=[["/healthz"]],
+        json_schema_extra=ROLLING,
+    )
+    spew: Annotated[bool, LATER] = Field(
+        default=False,
+        description="Print every line of Python that is executed; for despair.",
+        json_schema_extra=ROLLING,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from unicornd.config.sections.section import ROLLING, Section
+from unicornd.config.sections.section import LATER, ROLLING, Section
 from unicornd.config.values import ImportText
 
 
@@ -40,3 +42,9 @@ class HooksSettings(Section):
         "(server, new, old) Arbiter: another number of workers is wanted."
     )
     on_exit: ImportText | None = _hook("(server) Arbiter: just before it ends.")
+    pre_exec: Annotated[ImportText | None, LATER] = _hook(
+        "(server) New process: an upgrade, before the new unicornd is executed."
+    )
+    ssl_context: Annotated[ImportText | None, LATER] = _hook(
+        "(config, default_factory) Worker: return the ssl.SSLContext for TLS."
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from unicornd.config.sections.section import ROLLING, Section
+from unicornd.config.sections.section import LATER, RESTART, ROLLING, Section
+from unicornd.config.values import ImportText
 
 GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 Level = Literal["debug", "info", "warning", "error", "critical"]
@@ -25,6 +27,37 @@ class AccessSettings(Section):
     )
 
 
+Facility = Literal[
+    "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "security", "syslog", "user", "uucp",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+]  # fmt: skip
+
+
+class SyslogSettings(Section):
+    """[logging.syslog]: the logs sent to a syslog daemon, too."""
+
+    enabled: Annotated[bool, LATER] = Field(
+        default=False, description="Send the error log to syslog.", json_schema_extra=ROLLING
+    )
+    access: Annotated[bool, LATER] = Field(
+        default=True, description="Send the access log there, too.", json_schema_extra=ROLLING
+    )
+    address: Annotated[str, LATER] = Field(
+        default="udp://localhost:514",
+        description='Where it listens: "udp://HOST:PORT", "tcp://HOST:PORT", "unix://PATH" (with "#dgram" or "#stream" '
+        "behind it for one of the two).",
+        json_schema_extra=ROLLING,
+    )
+    prefix: Annotated[str | None, LATER] = Field(
+        default=None,
+        description="Program name: unicornd.PREFIX. Default: the name of the instance.",
+        json_schema_extra=ROLLING,
+    )
+    facility: Annotated[Facility, LATER] = Field(
+        default="user", description="The facility of the messages.", json_schema_extra=ROLLING
+    )
+
+
 class LoggingSettings(Section):
     """[logging]: the error log."""
 
@@ -37,4 +70,26 @@ class LoggingSettings(Section):
         description="Lines for people, or one JSON object a line.",
         json_schema_extra=ROLLING,
     )
+    capture_output: Annotated[bool, LATER] = Field(
+        default=False,
+        description="Send what the application prints to the error log's file.",
+        json_schema_extra=RESTART,
+    )
+    logger_class: Annotated[ImportText | None, LATER] = Field(
+        default=None,
+        description="A class with the interface of gunicorn's loggers, which then writes both logs.",
+        json_schema_extra=ROLLING,
+    )
+    config_file: Annotated[Path | None, LATER] = Field(
+        default=None,
+        description="Configuration of Python's logging as a file for fileConfig.",
+        json_schema_extra=ROLLING,
+    )
+    config_json: Annotated[Path | None, LATER] = Field(
+        default=None, description="The same as JSON for dictConfig.", json_schema_extra=ROLLING
+    )
+    config: Annotated[dict[str, Any], LATER] = Field(
+        default_factory=dict, description="The same as a table for dictConfig.", json_schema_extra=ROLLING
+    )
     access: AccessSettings = Field(default_factory=AccessSettings, description="The access log.")
+    syslog: SyslogSettings = Field(default_factory=SyslogSettings, description="Syslog.")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LIVE, Section
+from unicornd.config.sections.section import LATER, LIVE, RESTART, Section
 
 
 class ReloadSettings(Section):
@@ -22,5 +22,25 @@ class ReloadSettings(Section):
         default=3,
         ge=1,
         description="After so many workers that failed to boot, the old generation stays.",
+        json_schema_extra=LIVE,
+    )
+    on_change: Annotated[bool, LATER] = Field(
+        default=False,
+        description="Reload when a file of the application changes; for development.",
+        json_schema_extra=RESTART,
+    )
+    engine: Annotated[Literal["auto", "poll", "inotify"], LATER] = Field(
+        default="auto",
+        description="How changes are noticed: by looking once a second, or by inotify (needs watchfiles).",
+        json_schema_extra=RESTART,
+    )
+    extra_files: Annotated[tuple[str, ...], LATER] = Field(
+        default=(),
+        description="Further files and patterns that on_change watches.",
+        json_schema_extra=RESTART,
+    )
+    watch: Annotated[tuple[str, ...], LATER] = Field(
+        default=(),
+        description="Files and symbolic links whose change starts a reload, such as /srv/shop/current.",
         json_schema_extra=LIVE,
     )

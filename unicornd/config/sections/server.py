@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from unicornd.config.sections.section import RESTART, ROLLING, Section
-from unicornd.config.values import MAX_PORT, Address, AddressText, Mode
+from unicornd.config.sections.section import LATER, RESTART, ROLLING, Section
+from unicornd.config.values import MAX_PORT, Address, AddressText, Mode, Networks
 
 
 def _as_tuple(value: object) -> object:
@@ -44,4 +44,19 @@ class ServerSettings(Section):
         default=0o666,
         description="Permission bits of Unix sockets that are listened on.",
         json_schema_extra=RESTART,
+    )
+    reuse_port: Annotated[bool, LATER] = Field(
+        default=False,
+        description="Give each worker a TCP listener of its own (SO_REUSEPORT): the kernel spreads connections evenly.",
+        json_schema_extra=RESTART,
+    )
+    protocol: Annotated[Literal["http", "uwsgi"], LATER] = Field(
+        default="http",
+        description='What is spoken on the listeners; "uwsgi" is what nginx speaks with uwsgi_pass.',
+        json_schema_extra=ROLLING,
+    )
+    uwsgi_allow_ips: Annotated[Networks, LATER] = Field(
+        default=("127.0.0.1", "::1"),
+        description='Addresses and networks that may speak uwsgi; "*" for everybody.',
+        json_schema_extra=ROLLING,
     )

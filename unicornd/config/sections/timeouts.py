@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LIVE, ROLLING, Section
+from unicornd.config.sections.section import LATER, LIVE, ROLLING, Section
 from unicornd.config.values import Duration
 
 
@@ -28,7 +28,7 @@ class TimeoutsSettings(Section):
     )
     keepalive: Duration = Field(
         default=2.0,
-        description="An idle connection that is kept for a further request.",
+        description="An idle connection that is kept for a further request; 0: none is kept.",
         json_schema_extra=ROLLING,
     )
     head: Duration = Field(
@@ -41,6 +41,11 @@ class TimeoutsSettings(Section):
     )
     write: Duration = Field(
         default=60.0, description="A client taking the next piece of its response.", json_schema_extra=ROLLING
+    )
+    drain: Annotated[Duration, LATER] = Field(
+        default=0.0,
+        description="After a stop was asked for: everything is still accepted and answered, while readiness says no.",
+        json_schema_extra=LIVE,
     )
     graceful: Duration = Field(
         default=30.0, description="Requests in flight when a worker is told to leave.", json_schema_extra=LIVE

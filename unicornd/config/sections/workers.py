@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from unicornd.config.sections.section import LIVE, ROLLING, Section
+from unicornd.config.sections.section import LATER, LIVE, ROLLING, Section
+from unicornd.config.values import Duration, Size
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -66,6 +67,17 @@ class WorkersSettings(Section):
         ge=0,
         description="Up to so many requests more, chosen by each worker, so that they are not all replaced at once.",
         json_schema_extra=ROLLING,
+    )
+
+    max_age: Annotated[Duration, LATER] = Field(
+        default=0.0,
+        description="Seconds after which a worker is replaced; 0: never.",
+        json_schema_extra=LIVE,
+    )
+    max_memory: Annotated[Size, LATER] = Field(
+        default=0,
+        description="Bytes of memory of its own (USS) above which a worker is replaced; 0: never.",
+        json_schema_extra=LIVE,
     )
 
     @field_validator("threads")
