@@ -41,6 +41,7 @@ def pools(name: str, *, generation: int = 1) -> st.SearchStrategy[Pool]:
         surge=st.integers(0, 3),
         max_failures=st.integers(1, 3),
         patience=PATIENCES,
+        is_molded=st.booleans(),
     )
 
 
@@ -147,19 +148,34 @@ class Core(RuleBasedStateMachine):
     @precondition(is_alive)
     @rule(number=PICK)
     def a_request_begins(self, number: int) -> None:
-        self.world.begin(self.pick(number, state="ready"))
+        process = self.pick(number, state="ready")
+        assume(not process.is_mold)
+        self.world.begin(process)
 
     @precondition(is_alive)
     @rule(number=PICK)
     def a_request_ends(self, number: int) -> None:
         process = self.pick(number, state="any")
-        assume(process.ready_at is not None and process.busy_since is not None)
+        assume(process.ready_at is not None and process.busy_since is not None and not process.is_mold)
         self.world.finish(process)
+
+    @precondition(is_alive)
+    @rule(number=PICK, keeps=st.booleans())
+    def a_mold_forks_or_cannot(self, number: int, *, keeps: bool) -> None:
+        owed = [(mold, ticket) for mold in self.world.processes.values() for ticket in mold.owes]
+        assume(owed)
+        mold, ticket = owed[number % len(owed)]
+        if keeps:
+            self.world.keep_promise(mold, ticket)
+        else:
+            self.world.break_promise(mold, ticket)
 
     @precondition(is_alive)
     @rule(number=PICK)
     def a_process_asks_to_be_replaced(self, number: int) -> None:
-        self.world.ask_replacement(self.pick(number, state="any"))
+        process = self.pick(number, state="any")
+        assume(not process.is_mold)
+        self.world.ask_replacement(process)
 
     @precondition(is_alive)
     @rule(count=st.integers(1, 3))
@@ -247,5 +263,6 @@ def test_a_sound_generation_replaces_the_old_one_by_draining_only(pool: Pool, su
     world.roll(replace(pool, generation=Generation(2), surge=surge, size=size))
     world.settle()
     assert [type(end) for end in world.ended] == [FinishRollout]
-    assert {order for process in old.values() for order, _ in process.orders} <= {Order.DRAIN}
+    told = {(process.is_mold, order) for process in old.values() for order, _ in process.orders}
+    assert told <= {(False, Order.DRAIN), (True, Order.QUIT)}
     world.assert_settled()

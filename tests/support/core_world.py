@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from unicornd.arbiter import actions, events
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.plan import plan
-from unicornd.arbiter.state import Halt, Order, Phase, Pool, State
+from unicornd.arbiter.state import Halt, Order, Phase, Pool, Role, State
 from unicornd.units import Generation, Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.state import Patience
 
 KILL_AGAIN = 5.0
+FORK_PATIENCE = 10.0
 SHORT_LIFE = 1.0
 START = Monotonic(1000.0)
 ROUNDS = 60
@@ -42,6 +43,9 @@ class Process:
     failed_at: Monotonic | None = None
     busy_since: Monotonic | None = None
     has_asked: bool = False
+    is_mold: bool = False
+    owes: dict[int, tuple[actions.Spawn, Monotonic]] = field(default_factory=dict)
+    """Of a mold: the workers that it was asked for and has not forked, by ticket."""
     orders: list[tuple[Order, Monotonic]] = field(default_factory=list)
 
     @property
@@ -77,6 +81,9 @@ def due_orders(process: Process, patience: Patience) -> Iterator[tuple[float, Or
     elif process.ready_at is None:
         if patience.boot:
             yield process.born_at + patience.boot, Order.KILL
+    elif process.is_mold:
+        if process.owes:
+            yield min(at for _, at in process.owes.values()) + FORK_PATIENCE, Order.KILL
     else:
         if process.is_draining and patience.graceful:
             drained = process.given(Order.DRAIN)
@@ -95,6 +102,7 @@ class World:
     state: State = field(default_factory=State)
     now: Monotonic = START
     pids: int = 100
+    tickets: int = 0
     processes: dict[Pid, Process] = field(default_factory=dict)
     forks_to_refuse: int = 0
     left: actions.Leave | None = None
@@ -113,8 +121,8 @@ class World:
 
     def tell(self, event: events.Event) -> None:
         before, self.state = self.state, fold(self.state, event)
-        for pid, child in self.state.children.items():
-            known = before.children.get(pid)
+        for pid, child in (*self.state.children.items(), *self.state.molds.items()):
+            known = before.children.get(pid) or before.molds.get(pid)
             assert known is None or child.phase >= known.phase, "phases only go forward"
 
     def declare(self, pool: Pool) -> None:
@@ -123,8 +131,9 @@ class World:
     def ready(self, process: Process) -> None:
         if process.is_booting:
             process.ready_at = process.beat_at = self.now
-            self.served.add(process.pool)
-            self._forgive(process.pool)
+            if not process.is_mold:
+                self.served.add(process.pool)
+                self._forgive(process.pool)
         self.tell(events.BecameReady(at=self.now, pid=process.pid))
 
     def fail(self, process: Process, *, cause: str = "boot", reason: str = "it raised\nTraceback") -> None:
@@ -142,6 +151,18 @@ class World:
             self._note_failure(process)
         del self.processes[process.pid]
         self.tell(events.Exited(at=self.now, pid=process.pid, code=code, signal=signal))
+        for ticket in tuple(process.owes):
+            self.break_promise(process, ticket)
+
+    def keep_promise(self, mold: Process, ticket: int) -> None:
+        """The mold forks a worker that it was asked for."""
+        action, _ = mold.owes.pop(ticket)
+        self._be_born(action, ticket=ticket)
+
+    def break_promise(self, mold: Process, ticket: int) -> None:
+        """The mold cannot fork it."""
+        action, _ = mold.owes.pop(ticket)
+        self._refuse_fork(action, ticket=ticket)
 
     def beat(self, process: Process) -> None:
         process.beat_at = self.now
@@ -156,6 +177,8 @@ class World:
         self._sweep(process)
 
     def _sweep(self, process: Process) -> None:
+        if process.is_mold:
+            return
         beaten = events.Beaten(
             at=self.now, pid=process.pid, beat_at=process.beat_at, busy_since=process.busy_since
         )
@@ -226,24 +249,43 @@ class World:
         self._judge_spawn(action)
         if self.forks_to_refuse:
             self.forks_to_refuse -= 1
-            self._count_failure(action.pool, action.generation)
+            self._refuse_fork(action)
+        elif action.role is Role.WORKER and self.pool(action.pool).is_molded:
+            self.tickets += 1
+            [mold] = [each for each in self.molds_of(action.pool) if each.is_ready and self.is_wanted(each)
+                      and each.generation == action.generation]  # fmt: skip
+            mold.owes[self.tickets] = (action, self.now)
             self.tell(
-                events.SpawnFailed(
-                    at=self.now, pool=action.pool, slot=action.slot, generation=action.generation, reason="EAGAIN"
+                events.SpawnAsked(
+                    at=self.now, ticket=self.tickets, pool=action.pool, slot=action.slot,
+                    generation=action.generation,
                 )
             )  # fmt: skip
-            return
+        else:
+            self._be_born(action)
+
+    def _be_born(self, action: actions.Spawn, *, ticket: int | None = None) -> None:
         self.pids += 1
         process = Process(
             pid=Pid(self.pids), pool=action.pool, slot=action.slot, generation=action.generation,
-            born_at=self.now, beat_at=self.now,
+            born_at=self.now, beat_at=self.now, is_mold=action.role is Role.MOLD,
         )  # fmt: skip
         self.processes[process.pid] = process
         self.tell(
             events.Spawned(
-                at=self.now, pid=process.pid, pool=action.pool, slot=action.slot, generation=action.generation
+                at=self.now, pid=process.pid, pool=action.pool, slot=action.slot, generation=action.generation,
+                role=action.role, ticket=ticket,
             )
-        )
+        )  # fmt: skip
+
+    def _refuse_fork(self, action: actions.Spawn, *, ticket: int | None = None) -> None:
+        self._count_failure(action.pool, action.generation)
+        self.tell(
+            events.SpawnFailed(
+                at=self.now, pool=action.pool, slot=action.slot, generation=action.generation, reason="EAGAIN",
+                ticket=ticket,
+            )
+        )  # fmt: skip
 
     def _command(self, action: actions.Command) -> None:
         assert action.pid in self.processes, "only pids that we have"
@@ -264,7 +306,22 @@ class World:
         return self.state.pools[name]
 
     def of(self, name: str) -> list[Process]:
-        return [process for process in self.processes.values() if process.pool == name]
+        return [
+            process for process in self.processes.values() if process.pool == name and not process.is_mold
+        ]
+
+    def molds_of(self, name: str) -> list[Process]:
+        return [process for process in self.processes.values() if process.pool == name and process.is_mold]
+
+    def owed(self, pool: Pool) -> list[Slot]:
+        """The slots for which a mold of the desired generation was asked."""
+        return [
+            action.slot
+            for mold in self.molds_of(pool.name)
+            if mold.generation == pool.generation
+            for action, _ in mold.owes.values()
+            if action.slot <= pool.size
+        ]
 
     def is_rolling(self, pool: Pool) -> bool:
         """Whether children of another generation are around, on their way out or not."""
@@ -278,6 +335,9 @@ class World:
 
     def is_wanted(self, process: Process) -> bool:
         pool = self.pool(process.pool)
+        if process.is_mold:
+            desired = [pool, self.good[pool.name]] if pool.name in self.good else [pool]
+            return process.generation in {each.generation for each in desired if each.is_molded}
         return process.generation == pool.generation and not process.has_asked and process.slot <= pool.size
 
     def moments(self) -> list[float]:
@@ -318,17 +378,24 @@ class World:
     def _judge_spawn(self, action: actions.Spawn) -> None:
         pool, ours = self.pool(action.pool), self.of(action.pool)
         assert self.state.halt is Halt.NO, "no spawn while stopping"
-        assert 1 <= action.slot <= pool.size, "slots stay 1..n"
         assert action.generation == pool.generation
+        if action.role is Role.MOLD:
+            assert pool.is_molded
+            same = [each for each in self.molds_of(pool.name) if each.generation == pool.generation]
+            assert not any(each.is_staying for each in same), "one mold a generation"
+            assert self.now >= self.delay_until(pool.name), "no spawn before the back-off ends"
+            return
+        assert 1 <= action.slot <= pool.size, "slots stay 1..n"
+        assert action.slot not in self.owed(pool), "slots are unique"
         in_slot = [process for process in ours if process.slot == action.slot]
         assert not any(process.is_staying and self.is_wanted(process) for process in in_slot), (
             "slots are unique"
         )
         if self.failures.get(pool.name):
             assert self.now >= self.delay_until(pool.name), "no spawn before the back-off ends"
-            assert not any(process.is_booting and self.is_wanted(process) for process in ours), (
-                "one probe at a time"
-            )
+            probes = [process for process in ours if process.is_booting and self.is_wanted(process)]
+            assert not probes, "one probe at a time"
+            assert not self.owed(pool), "one probe at a time"
         beside = [process for process in in_slot if process.is_staying]
         if pool.surge == 0 and self.is_rolling(pool):
             assert not beside, "without surge, a slot is empty before it is filled"
@@ -344,6 +411,9 @@ class World:
         match order:
             case Order.KILL | Order.ABORT:
                 assert is_due, f"{order} before its deadline"
+            case Order.QUIT if process.is_mold:
+                assert process.is_staying
+                assert self.state.halt is not Halt.NO or not self.is_wanted(process), "a mold stays"
             case Order.QUIT if self.state.halt is Halt.QUICK:
                 assert process.is_staying or process.is_draining
             case Order.QUIT:
@@ -351,6 +421,7 @@ class World:
                 assert self.state.halt is not Halt.NO or not self.is_wanted(process)
             case Order.DRAIN:
                 assert process.is_ready
+                assert not process.is_mold
                 if self.state.halt is Halt.NO:
                     allowance = 1 if pool.surge == 0 and self.is_rolling(pool) else 0
                     staying = self.count_ready(pool.name) - 1
@@ -412,9 +483,15 @@ class World:
         assert not any(process.is_booting and not self.is_wanted(process) for process in ours)
         leaves_over = [process for process in ours if process.is_ready and not self.is_wanted(process)]
         assert not leaves_over or self.count_ready(pool.name) <= pool.size, "who is not needed has been told"
-        is_probing = any(process.is_booting for process in ours) or self.now < self.delay_until(pool.name)
+        molds = [mold for mold in self.molds_of(pool.name) if mold.is_staying]
+        assert all(self.is_wanted(mold) for mold in molds), "a mold that nobody needs has been told to go"
+        present = [mold for mold in molds if mold.generation == pool.generation]
+        is_waiting = any(process.is_booting for process in (*ours, *present)) or bool(self.owed(pool))
+        is_probing = is_waiting or self.now < self.delay_until(pool.name)
         if not (self.failures.get(pool.name) and is_probing):
-            self._audit_slots(pool, ours)
+            assert len(present) == pool.is_molded, "a molded generation has its mold"
+            if all(mold.is_ready for mold in present):
+                self._audit_slots(pool, ours)
         is_complete = len(wanted) == pool.size == self.count_ready(pool.name) and not leaves_over
         assert not (is_complete and pool.name in self.rolling), "a complete rollout is finished"
         if (failures := self.rolling.get(pool.name)) is not None:
@@ -424,7 +501,7 @@ class World:
 
     def _audit_slots(self, pool: Pool, ours: list[Process]) -> None:
         """Every slot has somebody, but for one that a rollout without surge waits for."""
-        held = {process.slot for process in ours if process.is_staying}
+        held = {process.slot for process in ours if process.is_staying} | set(self.owed(pool))
         if pool.surge == 0 and self.is_rolling(pool):
             held |= {process.slot for process in ours if process.is_draining}
         empty = set(range(1, pool.size + 1)) - held
@@ -452,7 +529,8 @@ class World:
 
     def is_at_rest(self) -> bool:
         """Whether nothing is on its way: nobody boots or leaves, no delay runs."""
-        return all(process.is_ready for process in self.processes.values()) and not self.failures
+        is_quiet = all(process.is_ready and not process.owes for process in self.processes.values())
+        return is_quiet and not self.failures
 
     def _live(self, fate: str) -> bool:
         has_changed = False
@@ -465,6 +543,12 @@ class World:
                 has_changed = True
             elif process.is_booting:
                 has_changed |= self._meet(process, fate)
+            for ticket in tuple(process.owes):
+                if self.forks_to_refuse:
+                    self.break_promise(process, ticket)
+                else:
+                    self.keep_promise(process, ticket)
+                has_changed = True
         return has_changed
 
     def _meet(self, process: Process, fate: str) -> bool:
@@ -488,10 +572,13 @@ class World:
             ours = self.of(pool.name)
             assert sorted(process.slot for process in ours) == list(range(1, pool.size + 1)), ours
             assert all(process.is_ready and self.is_wanted(process) for process in ours), ours
+            molds = self.molds_of(pool.name)
+            assert [mold.generation for mold in molds] == [pool.generation] * pool.is_molded
+            assert all(mold.is_ready for mold in molds)
             assert pool.name not in self.state.rollouts
         for seconds in (0.0, 1.0, 3600.0):
             self.now = Monotonic(self.now + seconds)
             for process in self.processes.values():
                 self.beat(process)
             assert not plan(self.state, self.now).actions, "a settled pool is left alone"
-            assert all(self.state.children[pid].phase is Phase.READY for pid in self.processes)
+            assert all(child.phase is Phase.READY for child in self.state.children.values())

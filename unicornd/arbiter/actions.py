@@ -1,6 +1,6 @@
 """What is to be done: `plan` asks for these, `perform` does them and answers with events.
 
-Pure values. Each has an event that makes the plan stop asking for it: Spawn → Spawned or SpawnFailed,
+Pure values. Each has an event that makes the plan stop asking for it: Spawn → Spawned, SpawnAsked or SpawnFailed,
 Command → Ordered or Exited, FinishRollout → RolloutFinished, AbandonRollout → RolloutAbandoned; Leave ends the loop.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.state import Role
+
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Order
     from unicornd.units import Generation, Monotonic, Pid, Slot
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spawn:
-    """Fork a child into this slot."""
+    """Fork a child into this slot; a mold has slot 0."""
 
     pool: str
     slot: Slot
     generation: Generation
     why: str
+    role: Role = Role.WORKER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

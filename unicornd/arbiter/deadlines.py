@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from unicornd.arbiter.state import Order, Phase
+from unicornd.arbiter.state import Order, Phase, Role
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
                 child.born_at, patience.boot, order=Order.KILL, why="it was not ready within timeouts.boot"
             )
         case Phase.READY:
-            yield from _of_work(child, patience)
+            if child.role is Role.WORKER:
+                yield from _of_work(child, patience)
         case Phase.DRAINING:
             yield from _limit(
                 child.phase_since,

@@ -9,19 +9,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unicornd.arbiter.state import Halt, Order, Pool
+    from unicornd.arbiter.state import Halt, Order, Pool, Role
     from unicornd.units import Generation, Monotonic, Pid, Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnAsked:
+    """A mold was asked to fork a worker; Spawned or SpawnFailed with the same ticket will follow."""
+
+    at: Monotonic
+    ticket: int
+    pool: str
+    slot: Slot
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spawned:
-    """A child was forked."""
+    """A child was forked; `ticket` if a mold was asked for it, `role` if it is not a worker."""
 
     at: Monotonic
     pid: Pid
     pool: str
     slot: Slot
     generation: Generation
+    role: Role | None = None
+    ticket: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +46,7 @@ class SpawnFailed:
     slot: Slot
     generation: Generation
     reason: str
+    ticket: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +155,8 @@ class HaltAsked:
 
 
 Event = (
-    Spawned
+    SpawnAsked
+    | Spawned
     | SpawnFailed
     | BecameReady
     | BootFailed

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from unicornd.arbiter import events
-from unicornd.arbiter.state import Backoff, Child, Halt, Order, Phase, Rollout, State
+from unicornd.arbiter.state import Backoff, Child, Expected, Halt, Order, Phase, Role, Rollout, State
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class _Failure:
 def fold(state: State, event: Event) -> State:
     """Return the state after `event`."""
     match event:
+        case events.SpawnAsked():
+            return replace(state, expected=_with(state.expected, {event.ticket: _expected(event)}))
         case events.Spawned():
-            return _hold(state, _born(event))
+            return _hold(_met(state, event.ticket), _born(event))
         case events.SpawnFailed():
             return _fail_spawn(state, event)
         case events.BecameReady():
@@ -86,6 +88,28 @@ def fold(state: State, event: Event) -> State:
             assert_never(event)
 
 
+def _expected(event: events.SpawnAsked) -> Expected:
+    return Expected(
+        ticket=event.ticket,
+        pool=event.pool,
+        slot=event.slot,
+        generation=event.generation,
+        asked_at=event.at,
+    )
+
+
+def _met(state: State, ticket: int | None) -> State:
+    """What a mold was asked for has come, or will not come any more."""
+    if ticket is None:
+        return state
+    return replace(state, expected=_without(state.expected, ticket))
+
+
+def child_of(state: State, pid: Pid) -> Child | None:
+    """Return a worker or a mold."""
+    return state.children.get(pid) or state.molds.get(pid)
+
+
 def _born(event: events.Spawned) -> Child:
     return Child(
         pid=event.pid,
@@ -96,14 +120,17 @@ def _born(event: events.Spawned) -> Child:
         born_at=event.at,
         phase_since=event.at,
         beat_at=event.at,
+        role=event.role or Role.WORKER,
     )
 
 
 def _become_ready(state: State, event: events.BecameReady) -> State:
-    child = state.children.get(event.pid)
+    child = child_of(state, event.pid)
     if child is None or child.phase is not Phase.BOOTING:
         return state
     ready = replace(child, phase=Phase.READY, phase_since=event.at, beat_at=event.at)
+    if child.role is Role.MOLD:  # it serves nobody: whether its workers can boot is not known yet
+        return _hold(state, ready)
     return replace(
         _hold(state, ready),
         served=state.served | {child.pool},
@@ -119,7 +146,7 @@ def _retire(state: State, pid: Pid) -> State:
 
 
 def _beat(state: State, event: events.Beaten) -> State:
-    child = state.children.get(event.pid)
+    child = child_of(state, event.pid)
     if child is None:
         return state
     return _hold(state, replace(child, beat_at=event.beat_at, busy_since=event.busy_since))
@@ -127,7 +154,7 @@ def _beat(state: State, event: events.Beaten) -> State:
 
 def _order(state: State, event: events.Ordered) -> State:
     """A child was told something; one that is killed while it boots has failed to boot in time."""
-    child = state.children.get(event.pid)
+    child = child_of(state, event.pid)
     if child is None:
         return state
     phase = max(child.phase, Phase.DRAINING if event.order is Order.DRAIN else Phase.DYING)
@@ -141,17 +168,24 @@ def _order(state: State, event: events.Ordered) -> State:
 
 def _exit(state: State, event: events.Exited) -> State:
     """A child is gone; unless it had been told to go, or served for a while, that is a failure."""
-    child = state.children.get(event.pid)
+    child = child_of(state, event.pid)
     if child is None:
         return state
-    state = replace(state, children=_without(state.children, event.pid))
+    state = replace(
+        state, children=_without(state.children, event.pid), molds=_without(state.molds, event.pid)
+    )
     if child.phase is Phase.BOOTING:
-        reason = f"worker {child.slot} died while booting ({how_it_ended(event)})"
+        reason = f"{name_of(child)} died while booting ({how_it_ended(event)})"
         return _fail(state, _failure_of(child, event.at, reason=reason))
     if child.phase is Phase.READY and event.at - child.phase_since < SHORT_LIFE:
-        reason = f"worker {child.slot} died as soon as it was ready ({how_it_ended(event)})"
+        reason = f"{name_of(child)} died as soon as it was ready ({how_it_ended(event)})"
         return _fail(state, _failure_of(child, event.at, reason=reason))
     return state
+
+
+def name_of(child: Child) -> str:
+    """Return what a child is called: `worker 3`, `the mold`."""
+    return "the mold" if child.role is Role.MOLD else f"worker {child.slot}"
 
 
 def how_it_ended(event: events.Exited) -> str:
@@ -161,7 +195,7 @@ def how_it_ended(event: events.Exited) -> str:
 
 def _give_up_booting(state: State, event: events.BootFailed) -> State:
     """A child says that it cannot boot: that counts at once, its exit follows."""
-    child = state.children.get(event.pid)
+    child = child_of(state, event.pid)
     if child is None or child.phase is not Phase.BOOTING:
         return state
     reason = event.reason or NO_REASON
@@ -178,7 +212,7 @@ def _fail_spawn(state: State, event: events.SpawnFailed) -> State:
     failure = _Failure(
         at=event.at, pool=event.pool, generation=event.generation, reason=event.reason, is_fatal=False
     )
-    return _fail(state, failure)
+    return _fail(_met(state, event.ticket), failure)
 
 
 def _failure_of(child: Child, at: Monotonic, *, reason: str, is_final: bool = False) -> _Failure:
@@ -258,6 +292,8 @@ def _halt(state: State, halt: Halt, *, at: Monotonic) -> State:
 
 
 def _hold(state: State, child: Child) -> State:
+    if child.role is Role.MOLD:
+        return replace(state, molds=_with(state.molds, {child.pid: child}))
     return replace(state, children=_with(state.children, {child.pid: child}))
 
 

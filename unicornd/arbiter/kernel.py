@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+PR_SET_CHILD_SUBREAPER = 36
+"""linux/prctl.h"""
+
+
 class Death(NamedTuple):
     """A child that has been reaped: its exit code, or the signal that killed it."""
 
@@ -39,6 +43,13 @@ class Kernel(Protocol):
 
     def kill(self, pid: Pid, number: signal.Signals) -> bool:
         """Send a signal; False if there is no such process (a dead child is one until it is reaped)."""
+
+    def adopt_orphans(self) -> None:
+        """Become the parent of descendants whose own parent has ended (PR_SET_CHILD_SUBREAPER, prctl(2)).
+
+        Raises:
+            OSError: the kernel refuses.
+        """
 
     def reap(self) -> Iterator[Death]:
         """Yield every child that has ended and was not reaped yet."""
@@ -69,6 +80,15 @@ class LinuxKernel:
         except ProcessLookupError:
             return False
         return True
+
+    def adopt_orphans(self) -> None:
+        """See `Kernel`."""
+        import ctypes  # noqa: PLC0415 - only a fleet with a mold needs it
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def reap(self) -> Iterator[Death]:
         """See `Kernel`."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import Command, Leave
-from unicornd.arbiter.fold import fold
+from unicornd.arbiter.fold import child_of, fold, name_of
 from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
-from unicornd.arbiter.state import Halt, Order, Phase, State
+from unicornd.arbiter.state import Halt, Order, Phase, Role, State
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
 
@@ -154,7 +154,9 @@ class Loop:
         if not isinstance(action, Command):
             self.before_spawn(action)
             return
-        child = self.state.children[action.pid]
+        child = child_of(self.state, action.pid)
+        if child is None:
+            return
         self._means.narrator.tell_order(child, action.order, why=action.why)
         seated = self.seats.seated.get(action.pid)
         if action.order is Order.ABORT and seated is not None:
@@ -201,7 +203,9 @@ class Loop:
                 self._on_signal(number)
 
     def _take_death(self, death: Death) -> None:
-        child = self.state.children.get(death.pid)
+        if child_of(self.state, death.pid) is None:
+            self.seats.meet_all()
+        child = child_of(self.state, death.pid)
         seated = self.seats.seated.get(death.pid)
         reading = self.seats.vacate(death.pid)
         if child is None:
@@ -210,24 +214,25 @@ class Loop:
         event = events.Exited(
             at=self._means.kernel.now(), pid=death.pid, code=death.code, signal=death.signal
         )
-        child = self.state.children[death.pid]
+        child = child_of(self.state, death.pid) or child
         self.take(event)
-        if child.ordered is None and child.phase is Phase.READY:
+        is_worker = child.role is Role.WORKER
+        if is_worker and child.ordered is None and child.phase is Phase.READY:
             self.seats.restarts += 1
         if reading is not None and child.ordered is not Order.ABORT:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         if death.signal == signal.SIGKILL and child.ordered is not Order.KILL:
-            self._tell_kill(child.slot)
-        if seated is not None:
+            self._tell_kill(name_of(child))
+        if is_worker and seated is not None:
             self.on_exit(seated)
 
-    def _tell_kill(self, slot: int) -> None:
-        """Somebody has killed a worker, and it was not us."""
+    def _tell_kill(self, name: str) -> None:
+        """Somebody has killed a child, and it was not us."""
         before, self._oom_kills = self._oom_kills, oom_kills()
         if before is not None and self._oom_kills is not None and self._oom_kills > before:
-            text = f"worker {slot} was killed by the kernel: the memory limit of the cgroup was reached"
+            text = f"{name} was killed by the kernel: the memory limit of the cgroup was reached"
         else:
-            text = f"worker {slot} was killed from outside (not by unicornd)"
+            text = f"{name} was killed from outside (not by unicornd)"
         self._means.log.error("%s", text)
 
     def _tell_requests(self, reading: Reading, what: str, *, slot: int, pid: int) -> None:

@@ -10,7 +10,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
-from unicornd.arbiter.state import Halt, Order, Phase
+from unicornd.arbiter.fold import child_of, name_of
+from unicornd.arbiter.state import Halt, Order, Phase, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,13 +53,14 @@ class Narrator:
         """Tell what an event means."""
         match event:
             case events.Spawned():
-                self._log.debug("worker spawned", extra=_who_spawned(event))
-                self._journal.append("worker.spawned", f"worker {event.slot} spawned", **_who_spawned(event))
+                name = "the mold" if event.role is Role.MOLD else f"worker {event.slot}"
+                self._log.debug("%s spawned", name, extra=_who_spawned(event))
+                self._journal.append("worker.spawned", f"{name} spawned", **_who_spawned(event))
             case events.SpawnFailed():
                 text = f"worker {event.slot} cannot be forked: {event.reason}"
                 self.say("worker.spawn_failed", text, level=logging.ERROR, facts={"slot": event.slot})
             case events.BecameReady() | events.BootFailed() | events.ReplacementAsked() | events.Exited():
-                child = previous.children.get(event.pid)
+                child = child_of(previous, event.pid)
                 if child is not None:
                     self._tell_of_child(event, child)
             case events.Resized():
@@ -92,7 +94,7 @@ class Narrator:
     def tell_order(self, child: Child, order: Order, *, why: str) -> None:
         """Tell that a child is given an order, and why."""
         is_normal = order is Order.DRAIN or (order is Order.QUIT and child.phase is Phase.BOOTING)
-        text = f"worker {child.slot} is told to {order.value}: {why}"
+        text = f"{name_of(child)} is told to {order.value}: {why}"
         if is_normal:
             self._log.debug("%s", text, extra=_who(child))
             self._journal.append(f"worker.{order.value}", text, **_who(child))
@@ -109,17 +111,17 @@ class Narrator:
                 seconds = round(event.at - child.born_at, 3)
                 self.say(
                     "worker.ready",
-                    f"worker {child.slot} is ready",
+                    f"{name_of(child)} is ready",
                     facts={**_who(child), "boot_seconds": seconds},
                 )
             case events.BootFailed():
                 first, _, detail = event.reason.partition("\n")
-                text = f"worker {child.slot} cannot boot: {first}"
+                text = f"{name_of(child)} cannot boot: {first}"
                 self.say("worker.boot_failed", text, level=logging.ERROR, detail=detail, facts=_who(child))
             case events.ReplacementAsked():
                 self.say(
                     "worker.retiring",
-                    f"worker {child.slot} is to be replaced: {event.why}",
+                    f"{name_of(child)} is to be replaced: {event.why}",
                     facts=_who(child),
                 )
             case events.Exited():
@@ -129,10 +131,10 @@ class Narrator:
         how = _how_it_ended(event)
         lived = round(event.at - child.born_at, 3)
         if child.ordered is not None or child.failure:
-            text = f"worker {child.slot} has left ({how})"
+            text = f"{name_of(child)} has left ({how})"
             self.say("worker.left", text, facts={**_who(child), "lived_seconds": lived})
         else:
-            text = f"worker {child.slot} died: {how}"
+            text = f"{name_of(child)} died: {how}"
             self.say("worker.died", text, level=logging.ERROR, facts={**_who(child), "lived_seconds": lived})
 
     def _tell_of_rollback(self, event: events.RolloutAbandoned, *, previous: State, state: State) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
+from unicornd.arbiter.fold import child_of, name_of
 from unicornd.arbiter.state import Halt, Order, Phase
 from unicornd.control.wording import duration
 
@@ -183,10 +184,10 @@ def _tell(operation: Operation, moment: _Moment) -> Operation:
     match event:
         case events.BecameReady():
             took = duration(event.at - child.born_at)
-            text = f"worker {child.slot} is ready (pid {child.pid}, generation {child.generation}, {took})"
+            text = f"{name_of(child)} is ready (pid {child.pid}, generation {child.generation}, {took})"
             operation = _add_step(operation, text, now=event.at)
         case events.BootFailed():
-            what = f"worker {child.slot} (pid {child.pid}) cannot boot"
+            what = f"{name_of(child)} (pid {child.pid}) cannot boot"
             operation = _fail(operation, what, reason=event.reason, now=event.at)
         case events.Ordered():
             operation = _tell_order(operation, event, child=child)
@@ -200,13 +201,13 @@ def _tell(operation: Operation, moment: _Moment) -> Operation:
 def _child_of(moment: _Moment) -> Child | None:
     """Return the child that an event is about, as it was before it."""
     pid = getattr(moment.event, "pid", None)
-    return moment.previous.children.get(pid) if pid is not None else None
+    return child_of(moment.previous, pid) if pid is not None else None
 
 
 def _tell_order(operation: Operation, event: events.Ordered, *, child: Child) -> Operation:
     if event.order is Order.KILL and child.ordered is not None:
         waited = f" after {event.at - child.ordered_at:.0f} s" if child.ordered_at is not None else ""
-        text = f"worker {child.slot} (pid {child.pid}) is killed: it had not ended{waited}"
+        text = f"{name_of(child)} (pid {child.pid}) is killed: it had not ended{waited}"
         operation = _add_step(operation, text, now=event.at)
     if operation.is_shaped:
         return operation
@@ -217,18 +218,18 @@ def _tell_exit(operation: Operation, event: events.Exited, *, child: Child) -> O
     left = replace(operation, leaving=operation.leaving - {event.pid})
     if child.is_hung:
         return _fail(
-            left, f"worker {child.slot} (pid {child.pid}) was killed", reason=child.failure, now=event.at
+            left, f"{name_of(child)} (pid {child.pid}) was killed", reason=child.failure, now=event.at
         )
     if child.ordered is not None:
-        text = f"worker {child.slot} of generation {child.generation} has left (pid {child.pid})"
+        text = f"{name_of(child)} of generation {child.generation} has left (pid {child.pid})"
         return _add_step(left, text, now=event.at)
     how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.code}"
     if child.failure:  # it had said so before it exited, and has been counted
         return left
     if child.phase is not Phase.BOOTING:
-        text = f"worker {child.slot} (pid {child.pid}) died by {how}"
+        text = f"{name_of(child)} (pid {child.pid}) died by {how}"
         return _add_step(left, text, now=event.at)
-    return _fail(left, f"worker {child.slot} (pid {child.pid}) died while booting", reason=how, now=event.at)
+    return _fail(left, f"{name_of(child)} (pid {child.pid}) died while booting", reason=how, now=event.at)
 
 
 def _fail(operation: Operation, what: str, *, reason: str, now: Monotonic) -> Operation:
@@ -321,7 +322,7 @@ def _roll_back(operation: Operation, moment: _Moment) -> Operation:
 
 def _empty_fleet(operation: Operation, moment: _Moment) -> Operation:
     """A stop is done when no child is left; the loop leaves then."""
-    if moment.state.halt is Halt.NO or moment.state.children:
+    if moment.state.halt is Halt.NO or moment.state.children or moment.state.molds:
         return operation
     return _end(operation, Outcome.DONE, now=moment.event.at, result="all workers have left")
 

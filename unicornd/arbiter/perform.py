@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Spawn
-from unicornd.arbiter.state import Order
+from unicornd.arbiter.state import Order, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,8 +55,21 @@ def perform(
 
 
 def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployments) -> events.Event:
+    """Fork, or ask a mold to; a worker of a molded generation says itself when it is there."""
+    blueprint = deployments.blueprint(action.generation)
     try:
-        seated = seats.fill(action, deployments.blueprint(action.generation))
+        if action.role is Role.WORKER and blueprint.mold is not None:
+            ticket = seats.ask(action, blueprint)
+            return events.SpawnAsked(
+                at=kernel.now(),
+                ticket=ticket,
+                pool=action.pool,
+                slot=action.slot,
+                generation=action.generation,
+            )
+        if action.role is Role.MOLD:
+            kernel.adopt_orphans()
+        seated = seats.fill(action, blueprint)
     except OSError as error:
         return events.SpawnFailed(
             at=kernel.now(),
@@ -66,5 +79,10 @@ def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployme
             reason=error.strerror or str(error),
         )
     return events.Spawned(
-        at=kernel.now(), pid=seated.pid, pool=action.pool, slot=action.slot, generation=action.generation
+        at=kernel.now(),
+        pid=seated.pid,
+        pool=action.pool,
+        slot=action.slot,
+        generation=action.generation,
+        role=action.role,
     )

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter.actions import AbandonRollout, Action, Command, FinishRollout, Leave, Plan, Spawn
 from unicornd.arbiter.deadlines import deadlines_of
+from unicornd.arbiter.molds import Molds, stuck_molds
 from unicornd.arbiter.roster import Roster
-from unicornd.arbiter.state import Halt, Order, Phase
+from unicornd.arbiter.state import Halt, Order, Phase, Role
+from unicornd.units import Slot
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Child, Pool, State
     from unicornd.units import Monotonic
+
+
+MOLD_SLOT = Slot(0)
+"""A mold is in nobody's way: it serves nobody."""
 
 
 def plan(state: State, now: Monotonic) -> Plan:
@@ -24,14 +30,8 @@ def plan(state: State, now: Monotonic) -> Plan:
     What is due comes first and alone: it may change what else is to be done (a worker that does not become ready is a
     failure, which delays the next attempt).
     """
-    commands: list[Action] = []
     moments: list[Monotonic] = []
-    for child in state.children.values():
-        for deadline in deadlines_of(child, state.pools[child.pool].patience):
-            if deadline.at <= now:
-                commands.append(Command(pid=child.pid, order=deadline.order, why=deadline.why))
-                break
-            moments.append(deadline.at)
+    commands = _what_is_due(state, now, moments=moments)
     if commands:
         return Plan(actions=tuple(commands), wake_at=min(moments, default=None))
     actions: list[Action] = []
@@ -45,13 +45,30 @@ def plan(state: State, now: Monotonic) -> Plan:
     return Plan(actions=tuple(actions), wake_at=min(moments, default=None))
 
 
+def _what_is_due(state: State, now: Monotonic, *, moments: list[Monotonic]) -> list[Action]:
+    """Tell those whose time is up; the deadlines to come are added to `moments`."""
+    commands: list[Action] = []
+    for child in (*state.children.values(), *state.molds.values()):
+        for deadline in deadlines_of(child, state.pools[child.pool].patience):
+            if deadline.at <= now:
+                commands.append(Command(pid=child.pid, order=deadline.order, why=deadline.why))
+                break
+            moments.append(deadline.at)
+    for mold, until in stuck_molds(state):
+        if until <= now:
+            commands.append(Command(pid=mold.pid, order=Order.KILL, why="it does not fork"))
+        else:
+            moments.append(until)
+    return commands
+
+
 def _end_everything(state: State) -> list[Action]:
     """Nothing is spawned any more; everybody leaves, and then the arbiter."""
-    if not state.children:
+    if not state.children and not state.molds and not state.expected:
         return [Leave(cause=state.fatal_cause or "halt", reason=state.fatal)]
     is_quick = state.halt is Halt.QUICK
     why = "everything stops at once" if is_quick else "everything stops"
-    return [
+    leaving: list[Action] = [
         Command(
             pid=child.pid,
             order=Order.QUIT if is_quick or child.phase is Phase.BOOTING else Order.DRAIN,
@@ -60,6 +77,12 @@ def _end_everything(state: State) -> list[Action]:
         for child in state.children.values()
         if child.phase < (Phase.DYING if is_quick else Phase.DRAINING)
     ]
+    leaving += [
+        Command(pid=mold.pid, order=Order.QUIT, why=why)
+        for mold in state.molds.values()
+        if mold.phase < Phase.DYING
+    ]
+    return leaving
 
 
 def _shape(state: State, roster: Roster) -> list[Action]:
@@ -72,7 +95,11 @@ def _shape(state: State, roster: Roster) -> list[Action]:
         return [AbandonRollout(pool=pool.name, generation=pool.generation, reason=rollout.reason)]
     return [
         Command(pid=child.pid, order=order, why=_why_obsolete(child, pool))
-        for order, children in ((Order.QUIT, roster.obsolete_booting), (Order.DRAIN, roster.replaceable()))
+        for order, children in (
+            (Order.QUIT, Molds.of(state, pool).obsolete),
+            (Order.QUIT, roster.obsolete_booting),
+            (Order.DRAIN, roster.replaceable()),
+        )
         for child in children
     ]
 
@@ -81,19 +108,23 @@ def _spawn(state: State, roster: Roster, *, now: Monotonic, moments: list[Monoto
     """Fill free slots, unless spawning has failed lately: then one at a time, after a delay."""
     pool = roster.pool
     rollout = state.rollouts.get(pool.name)
-    slots = roster.slots_to_fill()
+    molds = Molds.of(state, pool)
+    slots = (MOLD_SLOT,) if molds.is_missing else roster.slots_to_fill() if molds.is_ready else ()
     if not slots or (rollout is not None and rollout.has_failed):
         return []
     backoff = state.backoffs.get(pool.name)
     if backoff is not None:
-        if roster.booting:
+        if roster.is_booting:
             return []
         if backoff.not_before > now:
             moments.append(backoff.not_before)
             return []
         slots = slots[:1]
     why = "a new generation" if rollout is not None else "the slot is empty"
-    return [Spawn(pool=pool.name, slot=slot, generation=pool.generation, why=why) for slot in slots]
+    role = Role.MOLD if molds.is_missing else Role.WORKER
+    return [
+        Spawn(pool=pool.name, slot=slot, generation=pool.generation, why=why, role=role) for slot in slots
+    ]
 
 
 def _why_obsolete(child: Child, pool: Pool) -> str:

@@ -215,7 +215,11 @@ class Port:
             wall=time.time(),
             listeners=self._listeners(deployment),
             readings=readings,
-            memory={each: size for each in (pid, *readings) if (size := memory_of(each)) is not None},
+            memory={
+                each: size
+                for each in (pid, *readings, *self.loop.seats.molds)
+                if (size := memory_of(each)) is not None
+            },
             file_size=settings.workers.resolved_count(),
             requests=total.requests,
             errors=total.errors,

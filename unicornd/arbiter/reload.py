@@ -23,8 +23,9 @@ from unicornd.sockets.inherit import expand
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers
 from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.units import Generation, Seconds
-from unicornd.workers.boot import run_worker
+from unicornd.workers.boot import Casting
 from unicornd.workers.identity import identity_of
+from unicornd.workers.mold import run_mold
 
 if TYPE_CHECKING:
     from unicornd.config.layers import Loaded, Sources
@@ -69,6 +70,7 @@ class Deployment:
             surge=size if reload.surge == "all" else reload.surge,
             max_failures=reload.max_failures,
             patience=patience,
+            is_molded=self.blueprint.mold is not None,
         )
 
 
@@ -167,12 +169,14 @@ class Deployments:
         self._generation = Generation(self._generation + 1)
         loaded = replace(loaded, settings=self.with_log(loaded.settings))
         settings = loaded.settings
+        casting = Casting(settings=settings)
         is_threaded = settings.workers.resolved_kind() == "threads"
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,
             cells=settings.workers.threads if is_threaded else 1,
-            run=partial(run_worker, settings=settings),
+            run=casting.run,
+            mold=partial(run_mold, casting=casting) if settings.app.preload else None,
         )
         return Deployment(loaded=loaded, blueprint=blueprint)
 

@@ -17,7 +17,7 @@ from unicornd.units import Slot
 if TYPE_CHECKING:
     from typing import Self
 
-    from unicornd.arbiter.state import Child, Pool, State
+    from unicornd.arbiter.state import Child, Expected, Pool, State
 
 RECYCLE_SURGE = 1
 """How many more than the size may run while single workers are replaced: one at a time."""
@@ -31,6 +31,7 @@ class Roster:
         right: as desired, booting or ready.
         obsolete: ready, to be replaced; `obsolete_booting`: not even ready, to be dropped.
         leaving: draining.
+        expected: asked of a mold, of the desired generation and in a slot that there is.
         surge: how many more than the size may run now.
     """
 
@@ -39,6 +40,7 @@ class Roster:
     obsolete: tuple[Child, ...]
     obsolete_booting: tuple[Child, ...]
     leaving: tuple[Child, ...]
+    expected: tuple[Expected, ...]
     surge: int
 
     @classmethod
@@ -58,6 +60,11 @@ class Roster:
             obsolete=tuple(child for child in others if child.phase is Phase.READY),
             obsolete_booting=tuple(child for child in others if child.phase is Phase.BOOTING),
             leaving=tuple(child for child in ours if child.phase is Phase.DRAINING),
+            expected=tuple(
+                each
+                for each in state.expected.values()
+                if each.pool == pool.name and each.generation == pool.generation and each.slot <= pool.size
+            ),
             surge=pool.surge if is_rolling else RECYCLE_SURGE,
         )
 
@@ -67,9 +74,9 @@ class Roster:
         return tuple(child for child in self.right if child.phase is Phase.READY)
 
     @property
-    def booting(self) -> tuple[Child, ...]:
-        """The right ones that do not serve yet."""
-        return tuple(child for child in self.right if child.phase is Phase.BOOTING)
+    def is_booting(self) -> bool:
+        """Whether any of the right ones is on its way."""
+        return bool(self.expected) or any(child.phase is Phase.BOOTING for child in self.right)
 
     @property
     def is_complete(self) -> bool:
@@ -101,7 +108,7 @@ class Roster:
 
     def slots_to_fill(self) -> tuple[Slot, ...]:
         """Return the slots to spawn into now: empty ones, then as many as `surge` allows beside who still serves."""
-        taken = {child.slot for child in self.right}
+        taken = {child.slot for child in self.right} | {each.slot for each in self.expected}
         occupied = [child.slot for child in self.obsolete if child.slot <= self.pool.size]
         extra = len(taken) + len(occupied) - len(taken.union(occupied))
         closed = taken.union(child.slot for child in self.leaving) if self.surge == 0 else taken

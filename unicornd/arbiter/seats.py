@@ -6,15 +6,19 @@ death is folded in: nothing that a worker said is lost because it died right aft
 
 from __future__ import annotations
 
+import errno
 import logging
 import selectors
 from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import events
+from unicornd.arbiter.state import Role
 from unicornd.observe.metrics import Totals
+from unicornd.units import Pid
 from unicornd.workers.channel import (
     MAX_REPORT_BYTES,
     BootFailedReport,
+    BornReport,
     ReadyReport,
     RetiringReport,
     decode_report,
@@ -25,10 +29,10 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.actions import Spawn
     from unicornd.arbiter.kernel import Kernel
-    from unicornd.arbiter.spawn import Blueprint, Seated, Spawner
+    from unicornd.arbiter.spawn import Awaited, Blueprint, Seated, Spawner
     from unicornd.arbiter.state import State
     from unicornd.observe.scoreboard import Reading
-    from unicornd.units import Monotonic, Pid
+    from unicornd.units import Monotonic
 
 SHORT_REQUEST = 0.25
 """Seconds that a request runs before the decision core hears of it: shorter ones decide nothing."""
@@ -59,6 +63,9 @@ class Seats:
         self._on_event = on_event
         self._kernel = kernel
         self._seated: dict[Pid, Seated] = {}
+        self._molds: dict[Pid, Seated] = {}
+        self._awaited: dict[int, Awaited] = {}
+        self._last_ticket = 0
         self.totals = Totals()
         self.restarts = 0
 
@@ -79,19 +86,85 @@ class Seats:
             OSError: it cannot be had.
         """
         seated = self._spawner.spawn(action, blueprint)
-        self._seated[seated.pid] = seated
+        (self._molds if action.role is Role.MOLD else self._seated)[seated.pid] = seated
+        self._listen(seated)
+        return seated
+
+    def ask(self, action: Spawn, blueprint: Blueprint) -> int:
+        """Ask the mold of the generation to fork a worker; return the ticket.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        molds = [mold for mold in self._molds.values() if mold.generation == action.generation]
+        if not molds:
+            raise OSError(errno.ESRCH, "the mold is gone")
+        awaited = self._spawner.ask(action, blueprint, mold=molds[-1])
+        ticket = self._last_ticket = self._last_ticket + 1
+        self._awaited[ticket] = awaited
+        self._selector.register(awaited.channel, selectors.EVENT_READ, lambda _mask: self._meet(ticket))
+        return ticket
+
+    def meet_all(self) -> None:
+        """Look whether workers that were asked for are there: before a death is taken for a stranger's."""
+        for ticket in tuple(self._awaited):
+            self._meet(ticket)
+
+    def _listen(self, seated: Seated) -> None:
         self._selector.register(
             seated.channel, selectors.EVENT_READ, lambda _mask: self._read_reports(seated)
         )
-        return seated
+
+    def _meet(self, ticket: int) -> None:
+        """A worker that a mold was asked for says its pid first of all; or its channel is closed: it will not come."""
+        awaited = self._awaited.get(ticket)
+        if awaited is None:
+            return
+        try:
+            datagram = awaited.channel.recv(MAX_REPORT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            datagram = b""
+        del self._awaited[ticket]
+        self._selector.unregister(awaited.channel)
+        pid = _pid_in(datagram)
+        action, now = awaited.action, self._kernel.now()
+        if pid is None:
+            awaited.close()
+            self._on_event(
+                events.SpawnFailed(
+                    at=now,
+                    pool=action.pool,
+                    slot=action.slot,
+                    generation=action.generation,
+                    reason="the mold could not fork it",
+                    ticket=ticket,
+                )
+            )
+            return
+        seated = self._seated[pid] = awaited.seated(pid)
+        self._on_event(
+            events.Spawned(
+                at=now,
+                pid=pid,
+                pool=action.pool,
+                slot=action.slot,
+                generation=action.generation,
+                ticket=ticket,
+            )
+        )
+        self._listen(seated)
+        self._read_reports(seated)
 
     def vacate(self, pid: Pid) -> Reading | None:
         """A worker has died: read its last reports and its last row, and let go of both."""
-        seated = self._seated.get(pid)
+        seated = self._seated.get(pid) or self._molds.get(pid)
         if seated is None:
             return None
         self._read_reports(seated)
-        self._seated.pop(pid)
+        if self._molds.pop(pid, None) is None:
+            del self._seated[pid]
         if self._is_watched(seated):
             self._selector.unregister(seated.channel)
         reading = seated.row.read()
@@ -118,11 +191,15 @@ class Seats:
 
     def leave_behind(self) -> None:
         """Close everything, in a forked child."""
-        for seated in self._seated.values():
+        for seated in (*self._seated.values(), *self._molds.values()):
             seated.close()
+        for awaited in self._awaited.values():
+            awaited.close()
 
     def _read_reports(self, seated: Seated) -> None:
-        while seated.pid in self._seated:  # its death may come in the same turn of the loop
+        while (
+            seated.pid in self._seated or seated.pid in self._molds
+        ):  # its death may come in the same turn of the loop
             try:
                 datagram = seated.channel.recv(MAX_REPORT_BYTES)
             except BlockingIOError:
@@ -145,6 +222,8 @@ class Seats:
             )
             return
         match report:
+            case BornReport():
+                pass  # said already
             case ReadyReport():
                 self._on_event(events.BecameReady(at=now, pid=pid))
             case BootFailedReport():
@@ -155,5 +234,19 @@ class Seats:
             case _:
                 assert_never(report)
 
+    @property
+    def molds(self) -> Mapping[Pid, Seated]:
+        """The living molds' ends."""
+        return self._molds
+
     def _is_watched(self, seated: Seated) -> bool:
         return seated.channel.fileno() in self._selector.get_map()
+
+
+def _pid_in(datagram: bytes) -> Pid | None:
+    """Return the pid that a worker says it has, or None for anything else."""
+    try:
+        report = decode_report(datagram)
+    except ValueError:
+        return None
+    return Pid(report.pid) if isinstance(report, BornReport) else None

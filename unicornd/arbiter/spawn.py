@@ -5,17 +5,17 @@ Run by the arbiter's loop; the end of `spawn` runs in the child, which ends in `
 
 from __future__ import annotations
 
-import atexit
 import os
 import socket
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.state import Role
 from unicornd.observe.scoreboard import Row
 from unicornd.units import Fd
 from unicornd.workers.context import Seat
+from unicornd.workers.leaving import wind_up
+from unicornd.workers.order import send_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,17 +34,19 @@ class Blueprint:
         listeners: what they accept from.
         cells: rows of their scoreboard: threads.
         run: the child's life; returns its exit code.
+        mold: a mold's life, of a generation that is molded; else None.
     """
 
     generation: Generation
     listeners: tuple[Listener, ...]
     cells: int
     run: Callable[[Seat], int]
+    mold: Callable[[Seat], int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seated:
-    """What the arbiter keeps of a worker: the other ends."""
+    """What the arbiter keeps of a worker or a mold: the other ends."""
 
     pid: Pid
     slot: Slot
@@ -59,8 +61,34 @@ class Seated:
         self.channel.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """What the arbiter keeps of a worker that a mold was asked for."""
+
+    action: Spawn
+    age: int
+    row: Row
+    channel: socket.socket
+
+    def seated(self, pid: Pid) -> Seated:
+        """Return what is kept of it when it is there."""
+        return Seated(
+            pid=pid,
+            slot=self.action.slot,
+            generation=self.action.generation,
+            age=self.age,
+            row=self.row,
+            channel=self.channel,
+        )
+
+    def close(self) -> None:
+        """Let go of row and channel."""
+        self.row.close()
+        self.channel.close()
+
+
 class Spawner:
-    """Forks workers.
+    """Forks workers and molds, or has molds fork workers.
 
     Args:
         kernel: forks.
@@ -80,11 +108,55 @@ class Spawner:
         return self._age + 1
 
     def spawn(self, action: Spawn, blueprint: Blueprint) -> Seated:
-        """Fork a worker into the slot that `action` names.
+        """Fork a worker into the slot that `action` names, or a mold.
 
         Raises:
             OSError: no process, no descriptor or no memory can be had.
         """
+        is_mold = action.role is Role.MOLD
+        run = blueprint.mold if is_mold and blueprint.mold is not None else blueprint.run
+        seat, ours = self._seat(action, blueprint, listeners=() if is_mold else blueprint.listeners)
+        try:
+            pid = self._kernel.fork(lambda: self._live(seat, run, ours=ours))
+        except OSError:
+            seat.row.close()
+            ours.close()
+            raise
+        finally:
+            seat.channel.close()
+        self._age += not is_mold
+        ours.setblocking(False)
+        return Seated(
+            pid=pid,
+            slot=action.slot,
+            generation=action.generation,
+            age=seat.age,
+            row=seat.row,
+            channel=ours,
+        )
+
+    def ask(self, action: Spawn, blueprint: Blueprint, *, mold: Seated) -> Awaited:
+        """Ask a mold to fork the worker.
+
+        Raises:
+            OSError: the mold is gone or does not read, or no descriptor or no memory can be had.
+        """
+        seat, ours = self._seat(action, blueprint, listeners=blueprint.listeners)
+        try:
+            send_order(mold.channel, seat)
+        except OSError:
+            seat.row.close()
+            ours.close()
+            raise
+        finally:
+            seat.channel.close()
+        self._age += 1
+        ours.setblocking(False)
+        return Awaited(action=action, age=seat.age, row=seat.row, channel=ours)
+
+    def _seat(
+        self, action: Spawn, blueprint: Blueprint, *, listeners: tuple[Listener, ...]
+    ) -> tuple[Seat, socket.socket]:
         row = Row.create(blueprint.cells)
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -96,33 +168,18 @@ class Spawner:
             generation=action.generation,
             pool=action.pool,
             age=self.next_age,
-            listeners=blueprint.listeners,
+            listeners=listeners,
             row=row,
             channel=theirs,
             lifeline=self._lifeline,
         )
-        try:
-            pid = self._kernel.fork(lambda: self._live(seat, blueprint, ours=ours))
-        except OSError:
-            row.close()
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._age += 1
-        ours.setblocking(False)
-        return Seated(
-            pid=pid, slot=action.slot, generation=action.generation, age=seat.age, row=row, channel=ours
-        )
+        return seat, ours
 
-    def _live(self, seat: Seat, blueprint: Blueprint, *, ours: socket.socket) -> int:
-        """The child: drop what is the arbiter's, then be the worker."""
+    def _live(self, seat: Seat, run: Callable[[Seat], int], *, ours: socket.socket) -> int:
+        """The child: drop what is the arbiter's, then be what it is for."""
         ours.close()
         os.close(self._writer)
         self._leave_behind(seat.listeners)
-        code = blueprint.run(seat)
-        atexit._run_exitfuncs()  # noqa: SLF001 - os._exit follows; applications rely on theirs being called
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
+        code = run(seat)
+        wind_up()
         return code

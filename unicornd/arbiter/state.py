@@ -28,6 +28,14 @@ class Phase(IntEnum):
     """It was told to end now (QUIT, ABRT or KILL), or said that it cannot boot, and has not been reaped."""
 
 
+class Role(Enum):
+    """What a child is for."""
+
+    WORKER = "worker"
+    MOLD = "mold"
+    """It has loaded the application and forks the workers of its generation; it serves nobody."""
+
+
 class Order(Enum):
     """What the arbiter can tell a child; each is one signal."""
 
@@ -77,6 +85,7 @@ class Pool:
         generation: which generation they should be of.
         surge: how many more than `size` a rollout may run at once; 0 replaces one by one, `size` all at once.
         max_failures: how many children of a new generation may fail to boot before the rollout is abandoned.
+        is_molded: whether its workers are forked by a mold, one a generation.
     """
 
     name: str
@@ -85,6 +94,7 @@ class Pool:
     surge: int
     max_failures: int
     patience: Patience
+    is_molded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +160,23 @@ class Child:
     """What it reported when it failed to boot: one line, then the traceback."""
     failure_cause: str = ""
     """`app`, `boot`, or empty."""
+    role: Role = Role.WORKER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """A worker that a mold was asked to fork, and that has not said that it is there.
+
+    Attributes:
+        ticket: tells it from others that were asked for.
+        asked_at: when.
+    """
+
+    ticket: int
+    pool: str
+    slot: Slot
+    generation: Generation
+    asked_at: Monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +185,9 @@ class State:
 
     Attributes:
         pools: what is desired, by name.
-        children: what is observed, by pid.
+        children: the workers that are observed, by pid.
+        molds: the molds that are observed, by pid.
+        expected: workers that molds were asked to fork, by ticket.
         rollouts: reloads in progress, by pool name.
         backoffs: spawn delays, by pool name.
         served: names of pools that have had a READY child; before that, a failure to boot ends the daemon.
@@ -170,6 +199,8 @@ class State:
 
     pools: Mapping[str, Pool] = field(default_factory=lambda: MappingProxyType({}))
     children: Mapping[Pid, Child] = field(default_factory=lambda: MappingProxyType({}))
+    molds: Mapping[Pid, Child] = field(default_factory=lambda: MappingProxyType({}))
+    expected: Mapping[int, Expected] = field(default_factory=lambda: MappingProxyType({}))
     rollouts: Mapping[str, Rollout] = field(default_factory=lambda: MappingProxyType({}))
     backoffs: Mapping[str, Backoff] = field(default_factory=lambda: MappingProxyType({}))
     served: frozenset[str] = frozenset()

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.actions import Spawn
+from unicornd.arbiter.state import Role
 from unicornd.errors import UnicorndError
 from unicornd.workers.hooks import ARBITER_HOOKS, ServerView, WorkerView, load_hooks
 
@@ -73,7 +74,7 @@ class ArbiterHooks:
         port.on_resize = self._on_resize
 
     def _before_spawn(self, action: Action, loop: Loop) -> None:
-        if isinstance(action, Spawn) and self._hooks.has("pre_fork"):
+        if isinstance(action, Spawn) and action.role is Role.WORKER and self._hooks.has("pre_fork"):
             age = loop.seats.next_age
             worker = WorkerView(
                 pid=0,

@@ -130,10 +130,24 @@ def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None)
             for each in facts.listeners
         ],
         workers=workers(state, facts),
+        mold=_mold(state, facts, pool=pool),
         totals=protocol.Totals(requests=facts.requests, errors=facts.errors, restarts=facts.restarts),
         latency=latency(facts.readings.values()),
         events=[event(entry) for entry in facts.last_events],
     )
+
+
+def _mold(state: State, facts: Facts, *, pool: Pool) -> protocol.Mold | None:
+    for mold in state.molds.values():
+        if mold.pool == pool.name and mold.generation == pool.generation:
+            return protocol.Mold(
+                pid=mold.pid,
+                phase=_PHASES[mold.phase],
+                generation=mold.generation,
+                age=_span(mold.born_at, facts.at),
+                memory=facts.memory.get(mold.pid),
+            )
+    return None
 
 
 def fleet_state(

@@ -98,6 +98,12 @@ def _fact_rows(status: Document) -> list[tuple[str, Text]]:
     if status["latency"]["p50"] is not None:
         parts = (f"{name} {duration(status['latency'][name])}" for name in ("p50", "p95", "p99"))
         rows.append(("latency", Text(", ".join(parts))))
+    if (mold := status.get("mold")) is not None:
+        is_serving = mold["phase"] == "ready"
+        told = f"pid {mold['pid']}, generation {mold['generation']}" + (
+            "" if is_serving else f", {mold['phase']}"
+        )
+        rows.append(("mold", Text(told, style="" if is_serving else "yellow")))
     rows.append(("arbiter", Text(f"pid {arbiter['pid']}, unicornd {arbiter['version']}{_memory(status)}")))
     if (operation := status["operation"]) is not None:
         rows.append(("doing", Text(f"{operation['id']}: {operation['title']}", style="cyan")))
@@ -125,7 +131,9 @@ def _wanted(status: Document) -> Text:
 
 def _memory(status: Document) -> str:
     """What all processes use together; of a shared page each counts its share."""
-    known = [each["memory"] for each in (status["arbiter"], *status["workers"]) if each["memory"] is not None]
+    molds = [status["mold"]] if status.get("mold") is not None else []
+    everybody = (status["arbiter"], *molds, *status["workers"])
+    known = [each["memory"] for each in everybody if each["memory"] is not None]
     return f", {size(sum(known))} of memory with its workers" if known else ""
 
 

@@ -129,6 +129,16 @@ class Worker(Document):
     failure: str = Field(default="", description="what it said when it failed to boot")
 
 
+class Mold(Document):
+    """The process that has loaded the application and forks the workers (`app.preload`)."""
+
+    pid: int
+    phase: Literal["booting", "ready", "draining", "dying"]
+    generation: int
+    age: Seconds
+    memory: int | None = Field(description="bytes; null where the kernel does not tell")
+
+
 class Rollout(Document):
     """A new generation on its way to replace the old one."""
 
@@ -208,6 +218,7 @@ class Status(Document):
     operation: Operation | None
     listeners: list[Listener]
     workers: list[Worker]
+    mold: Mold | None = Field(default=None, description="of the generation that is wanted, or null")
     totals: Totals
     latency: Latency
     events: list[Event]

@@ -11,7 +11,8 @@ import os
 import random
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, TextIO, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO, cast
 
 from unicornd import __version__
 from unicornd.errors import AppError, BootError, DaemonExit, UnicorndError
@@ -34,6 +35,7 @@ from unicornd.workers.hooks import (
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.recycle import Recycling
 from unicornd.workers.registry import load_kind
+from unicornd.workers.warmup import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,24 +47,43 @@ if TYPE_CHECKING:
     from unicornd.workers.registry import Kind
 
 
-def run_worker(seat: Seat, settings: Settings) -> int:
+class Loaded(NamedTuple):
+    """The application and what serves it."""
+
+    kind: Kind
+    app: WSGIApplication
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Casting:
+    """What the workers of a generation have in common (`mold.Casting`)."""
+
+    settings: Settings
+
+    def load(self) -> Loaded:
+        """Take on the workers' surroundings and load the application.
+
+        Raises:
+            UnicorndError: one of them cannot be had.
+        """
+        _surround(self.settings)
+        return _load(self.settings)
+
+    def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
+        """Be a worker until told to leave; return the exit code."""
+        return run_worker(seat, self.settings, loaded=loaded)
+
+
+def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) -> int:
     """Be a worker until told to leave; return the exit code.
 
     Args:
         seat: what the arbiter gave it.
         settings: of its generation.
+        loaded: by the mold whose surroundings this worker shares; None to load it here.
     """
     log = logging.getLogger(logs.ERROR_LOG)
-    worker = WorkerView(
-        pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=settings
-    )
-    server = ServerView(
-        log=log,
-        cfg=settings,
-        pid=os.getppid(),
-        num_workers=settings.workers.resolved_count(),
-        proc_name=settings.process.name or "unicornd",
-    )
+    server, worker = _views(seat, settings, log=log)
     hooks = Hooks({}, log)
 
     def on_quit() -> None:
@@ -71,20 +92,22 @@ def run_worker(seat: Seat, settings: Settings) -> int:
 
     orders = signals.install(on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
     try:
-        _surround(seat, settings)
+        _sit_down(seat)
+        if loaded is None:
+            _surround(settings)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
-        kind, app = _load(settings)
+        kind, app = loaded or _load(settings)
         worker.app = app
         hooks.call("post_worker_init", worker)
     except UnicorndError as error:
-        return _give_up(seat, error)
+        return give_up(seat, error)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
-        return _give_up(seat, BootError(f"the worker cannot be set up: {error!r}"))
+        return give_up(seat, BootError(f"the worker cannot be set up: {error!r}"))
     if orders.is_draining:
         return DaemonExit.OK
     context = _context(seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker)
-    _report(seat, ReadyReport())
+    report(seat, ReadyReport())
     try:
         kind.run(context)
     finally:
@@ -92,13 +115,36 @@ def run_worker(seat: Seat, settings: Settings) -> int:
     return DaemonExit.OK
 
 
-def _load(settings: Settings) -> tuple[Kind, WSGIApplication]:
+def _views(seat: Seat, settings: Settings, *, log: logging.Logger) -> tuple[ServerView, WorkerView]:
+    """Return what hooks get as `server` and as `worker`."""
+    server = ServerView(
+        log=log,
+        cfg=settings,
+        pid=os.getppid(),
+        num_workers=settings.workers.resolved_count(),
+        proc_name=settings.process.name or "unicornd",
+    )
+    worker = WorkerView(
+        pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=settings
+    )
+    return server, worker
+
+
+def _load(settings: Settings) -> Loaded:
+    """Import the application, and have it answer the requests of `app.warmup`."""
     if settings.app.target is None:
         raise AppError("app.target is not set")
-    return load_kind(settings.workers.resolved_kind()), cast("WSGIApplication", load_app(settings.app.target))
+    kind = load_kind(settings.workers.resolved_kind())
+    app = cast("WSGIApplication", load_app(settings.app.target))
+    warm_up(app, settings.app.warmup, errors=_error_stream())
+    return Loaded(kind, app)
 
 
-def _surround(seat: Seat, settings: Settings) -> None:
+def _error_stream() -> TextIO:
+    return cast("TextIO", logs.ErrorStream(logging.getLogger(logs.ERROR_LOG)))
+
+
+def _surround(settings: Settings) -> None:
     """Take on user, directory, environment and import path.
 
     Raises:
@@ -121,23 +167,29 @@ def _surround(seat: Seat, settings: Settings) -> None:
         os.umask(process.umask)
     os.environ.update(app.env)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
+    sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
+
+
+def _sit_down(seat: Seat) -> None:
+    """Take on what tells this worker from its siblings."""
     os.environ["UNICORND_WORKER_SLOT"] = str(seat.slot)
     os.environ["UNICORND_GENERATION"] = str(seat.generation)
-    sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
-    random.seed()  # not the state that the arbiter had, the same in every worker
+    random.seed()  # not the state that the arbiter or the mold had, the same in every worker
 
 
-def _give_up(seat: Seat, error: UnicorndError) -> int:
+def give_up(seat: Seat, error: UnicorndError) -> int:
+    """Report why this process cannot serve; return its exit code."""
     code = error.exit_code if error.exit_code is DaemonExit.APP else DaemonExit.BOOT
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     cause: Literal["app", "boot"] = "app" if code is DaemonExit.APP else "boot"
-    _report(seat, BootFailedReport(cause=cause, text=text, detail=error.detail))
+    report(seat, BootFailedReport(cause=cause, text=text, detail=error.detail))
     return code
 
 
-def _report(seat: Seat, report: Report) -> None:
+def report(seat: Seat, what: Report) -> None:
+    """Tell the arbiter something."""
     with suppress(OSError):  # the arbiter is gone: the lifeline says the same
-        seat.channel.send(encode_report(report))
+        seat.channel.send(encode_report(what))
 
 
 def _context(
@@ -161,9 +213,9 @@ def _context(
         threads=workers.threads if workers.resolved_kind() == "threads" else 1,
         is_multiprocess=workers.resolved_count() > 1,
         log=log,
-        errors=cast("TextIO", logs.ErrorStream(log)),
+        errors=_error_stream(),
         recycling=_recycling(workers),
-        report=lambda report: _report(seat, report),
+        report=lambda what: report(seat, what),
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,

@@ -19,6 +19,13 @@ MAX_LINE_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BornReport:
+    """A mold has forked this worker, which has this process id."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyReport:
     """The application is loaded and the worker serves."""
 
@@ -45,9 +52,10 @@ class RetiringReport:
     why: str
 
 
-Report = ReadyReport | BootFailedReport | RetiringReport
+Report = BornReport | ReadyReport | BootFailedReport | RetiringReport
 
 _KINDS: dict[str, type[Report]] = {
+    "born": BornReport,
     "ready": ReadyReport,
     "boot_failed": BootFailedReport,
     "retiring": RetiringReport,
@@ -58,7 +66,10 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 def encode_report(report: Report) -> bytes:
     """Return the datagram for `report`, at most `MAX_REPORT_BYTES` long."""
     limits = {"detail": MAX_DETAIL_CHARACTERS}
-    facts = {key: _cut(value, limits.get(key, MAX_LINE_CHARACTERS)) for key, value in asdict(report).items()}
+    facts = {
+        key: _cut(value, limits.get(key, MAX_LINE_CHARACTERS)) if isinstance(value, str) else value
+        for key, value in asdict(report).items()
+    }
     return json.dumps({"report": _NAMES[type(report)], **facts}, ensure_ascii=False).encode(errors="replace")
 
 
@@ -69,6 +80,8 @@ def decode_report(datagram: bytes) -> Report:
         ValueError: it is not a report (a foreign or broken writer).
     """
     match json.loads(datagram):
+        case {"report": "born", "pid": int(pid)}:
+            return BornReport(pid=pid)
         case {"report": "ready"}:
             return ReadyReport()
         case {

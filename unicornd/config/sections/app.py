@@ -19,12 +19,6 @@ def _refuse_asgi(value: Interface) -> Interface:
     return value
 
 
-def _refuse_preload(value: bool) -> bool:  # noqa: FBT001 - the setting itself
-    if value:
-        raise ValueError("true is not available in this version; leave it out")
-    return value
-
-
 class AppSettings(Section):
     """What is served, and in which surroundings it is loaded."""
 
@@ -39,9 +33,10 @@ class AppSettings(Section):
         description="How the application is called. This version serves WSGI.",
         json_schema_extra=ROLLING,
     )
-    preload: Annotated[bool, AfterValidator(_refuse_preload)] = Field(
+    preload: bool = Field(
         default=False,
-        description="Load the application once and fork the workers from there. Not available in this version.",
+        description="Load the application once, in a process of its own (the mold), and fork the workers from there: "
+        "they share its memory and are ready in milliseconds. A reload makes a new mold, with the new code.",
         json_schema_extra=ROLLING,
     )
     chdir: Path | None = Field(
@@ -73,9 +68,9 @@ class AppSettings(Section):
     paste_global: Annotated[dict[str, str], LATER] = Field(
         default_factory=dict, description="Its global variables.", json_schema_extra=ROLLING
     )
-    warmup: Annotated[tuple[str, ...], LATER] = Field(
+    warmup: tuple[str, ...] = Field(
         default=(),
-        description="Paths that are requested inside a worker before it is ready.",
+        description="Paths that the application is asked for, inside its process, before it is ready.",
         examples=[["/healthz"]],
         json_schema_extra=ROLLING,
     )

@@ -1,0 +1,86 @@
+"""What the plan does with molds, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.support.core_world import World
+from unicornd.arbiter import events
+from unicornd.arbiter.actions import Command, Spawn
+from unicornd.arbiter.fold import fold
+from unicornd.arbiter.plan import plan
+from unicornd.arbiter.state import Halt, Order, Patience, Phase, Pool, Role
+from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
+
+PATIENCE = Patience(
+    boot=Seconds(60), request=Seconds(30), heartbeat=Seconds(30), graceful=Seconds(30), kill=Seconds(5)
+)
+POOL = Pool(
+    name="web", size=2, generation=Generation(1), surge=1, max_failures=2, patience=PATIENCE, is_molded=True
+)
+
+
+def begun() -> World:
+    world = World()
+    world.declare(POOL)
+    return world
+
+
+def test_the_mold_comes_first_and_workers_when_it_is_ready() -> None:
+    world = begun()
+    [action] = plan(world.state, world.now).actions
+    assert isinstance(action, Spawn)
+    assert (action.role, action.slot) == (Role.MOLD, 0)
+    world.turn()
+    assert not plan(world.state, world.now).actions, "nobody else can be had before"
+    [mold] = world.processes.values()
+    world.ready(mold)
+    actions = plan(world.state, world.now).actions
+    assert [action.slot for action in actions if isinstance(action, Spawn)] == [1, 2]
+
+
+def test_a_mold_that_does_not_fork_is_killed_when_its_time_is_up() -> None:
+    world = begun()
+    world.turn()
+    [mold] = world.processes.values()
+    world.ready(mold)
+    asked_at = world.now
+    world.turn()
+    assert plan(world.state, world.now).wake_at == asked_at + 10.0
+    [action] = plan(world.state, Monotonic(asked_at + 10.0)).actions
+    assert action == Command(pid=mold.pid, order=Order.KILL, why="it does not fork")
+
+
+def test_a_mold_that_asks_to_be_replaced_is_not_heard() -> None:
+    world = begun()
+    world.settle()
+    [mold] = world.molds_of("web")
+    state = fold(world.state, events.ReplacementAsked(at=world.now, pid=mold.pid, why="?"))
+    assert state == world.state
+
+
+def test_what_was_asked_for_another_generation_does_not_fill_a_slot() -> None:
+    world = begun()
+    world.settle()
+    asked = events.SpawnAsked(at=world.now, ticket=9, pool="web", slot=Slot(1), generation=Generation(1))
+    world.state = fold(world.state, asked)
+    world.roll(replace(POOL, generation=Generation(2), surge=2, is_molded=False))
+    slots = [action.slot for action in plan(world.state, world.now).actions if isinstance(action, Spawn)]
+    assert slots == [1, 2]
+
+
+def test_the_end_waits_for_what_a_mold_was_asked_for() -> None:
+    world = begun()
+    asked = events.SpawnAsked(at=world.now, ticket=1, pool="web", slot=Slot(1), generation=Generation(1))
+    world.state = fold(world.state, asked)
+    state = fold(world.state, events.HaltAsked(at=world.now, halt=Halt.GRACEFUL))
+    assert plan(state, world.now).actions == ()
+    born = events.Spawned(
+        at=world.now, pid=Pid(7), pool="web", slot=Slot(1), generation=Generation(1), ticket=1
+    )
+    state = fold(state, born)
+    assert state.expected == {}
+    assert state.children[Pid(7)].phase is Phase.BOOTING
+    [action] = plan(state, world.now).actions
+    assert isinstance(action, Command)
+    assert action.order is Order.QUIT

@@ -1,0 +1,131 @@
+"""A mold's life: load the application once, then fork a worker whenever the arbiter asks for one.
+
+Run in a process of its own (`app.preload`), one a generation. What it has loaded is shared copy-on-write by its workers,
+which are ready in milliseconds. A worker is forked through a short-lived process in between, so that it becomes the child
+of the arbiter, which is the subreaper (prctl(2)): the arbiter reaps it, and outlives its mold.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import select
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+from unicornd.errors import BootError, DaemonExit, UnicorndError
+from unicornd.observe import logs
+from unicornd.workers.boot import give_up, report
+from unicornd.workers.channel import BornReport, ReadyReport
+from unicornd.workers.forksafety import ImportWatch
+from unicornd.workers.leaving import wind_up
+from unicornd.workers.order import close_seat, receive_order
+from unicornd.workers.signals import IGNORED
+
+if TYPE_CHECKING:
+    from unicornd.workers.boot import Loaded
+    from unicornd.workers.context import Seat
+
+
+class Casting(Protocol):
+    """What the workers of a generation have in common."""
+
+    def load(self) -> Loaded:
+        """Take on the workers' surroundings and load the application; raises UnicorndError."""
+
+    def run(self, seat: Seat, *, loaded: Loaded) -> int:
+        """Be a worker; return its exit code."""
+
+
+def run_mold(seat: Seat, casting: Casting) -> int:
+    """Be a mold until told to leave, or until the arbiter is gone; return the exit code.
+
+    Args:
+        seat: slot 0; it listens on nothing.
+        casting: of its generation.
+    """
+    _install_signals()
+    log = logging.getLogger(logs.ERROR_LOG)
+    try:
+        with ImportWatch() as watch:
+            loaded = casting.load()
+    except UnicorndError as error:
+        return give_up(seat, error)
+    except Exception as error:  # noqa: BLE001 - reported, whatever it is
+        return give_up(seat, BootError(f"the mold cannot be set up: {error!r}"))
+    for finding in watch.findings():
+        log.warning("app.preload: the application has opened %s", finding)
+    gc.collect()
+    gc.freeze()  # the collector leaves alone what is shared
+    report(seat, ReadyReport())
+    _serve(seat, casting, loaded=loaded)
+    return DaemonExit.OK
+
+
+def _install_signals() -> None:
+    """A mold has nothing to finish: whatever tells it to leave ends it."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda _number, _frame: os._exit(0))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
+    faulthandler.enable(file=logs.error_fd(), all_threads=True)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _serve(seat: Seat, casting: Casting, *, loaded: Loaded) -> None:
+    poll = select.poll()
+    poll.register(seat.channel, select.POLLIN)
+    poll.register(seat.lifeline, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if seat.lifeline in ready:
+            return
+        ordered = receive_order(seat.channel, seat.lifeline)
+        if ordered is None:
+            return
+        try:
+            _fork(ordered, seat, casting=casting, loaded=loaded)
+        except OSError as error:  # the arbiter sees the channel closed, and tries again later
+            log = logging.getLogger(logs.ERROR_LOG)
+            log.error("the mold cannot fork", extra={"slot": ordered.slot, "why": error.strerror})  # noqa: TRY400 - a fact
+        finally:
+            close_seat(ordered)
+
+
+def _fork(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> None:
+    """Fork the worker by a process in between, which ends at once: the worker is the arbiter's child then.
+
+    Raises:
+        OSError: no process can be made.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        between = os.fork()
+        if between == 0:
+            try:
+                if os.fork() == 0:
+                    _be_worker(ordered, mold, casting=casting, loaded=loaded)
+            finally:
+                os._exit(0)
+        os.waitpid(between, 0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _be_worker(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> None:
+    """Be the worker; never returns into the mold's code."""
+    code = 1
+    try:
+        report(ordered, BornReport(pid=os.getpid()))
+        mold.channel.close()
+        mold.row.close()
+        code = casting.run(ordered, loaded=loaded)
+        wind_up()
+    except BaseException:
+        logging.getLogger(logs.ERROR_LOG).exception("a worker ended by a defect")
+    finally:
+        os._exit(code)
