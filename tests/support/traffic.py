@@ -31,6 +31,8 @@ class Tally:
     failures: list[str] = field(default_factory=list)
     longest: float = 0.0
     """Seconds that the slowest answer took."""
+    connections: int = 0
+    """How many the clients opened."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -102,7 +104,9 @@ class Traffic:
     def _ask_again_and_again(self) -> None:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.is_set():
-            connection = connection or self._connect()
+            if connection is None:
+                connection = self._connect()
+                self._note_connection()
             started = time.monotonic()
             try:
                 headers = {} if self._is_keepalive else {"Connection": "close"}
@@ -128,6 +132,10 @@ class Traffic:
             self.tally.longest = max(self.tally.longest, seconds)
             if wrong:
                 self.tally.failures.append(wrong)
+
+    def _note_connection(self) -> None:
+        with self._lock:
+            self.tally.connections += 1
 
     def _note_failure(self, failure: str) -> None:
         with self._lock:

@@ -298,6 +298,7 @@ class Port:
             self._means.log.debug("SIGWINCH is for daemons; ignored")
             return
         self._means.log.info("received SIGWINCH: all workers leave")
+        self._means.deployments.renew_handover()
         self.loop.take(Resized(at=self.now(), pool=pool.name, size=0))
 
     def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:

@@ -24,6 +24,7 @@ from unicornd.sockets.listener import Listener, Ownership, close_listener, refus
 from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.units import Generation, Seconds
 from unicornd.workers.boot import Casting
+from unicornd.workers.handover import Handover
 from unicornd.workers.identity import identity_of
 from unicornd.workers.mold import run_mold
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from unicornd.config.settings import Settings
     from unicornd.sockets.inherit import Passed
 
+HANDS_OVER = frozenset({"sync", "threads"})
+"""Kinds whose workers hand idle connections over when they leave."""
 POOL = "web"
 """The one pool that there is."""
 
@@ -119,7 +122,19 @@ class Deployments:
         """
         loaded = self.read()
         self.next = self._made(loaded, self._opened(loaded.settings, self.present.listeners))
+        present, wanted = self.present.blueprint.handover, self.next.blueprint.handover
+        if present is not None and present is not wanted:
+            present.shut()  # the new workers are of a kind that takes no connections over
         return self.next
+
+    def renew_handover(self) -> None:
+        """All workers leave, nobody takes their connections over; later ones have a pair of their own."""
+        blueprint = self.present.blueprint
+        if blueprint.handover is not None:
+            blueprint.handover.shut()
+            blueprint.handover.close()
+            renewed = replace(blueprint, handover=Handover.open())
+            self.present = replace(self.present, blueprint=renewed)
 
     def read(self) -> Loaded:
         """Read and check the configuration as it is now.
@@ -155,6 +170,9 @@ class Deployments:
 
     def close_listeners(self) -> None:
         """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones."""
+        for deployment in (self.present, self.next):
+            if deployment is not None and deployment.blueprint.handover is not None:
+                deployment.blueprint.handover.shut()
         for listener in self.all_listeners():
             if listener.sock.fileno() >= 0:
                 refuse_newcomers(listener)
@@ -177,8 +195,16 @@ class Deployments:
             cells=settings.workers.threads if is_threaded else 1,
             run=casting.run,
             mold=partial(run_mold, casting=casting) if settings.app.preload else None,
+            handover=self._handover(settings.workers.resolved_kind()),
         )
         return Deployment(loaded=loaded, blueprint=blueprint)
+
+    def _handover(self, kind: str) -> Handover | None:
+        """Return the pair that the workers share with those that they replace, if both can hand over."""
+        if kind not in HANDS_OVER:
+            return None
+        shared = self.present.blueprint.handover if hasattr(self, "present") else None
+        return shared or Handover.open()
 
     def with_log(self, settings: Settings) -> Settings:
         """Return the settings with a log file, for a daemon that has none."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.kernel import Kernel
     from unicornd.sockets.listener import Listener
     from unicornd.units import Generation, Pid, Slot
+    from unicornd.workers.handover import Handover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Blueprint:
         cells: rows of their scoreboard: threads.
         run: the child's life; returns its exit code.
         mold: a mold's life, of a generation that is molded; else None.
+        handover: where its workers hand over idle connections, or None.
     """
 
     generation: Generation
@@ -42,6 +44,7 @@ class Blueprint:
     cells: int
     run: Callable[[Seat], int]
     mold: Callable[[Seat], int] | None = None
+    handover: Handover | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,7 @@ class Spawner:
             row=row,
             channel=theirs,
             lifeline=self._lifeline,
+            handover=blueprint.handover,
         )
         return seat, ours
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unicornd.http.environ import Environ
-    from unicornd.sockets.listener import Listener
     from unicornd.workers.context import WorkerContext
+    from unicornd.workers.handover import Handed
 
 PAUSE_SECONDS = 0.5
 """How long accepting pauses when it fails: mostly, there is no descriptor or memory for a connection."""
@@ -43,7 +43,8 @@ class Acceptor:
         self._context = context
         self._epoll = epoll
         self._listeners = {listener.sock.fileno(): listener for listener in context.seat.listeners}
-        self._bases = {fd: _environ_of(listener, context) for fd, listener in self._listeners.items()}
+        self._bases = {fd: _environ_of(listener.sock, context) for fd, listener in self._listeners.items()}
+        self._places = [(str(listener.address), self._bases[fd]) for fd, listener in self._listeners.items()]
         self._paused_until = 0.0
         self._next_complaint = 0.0
         self.is_paused = False
@@ -75,6 +76,19 @@ class Acceptor:
             room -= 1
             remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
             yield Connection(sock, remote, base=self._bases[fd], policy=self._context.http)
+
+    def address_of(self, connection: Connection) -> str | None:
+        """Return the address of the listener at which a connection came in; None for one that cannot be handed over."""
+        for address, base in self._places:
+            if connection.base is base:
+                return address
+        return None
+
+    def receive(self, handed: Handed) -> Connection:
+        """Make a connection of one that another worker had; at a listener that is ours, or at an address that was."""
+        known = [base for address, base in self._places if address == handed.listener]
+        base = known[0] if known else _environ_of(handed.sock, self._context)
+        return Connection(handed.sock, handed.remote, base=base, policy=self._context.http)
 
     def resume(self, *, room: int, now: float) -> bool:
         """Watch the listeners again if there is room and the pause is over; return whether they are watched."""
@@ -114,11 +128,11 @@ class Acceptor:
                 self._epoll.unregister(fd)
 
 
-def _environ_of(listener: Listener, context: WorkerContext) -> Environ:
+def _environ_of(sock: socket.socket, context: WorkerContext) -> Environ:
     """Return the environ that every request at a listener begins with."""
     name, port = "localhost", "80"
-    if listener.sock.family in {socket.AF_INET, socket.AF_INET6}:
-        name, port = (str(part) for part in listener.sock.getsockname()[:2])
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        name, port = (str(part) for part in sock.getsockname()[:2])
     return shared_environ(
         server_name=name,
         server_port=port,

@@ -124,6 +124,19 @@ class Connection:
             return self._take_head(data, now)  # the usual case: one whole head, nothing else
         return self._take(data, now)
 
+    @property
+    def received(self) -> bytes:
+        """What has been read of a request that is not complete; of a body nothing may have been read."""
+        return bytes(self._buffer)
+
+    def resume(self, received: bytes, now: float) -> bool:
+        """Go on with what another worker has read of the next request; True when it is complete.
+
+        Raises:
+            http.errors.Refusal: as `receive`.
+        """
+        return bool(received) and self._take(received, now)
+
     def next_request(self, now: float) -> bool:
         """Go on with what was received behind the last request; True when a further request is complete.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unicornd.sockets.listener import Listener
     from unicornd.units import Fd, Generation, Seconds, Slot
     from unicornd.workers.channel import Report
+    from unicornd.workers.handover import Handover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Seat:
         row: its row of the scoreboard; only the worker writes it.
         channel: SOCK_SEQPACKET socket; the worker sends reports (`workers.channel`), the arbiter reads them.
         lifeline: read end of a pipe whose only writer is the arbiter; readable (EOF) when the arbiter is gone.
+        handover: where idle connections go when this worker leaves, and come from; None for kinds that cannot.
     """
 
     slot: Slot
@@ -46,6 +48,7 @@ class Seat:
     row: Row
     channel: socket.socket
     lifeline: Fd
+    handover: Handover | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +80,20 @@ class Orders:
     Attributes:
         wake: readable when a signal has come (the wake-up fd of `signal.set_wakeup_fd`).
         is_draining: finish and leave.
+        handover: where idle connections can go, or None.
     """
 
-    __slots__ = ("is_draining", "wake")
+    __slots__ = ("handover", "is_draining", "wake")
 
     def __init__(self, wake: socket.socket) -> None:
         self.wake = wake
         self.is_draining = False
+        self.handover: Handover | None = None
+
+    @property
+    def ends_connections(self) -> bool:
+        """Whether a response has to say `Connection: close`: nobody will take the connection over."""
+        return self.is_draining and (self.handover is None or not self.handover.is_open)
 
 
 class Recycling(Protocol):

@@ -84,7 +84,7 @@ def _serve(seat: Seat, casting: Casting, *, loaded: Loaded) -> None:
         ready = {fd for fd, _ in poll.poll()}
         if seat.lifeline in ready:
             return
-        ordered = receive_order(seat.channel, seat.lifeline)
+        ordered = receive_order(seat)
         if ordered is None:
             return
         try:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import TYPE_CHECKING
 
 from unicornd.config.values import Address
 from unicornd.observe.scoreboard import Row
 from unicornd.sockets.listener import Listener
 from unicornd.units import Fd, Generation, Slot
 from unicornd.workers.context import Seat
-
-if TYPE_CHECKING:
-    from unicornd.units import Fd as Descriptor
 
 MAX_ORDER_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 250
@@ -46,13 +42,13 @@ def send_order(mold: socket.socket, seat: Seat) -> None:
     socket.send_fds(mold, [json.dumps(order).encode()], descriptors)
 
 
-def receive_order(channel: socket.socket, lifeline: Descriptor) -> Seat | None:
-    """Return the seat of the worker that is to be forked; None when the arbiter has closed the channel.
+def receive_order(mold: Seat) -> Seat | None:
+    """Return the seat of the worker that is to be forked; None when the arbiter has closed the mold's channel.
 
     Raises:
         OSError: the channel is broken, or there is no descriptor left.
     """
-    datagram, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER_BYTES, MAX_DESCRIPTORS)
+    datagram, descriptors, _, _ = socket.recv_fds(mold.channel, MAX_ORDER_BYTES, MAX_DESCRIPTORS)
     if not datagram:
         return None
     order = json.loads(datagram)
@@ -71,7 +67,8 @@ def receive_order(channel: socket.socket, lifeline: Descriptor) -> Seat | None:
         listeners=listeners,
         row=Row(Fd(row), cells=order["cells"]),
         channel=socket.socket(fileno=theirs),
-        lifeline=lifeline,
+        lifeline=mold.lifeline,
+        handover=mold.handover,
     )
 
 

@@ -24,6 +24,7 @@ from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
+from unicornd.workers.handover import Handed
 from unicornd.workers.output import SEND_FLAGS
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from unicornd.workers.connection import Connection
     from unicornd.workers.context import HttpPolicy, WorkerContext
+    from unicornd.workers.handover import Handover
 
 LINGER_SECONDS = 2.0
 """How long a client may go on sending after our last byte; only what its kernel has buffered is waited for."""
@@ -74,6 +76,9 @@ class Reactor:
         self.is_finished = False
         self._epoll.register(self._orders.wake, select.EPOLLIN)
         self._epoll.register(self._lifeline, select.EPOLLIN)
+        self._handover = self._orders.handover = context.seat.handover
+        if self._handover is not None:
+            self._epoll.register(self._handover.taking, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def close(self) -> None:
         """Close every connection, the listeners and the poller."""
@@ -150,6 +155,8 @@ class Reactor:
             return False
         except Exception as error:  # noqa: BLE001 - see there
             self._drop_by_defect(connection, error)
+            return False
+        if self._drains and self._hand_over(connection):
             return False
         if connection.stage is IDLE:
             connection.deadline = _after(now, self._policy.keepalive)
@@ -245,6 +252,10 @@ class Reactor:
             self._epoll.unregister(fd)
             self._context.log.warning("the arbiter is gone; finishing what is in flight")
             self._orders.is_draining = True
+            if self._handover is not None:  # the others leave, too
+                self._handover.shut()
+        elif self._handover is not None and fd == self._handover.taking.fileno():
+            self._take_over(self._handover, now)
         else:
             self._accept(fd, now)
 
@@ -269,6 +280,44 @@ class Reactor:
         self._read(connection, now)
         if not connection.is_busy and connection.stage is not CLOSED:
             self._watch(connection, select.EPOLLIN)
+
+    def _take_over(self, handover: Handover, now: float) -> None:
+        """Go on with connections that another worker had."""
+        for handed in handover.take():
+            connection = self._acceptor.receive(handed)
+            self._connections[connection.fd] = connection
+            connection.deadline = _after(now, self._policy.keepalive or self._policy.head)
+            self._go_on_with(connection, handed.received, now=now)
+        if not handover.is_open:  # readable for ever
+            with suppress(FileNotFoundError):
+                self._epoll.unregister(handover.taking)
+
+    def _go_on_with(self, connection: Connection, received: bytes, *, now: float) -> None:
+        try:
+            if connection.resume(received, now):
+                connection.is_busy = True
+                connection.ready_at = now
+                self._ready.append(connection)
+                return
+        except Refusal as refusal:
+            self._refuse(connection, refusal, now=now)
+            return
+        self._watch(connection, select.EPOLLIN)
+
+    def _hand_over(self, connection: Connection) -> bool:
+        """Give an idle connection to a worker that stays; False if it stays here."""
+        handover = self._handover
+        if handover is None or self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
+            return False
+        address = self._acceptor.address_of(connection)
+        if address is None or not handover.give(
+            Handed(connection.sock, address, connection.remote, connection.received)
+        ):
+            return False
+        if connection.watched:  # the description lives on elsewhere, so closing it would not do
+            self._epoll.unregister(connection.fd)
+        self.drop(connection)
+        return True
 
     def _room(self) -> int:
         if self._drains:
@@ -297,6 +346,7 @@ class Reactor:
         """Leave the listeners after a last look at what the kernel has queued; finished when nothing is left."""
         if not self._drains:
             self._drains = True
+            self._leave_handover(now)
             for fd in self._acceptor.fds:
                 for _ in range(MOST_LAST_ROUNDS):
                     if not self._accept(fd, now):
@@ -304,9 +354,17 @@ class Reactor:
             self._acceptor.close()
             self._tick = self._patience = SHORTEST_TICK
             for connection in list(self._connections.values()):  # other threads drop theirs meanwhile
-                if connection.stage is IDLE:
+                if not connection.is_busy and not self._hand_over(connection) and connection.stage is IDLE:
                     connection.deadline = now + DRAIN_LINGER_SECONDS
         self.is_finished = not self._connections
+
+    def _leave_handover(self, now: float) -> None:
+        """Take nothing over any more; when the whole fleet leaves, what is on its way is answered first."""
+        if self._handover is not None:
+            with suppress(FileNotFoundError):
+                self._epoll.unregister(self._handover.taking)
+            if self._orders.ends_connections:
+                self._take_over(self._handover, now)
 
 
 def _after(now: float, patience: float) -> float:

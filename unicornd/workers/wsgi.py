@@ -104,7 +104,11 @@ class Exchange:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.sent = 0
-        self.keep_alive = request.keep_alive and context.http.is_kept_alive and not context.orders.is_draining
+        self.keep_alive = (
+            request.keep_alive
+            and context.http.is_kept_alive
+            and not (context.orders.is_draining and context.orders.ends_connections)
+        )
         self.environ: Environ = {}
 
     def run(self) -> bool:
@@ -200,7 +204,8 @@ class Exchange:
             standing=self._clock.standing(),
             is_http11=request.is_http11,
             is_head=is_head,
-            keep_alive=self.keep_alive and not self._context.orders.is_draining,
+            keep_alive=self.keep_alive
+            and not (self._context.orders.is_draining and self._context.orders.ends_connections),
             body_size=body_size,
         )
         self.keep_alive = head.keep_alive
