@@ -235,8 +235,8 @@ def test_workers_have_nothing_open_that_is_not_theirs(fleet: Fleet) -> None:
         fleet.send(signal.SIGTTIN)
         pids = fleet.await_workers(4)
         sockets = {slot: open_files(pid, "socket:") for slot, pid in pids.items()}
-    # The listener, its channel, and the two ends of its own wake-up.
-    assert {slot: len(found) for slot, found in sockets.items()} == dict.fromkeys(pids, 4)
+    # The listener, its channel, the two ends of its own wake-up, and of the handover.
+    assert {slot: len(found) for slot, found in sockets.items()} == dict.fromkeys(pids, 6)
     assert {len(open_files(pid, "pipe:")) for pid in pids.values()} == {1}, "the lifeline's reading end"
     assert {len(open_files(pid, "/memfd:")) for pid in pids.values()} == {1}, "its row"
 

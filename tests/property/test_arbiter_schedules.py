@@ -25,7 +25,8 @@ PATIENCES = st.builds(
     request=st.sampled_from([11.0, 0.0]).map(Seconds),
     heartbeat=st.sampled_from([3.0, 0.0]).map(Seconds),
     graceful=st.sampled_from([13.0, 2.0, 0.0]).map(Seconds),
-    kill=st.sampled_from([1.5, 0.1]).map(Seconds),
+    kill=st.sampled_from([4.5, 1.5, 0.1]).map(Seconds),
+    spares_siblings=st.booleans(),
 )
 SIZES = st.integers(0, 4)
 PICK = st.integers(0, 30)

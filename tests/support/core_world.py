@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KILL_AGAIN = 5.0
 FORK_PATIENCE = 10.0
+SILENCE = 3.0
 SHORT_LIFE = 1.0
 START = Monotonic(1000.0)
 ROUNDS = 60
@@ -62,7 +63,7 @@ class Process:
 
     @property
     def is_draining(self) -> bool:
-        return [order for order, _ in self.orders] == [Order.DRAIN]
+        return bool(self.orders) and {order for order, _ in self.orders} <= {Order.DRAIN, Order.EXPIRE}
 
     def given(self, *orders: Order) -> Monotonic | None:
         """When it was last given one of these orders."""
@@ -86,11 +87,14 @@ def due_orders(process: Process, patience: Patience) -> Iterator[tuple[float, Or
             yield min(at for _, at in process.owes.values()) + FORK_PATIENCE, Order.KILL
     else:
         if process.is_draining and patience.graceful:
-            drained = process.given(Order.DRAIN)
-            assert drained is not None
-            yield drained + patience.graceful, Order.KILL
+            yield process.orders[0][1] + patience.graceful, Order.KILL
+        expired = process.given(Order.EXPIRE)
+        if expired is not None:
+            yield max(expired, process.beat_at) + max(patience.kill, SILENCE), Order.ABORT
+            return
         if process.busy_since is not None and patience.request:
-            yield process.busy_since + patience.request, Order.ABORT
+            order = Order.EXPIRE if patience.spares_siblings else Order.ABORT
+            yield process.busy_since + patience.request, order
         if process.busy_since is None and patience.heartbeat:
             yield process.beat_at + patience.heartbeat, Order.ABORT
 
@@ -409,7 +413,7 @@ class World:
         pool = self.pool(process.pool)
         is_due = any(at <= self.now and due is order for at, due in due_orders(process, pool.patience))
         match order:
-            case Order.KILL | Order.ABORT:
+            case Order.KILL | Order.ABORT | Order.EXPIRE:
                 assert is_due, f"{order} before its deadline"
             case Order.QUIT if process.is_mold:
                 assert process.is_staying

@@ -29,7 +29,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.time = 1000.0
-        self.signals: list[tuple[Pid, signal.Signals]] = []
+        self.signals: list[tuple[Pid, int]] = []
         self.refusal: OSError | None = None
         self._living: set[Pid] = set()
         self._dead: list[Death] = []
@@ -45,7 +45,7 @@ class FakeKernel:
         self._living.add(Pid(self._last))
         return Pid(self._last)
 
-    def kill(self, pid: Pid, number: signal.Signals) -> bool:
+    def kill(self, pid: Pid, number: int) -> bool:
         is_zombie = any(death.pid == pid for death in self._dead)
         if pid not in self._living and not is_zombie:
             return False

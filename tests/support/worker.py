@@ -89,6 +89,7 @@ class Setup:
     policy: HttpPolicy = POLICY
     family: socket.AddressFamily = socket.AF_INET
     recycling: Recycling | None = None
+    request_timeout: Seconds = Seconds(0)  # noqa: RUF009 - a number
     pre_request: Callable[[Head], None] | None = None
     on_served: Callable[[Served], None] | None = None
     before: Callable[[], None] = field(default=lambda: None)
@@ -206,6 +207,7 @@ class Worker:
             errors=cast("TextIO", ErrorStream(log)), recycling=setup.recycling,
             report=lambda report: cast("None", channel.send(encode_report(report))),
             pre_request=setup.pre_request, on_served=setup.on_served,
+            request_timeout=setup.request_timeout, leave=lambda: os._exit(0),
         )  # fmt: skip
         kind.run(context)
 

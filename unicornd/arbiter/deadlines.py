@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 KILL_AGAIN = 5.0
 """Seconds after which a SIGKILL is repeated: the child is stuck in the kernel, or the order was lost."""
 
+SILENCE = 3.0
+"""Seconds without a sign of life after which a worker that still can should have given one: it looks every second."""
+
 
 class Deadline(NamedTuple):
     """When a child's time is up, and what it is told then."""
@@ -54,9 +57,12 @@ def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
 
 def _of_work(child: Child, patience: Patience) -> Iterator[Deadline]:
     """A request that runs too long; or no sign of life while none runs (a running one explains the silence)."""
-    if child.busy_since is not None:
+    if child.ordered is Order.EXPIRE:
+        yield from _of_expiring(child, patience)
+    elif child.busy_since is not None:
+        order = Order.EXPIRE if patience.spares_siblings else Order.ABORT
         yield from _limit(
-            child.busy_since, patience.request, order=Order.ABORT, why="a request ran into timeouts.request"
+            child.busy_since, patience.request, order=order, why="a request ran into timeouts.request"
         )
     else:
         yield from _limit(
@@ -65,6 +71,13 @@ def _of_work(child: Child, patience: Patience) -> Iterator[Deadline]:
             order=Order.ABORT,
             why="it gave no sign of life within timeouts.heartbeat",
         )
+
+
+def _of_expiring(child: Child, patience: Patience) -> Iterator[Deadline]:
+    """It was told to give a request up: from then on it gives signs of life, whatever that request does."""
+    heard_of = child.beat_at if child.ordered_at is None else max(child.beat_at, child.ordered_at)
+    until = Monotonic(heard_of + max(patience.kill, SILENCE))
+    yield Deadline(until, Order.ABORT, "it does not react: something holds the interpreter")
 
 
 def _of_dying(child: Child, patience: Patience) -> Iterator[Deadline]:

@@ -157,7 +157,8 @@ def _order(state: State, event: events.Ordered) -> State:
     child = child_of(state, event.pid)
     if child is None:
         return state
-    phase = max(child.phase, Phase.DRAINING if event.order is Order.DRAIN else Phase.DYING)
+    leaves_in_peace = event.order in {Order.DRAIN, Order.EXPIRE}
+    phase = max(child.phase, Phase.DRAINING if leaves_in_peace else Phase.DYING)
     since = event.at if phase is not child.phase else child.phase_since
     ordered = replace(child, phase=phase, phase_since=since, ordered=event.order, ordered_at=event.at)
     if child.phase is not Phase.BOOTING or event.order is not Order.KILL:

@@ -41,7 +41,7 @@ class Kernel(Protocol):
             OSError: no process can be made.
         """
 
-    def kill(self, pid: Pid, number: signal.Signals) -> bool:
+    def kill(self, pid: Pid, number: int) -> bool:
         """Send a signal; False if there is no such process (a dead child is one until it is reaped)."""
 
     def adopt_orphans(self) -> None:
@@ -73,7 +73,7 @@ class LinuxKernel:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return Pid(pid)
 
-    def kill(self, pid: Pid, number: signal.Signals) -> bool:
+    def kill(self, pid: Pid, number: int) -> bool:
         """See `Kernel`."""
         try:
             os.kill(pid, number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 LONGEST_SWEEP = 1.0
 SHORTEST_SWEEP = 0.05
 """How often the rows are read (seconds): a quarter of the shortest timeout, within these bounds."""
+GIVES_UP = frozenset({Order.ABORT, Order.EXPIRE})
+"""Orders after which a request is lost; it has been told when the order was given."""
 WAITING_LINE = 5.0
 """How often the log says for what a stop waits."""
 
@@ -159,8 +162,12 @@ class Loop:
             return
         self._means.narrator.tell_order(child, action.order, why=action.why)
         seated = self.seats.seated.get(action.pid)
-        if action.order is Order.ABORT and seated is not None:
-            self._tell_requests(seated.row.read(), "was stuck in", slot=child.slot, pid=action.pid)
+        if action.order in GIVES_UP and seated is not None:
+            request = self.state.pools[child.pool].patience.request
+            oldest = self._means.kernel.now() - request if action.order is Order.EXPIRE else inf
+            self._tell_requests(
+                seated.row.read(), "was stuck in", slot=child.slot, pid=action.pid, until=oldest
+            )
 
     def _wait(self, wake_at: Monotonic | None) -> None:
         now = self._means.kernel.now()
@@ -219,7 +226,7 @@ class Loop:
         is_worker = child.role is Role.WORKER
         if is_worker and child.ordered is None and child.phase is Phase.READY:
             self.seats.restarts += 1
-        if reading is not None and child.ordered is not Order.ABORT:
+        if reading is not None and child.ordered not in GIVES_UP:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         if death.signal == signal.SIGKILL and child.ordered is not Order.KILL:
             self._tell_kill(name_of(child))
@@ -235,9 +242,10 @@ class Loop:
             text = f"{name} was killed from outside (not by unicornd)"
         self._means.log.error("%s", text)
 
-    def _tell_requests(self, reading: Reading, what: str, *, slot: int, pid: int) -> None:
+    def _tell_requests(self, reading: Reading, what: str, *, slot: int, pid: int, until: float = inf) -> None:
+        """Tell the running requests that began until some time."""
         now = self._means.kernel.now()
-        for request in reading.in_flight:
+        for request in (each for each in reading.in_flight if each.since <= until):
             seconds = round(now - request.since, 3)
             text = f"worker {slot} {what} {request.text}"
             self._means.narrator.say(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Spawn
 from unicornd.arbiter.state import Order, Role
+from unicornd.workers import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from unicornd.arbiter.reload import Deployments
     from unicornd.arbiter.seats import Seats
 
-_SIGNALS: Mapping[Order, signal.Signals] = {
+_SIGNALS: Mapping[Order, int] = {
+    Order.EXPIRE: signals.EXPIRE,
     Order.DRAIN: signal.SIGTERM,
     Order.QUIT: signal.SIGQUIT,
     Order.ABORT: signal.SIGABRT,

@@ -65,6 +65,7 @@ class Deployment:
             heartbeat=Seconds(timeouts.heartbeat),
             graceful=Seconds(timeouts.graceful),
             kill=Seconds(timeouts.kill),
+            spares_siblings=self.blueprint.cells > 1,
         )
         return Pool(
             name=POOL,

@@ -23,7 +23,7 @@ class Phase(IntEnum):
     BOOTING = 1
     READY = 2
     DRAINING = 3
-    """It was told to finish what it has and to leave."""
+    """It was told to finish what it has and to leave (DRAIN or EXPIRE)."""
     DYING = 4
     """It was told to end now (QUIT, ABRT or KILL), or said that it cannot boot, and has not been reaped."""
 
@@ -43,6 +43,8 @@ class Order(Enum):
     """SIGTERM: leave the listeners, finish what is in flight, exit."""
     QUIT = "quit"
     """SIGQUIT: exit at once, without waiting for requests."""
+    EXPIRE = "expire"
+    """SIGRTMIN+1: write the stacks of all threads, give the requests up that run too long, drain the others."""
     ABORT = "abort"
     """SIGABRT: write the stacks of all threads, then die."""
     KILL = "kill"
@@ -67,6 +69,8 @@ class Patience:
         heartbeat: a worker that gives no sign of life.
         graceful: from DRAIN to exit.
         kill: from ABORT or QUIT, or from the report that it cannot boot, to KILL; always a limit.
+        spares_siblings: whether a worker with a request that ran too long can finish its other ones (EXPIRE); else it
+            is aborted.
     """
 
     boot: Seconds
@@ -74,6 +78,7 @@ class Patience:
     heartbeat: Seconds
     graceful: Seconds
     kill: Seconds
+    spares_siblings: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from unicornd.workers.hooks import (
     load_hooks,
 )
 from unicornd.workers.identity import become, identity_of
+from unicornd.workers.leaving import wind_up
 from unicornd.workers.recycle import Recycling
 from unicornd.workers.registry import load_kind
 from unicornd.workers.warmup import warm_up
@@ -106,7 +107,15 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
         return give_up(seat, BootError(f"the worker cannot be set up: {error!r}"))
     if orders.is_draining:
         return DaemonExit.OK
-    context = _context(seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker)
+
+    def leave() -> None:
+        hooks.call("worker_exit", server, worker)
+        wind_up()
+        os._exit(DaemonExit.OK)
+
+    context = _context(
+        seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
+    )
     report(seat, ReadyReport())
     try:
         kind.run(context)
@@ -201,6 +210,7 @@ def _context(
     orders: Orders,
     hooks: Hooks,
     worker: WorkerView,
+    leave: Callable[[], None],
 ) -> WorkerContext:
     workers = settings.workers
     log = logging.getLogger(logs.ERROR_LOG)
@@ -211,11 +221,13 @@ def _context(
         orders=orders,
         http=_policy(settings, keeps_alive=kind.KEEPS_ALIVE),
         threads=workers.threads if workers.resolved_kind() == "threads" else 1,
+        request_timeout=Seconds(settings.timeouts.request),
         is_multiprocess=workers.resolved_count() > 1,
         log=log,
         errors=_error_stream(),
         recycling=_recycling(workers),
         report=lambda what: report(seat, what),
+        leave=leave,
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,

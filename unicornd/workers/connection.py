@@ -66,12 +66,13 @@ class Connection:
         spool: its body, or None.
         is_busy: whether a request of it waits for the application or runs.
         keeps_alive: whether it is read on after the response.
-        ready_at: when its request was complete.
+        ready_at: when its request was complete; while it runs, since when.
+        block: the head of the complete request as received.
         watched: the epoll mask that it is registered with; 0 when it is not.
     """
 
     __slots__ = (
-        "_buffer", "_has_skipped", "base", "deadline", "fd", "is_busy", "keeps_alive",  "output", "policy",
+        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "is_busy", "keeps_alive",  "output", "policy",
         "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
     )  # fmt: skip
 
@@ -87,6 +88,7 @@ class Connection:
         self.stage = IDLE
         self.deadline = 0.0
         self.ready_at = 0.0
+        self.block = b""
         self.request: Head | None = None
         self.spool: Spool | None = None
         self.is_busy = False
@@ -105,7 +107,7 @@ class Connection:
 
     @property
     def leftover(self) -> bytes:
-        """What has been received behind the request: of a further one."""
+        """What has been received of the next request, or of one that is not complete."""
         return bytes(self._buffer)
 
     def receive(self, now: float) -> bool:
@@ -123,11 +125,6 @@ class Connection:
         if self.stage is IDLE and data.find(END_OF_HEAD) == len(data) - HEAD_END_SIZE > 0 and data[0] != CR:
             return self._take_head(data, now)  # the usual case: one whole head, nothing else
         return self._take(data, now)
-
-    @property
-    def received(self) -> bytes:
-        """What has been read of a request that is not complete; of a body nothing may have been read."""
-        return bytes(self._buffer)
 
     def resume(self, received: bytes, now: float) -> bool:
         """Go on with what another worker has read of the next request; True when it is complete.
@@ -234,6 +231,7 @@ class Connection:
 
     def _take_head(self, block: bytes, now: float) -> bool:
         self.request = request = parse_head(block, self.policy.limits)
+        self.block = block
         self._has_skipped = False
         if request.length == 0:
             self.stage = RESPONSE

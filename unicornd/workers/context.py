@@ -74,21 +74,31 @@ class Served:
     environ: dict[str, object]
 
 
+def _nothing() -> None:
+    """Do it."""
+
+
 class Orders:
     """What the arbiter has told this worker; set by signal handlers, read by the poller.
 
     Attributes:
         wake: readable when a signal has come (the wake-up fd of `signal.set_wakeup_fd`).
         is_draining: finish and leave.
+        is_expiring: requests that have run too long are to be given up.
         handover: where idle connections can go, or None.
+        give_up: tells the clients of running requests that there will be no answer; set by the kind.
+        on_abort: the hook `worker_abort`.
     """
 
-    __slots__ = ("handover", "is_draining", "wake")
+    __slots__ = ("give_up", "handover", "is_draining", "is_expiring", "on_abort", "wake")
 
     def __init__(self, wake: socket.socket) -> None:
         self.wake = wake
         self.is_draining = False
+        self.is_expiring = False
         self.handover: Handover | None = None
+        self.give_up: Callable[[], None] = _nothing
+        self.on_abort: Callable[[], None] = _nothing
 
     @property
     def ends_connections(self) -> bool:
@@ -140,11 +150,13 @@ class WorkerContext:
         orders: what the arbiter says.
         http: how requests are read and responses kept.
         threads: how many requests run at a time.
+        request_timeout: seconds that a request may run before it is given up; 0 for no limit.
         is_multiprocess: whether there may be other workers (`wsgi.multiprocess`).
         log: the error log.
         errors: `wsgi.errors`, written to the error log.
         recycling: counts requests, or None if nobody counts.
         report: tells the arbiter something.
+        leave: ends the process in order, although a thread is stuck in the application; does not return.
         pre_request: hook, called with the head before the application runs, or None.
         on_served: called after each request (access log, post_request hook), or None: nothing is collected for it then.
     """
@@ -154,10 +166,12 @@ class WorkerContext:
     orders: Orders
     http: HttpPolicy
     threads: int
+    request_timeout: Seconds
     is_multiprocess: bool
     log: logging.Logger
     errors: TextIO
     recycling: Recycling | None
     report: Callable[[Report], None]
+    leave: Callable[[], None]
     pre_request: Callable[[Head], None] | None
     on_served: Callable[[Served], None] | None

@@ -65,6 +65,7 @@ class Dispatch:
         self._last_inline = 0
         self._runs_inline = threading.Event()
         self._served = 0
+        context.orders.give_up = self._reactor.give_up_all
         self._blocked = 0.0
         self._blocks = False
 
@@ -108,6 +109,8 @@ class Dispatch:
         while True:
             self._reactor.poll()
             if self._reactor.is_finished:
+                if self._reactor.abandoned:  # a thread is stuck, perhaps the main one: nobody can wait for it
+                    self._context.leave()
                 with self._changed:
                     self._is_over = True
                     self._changed.notify_all()
@@ -150,6 +153,8 @@ class Dispatch:
                 self._reactor.drop(connection)
                 return self._has_poll(cell)
         row = self._cells[cell]
+        connection.ready_at = now  # since when it runs, from here on
+        connection.output.has_begun = False
         row.begin(Monotonic(now), f"{request.method} {request.path}".encode("latin-1"))
         exchange = Exchange(connection, request, context=self._context, clock=self._reactor.clock)
         is_sample = self._is_watched and self._served % SAMPLE_EVERY == 0

@@ -16,6 +16,10 @@ SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 MAX_SENDFILE_BYTES = 2**30
 """One sendfile(2) sends at most 0x7ffff000 bytes."""
 
+BROKEN = socket.socket()
+BROKEN.close()
+"""A socket on which everything fails with EBADF."""
+
 
 @dataclass(slots=True)
 class FilePiece:
@@ -31,14 +35,16 @@ class Output:
 
     Attributes:
         is_pending: whether anything is unsent.
+        has_begun: whether any of the response was given to it.
         size: bytes in memory that are not sent (pieces of files do not count: they take none).
     """
 
-    __slots__ = ("_pending", "_socket", "is_pending", "size")
+    __slots__ = ("_pending", "_socket", "has_begun", "is_pending", "size")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._pending: deque[memoryview | FilePiece] = deque()
+        self.has_begun = False
         self.is_pending = False
         self.size = 0
 
@@ -49,6 +55,7 @@ class Output:
             OSError: the connection is broken.
         """
         sent = 0
+        self.has_begun = True
         if not self.is_pending:
             try:
                 sent = self._socket.send(data, SEND_FLAGS)
@@ -67,6 +74,7 @@ class Output:
         Raises:
             OSError: the connection is broken.
         """
+        self.has_begun = True
         self._socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
         self._pending.append(FilePiece(fd=Fd(os.dup(fd)), offset=offset, remaining=count))
         self.is_pending = True
@@ -90,6 +98,11 @@ class Output:
                 return False
         self.is_pending = False
         return True
+
+    def break_off(self) -> None:
+        """Whatever is sent from now on meets a broken connection; the socket itself is not touched."""
+        self.close()
+        self._socket = BROKEN
 
     def close(self) -> None:
         """Forget what is unsent."""

@@ -19,13 +19,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from unicornd.http.errors import Refusal
-from unicornd.http.response import refusal_response
+from unicornd.http.response import plain_response, refusal_response
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
 from unicornd.workers.handover import Handed
 from unicornd.workers.output import SEND_FLAGS
+from unicornd.workers.signals import EXPIRE
 
 if TYPE_CHECKING:
     import threading
@@ -57,6 +58,7 @@ class Reactor:
     Attributes:
         clock: for the Date of responses.
         is_finished: whether the worker has drained.
+        abandoned: requests that were given up while they ran.
     """
 
     def __init__(self, context: WorkerContext, *, lock: threading.Lock, ready: deque[Connection]) -> None:
@@ -74,6 +76,7 @@ class Reactor:
         self._drains = False
         self.clock = Clock()
         self.is_finished = False
+        self.abandoned = 0
         self._epoll.register(self._orders.wake, select.EPOLLIN)
         self._epoll.register(self._lifeline, select.EPOLLIN)
         self._handover = self._orders.handover = context.seat.handover
@@ -112,6 +115,8 @@ class Reactor:
             is_resumed = self._acceptor.resume(room=self._room(), now=now)
             self._patience = self._tick if is_resumed else SHORTEST_TICK
         if self._orders.is_draining:
+            if self._orders.is_expiring:
+                self._give_up(now)
             self._drain(now)
 
     def take_back(self, connection: Connection, *, keep_alive: bool, now: float) -> bool:
@@ -124,6 +129,8 @@ class Reactor:
                 now + self._policy.keepalive
             )  # the usual case: all sent, nothing else received
             connection.is_busy = False
+            return False
+        if connection.stage is CLOSED:  # it was given up meanwhile
             return False
         connection.keeps_alive = keep_alive
         if connection.output.is_pending:
@@ -246,8 +253,10 @@ class Reactor:
         if fd == self._orders.wake.fileno():
             with suppress(BlockingIOError):
                 # Told here too: Python's own handler has to wait until the main thread leaves the application.
-                if signal.SIGTERM in self._orders.wake.recv(4096):
+                numbers = self._orders.wake.recv(4096)
+                if signal.SIGTERM in numbers or EXPIRE in numbers:
                     self._orders.is_draining = True
+                    self._orders.is_expiring |= EXPIRE in numbers
         elif fd == self._lifeline:
             self._epoll.unregister(fd)
             self._context.log.warning("the arbiter is gone; finishing what is in flight")
@@ -306,13 +315,15 @@ class Reactor:
 
     def _hand_over(self, connection: Connection) -> bool:
         """Give an idle connection to a worker that stays; False if it stays here."""
-        handover = self._handover
-        if handover is None or self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
+        if self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
             return False
+        return self._give(connection, connection.leftover)
+
+    def _give(self, connection: Connection, received: bytes) -> bool:
         address = self._acceptor.address_of(connection)
-        if address is None or not handover.give(
-            Handed(connection.sock, address, connection.remote, connection.received)
-        ):
+        if self._handover is None or address is None:
+            return False
+        if not self._handover.give(Handed(connection.sock, address, connection.remote, received)):
             return False
         if connection.watched:  # the description lives on elsewhere, so closing it would not do
             self._epoll.unregister(connection.fd)
@@ -357,6 +368,44 @@ class Reactor:
                 if not connection.is_busy and not self._hand_over(connection) and connection.stage is IDLE:
                     connection.deadline = now + DRAIN_LINGER_SECONDS
         self.is_finished = not self._connections
+
+    def give_up_all(self) -> None:
+        """This process is about to end: tell the clients of running requests that there will be no answer.
+
+        Requests that have not begun go to another worker.
+        """
+        waiting = set(self._ready)
+        for connection in list(self._connections.values()):
+            if connection.is_busy and not (connection in waiting and self._pass_on(connection)):
+                self._abandon(connection)
+
+    def _pass_on(self, connection: Connection) -> bool:
+        """Give a connection away with the complete request on it, if that has no body."""
+        if connection.spool is not None:
+            return False
+        return self._give(connection, connection.block + connection.leftover)
+
+    def _give_up(self, now: float) -> None:
+        """Give up the requests that have run too long; their threads are stuck, and are left behind."""
+        if not self.abandoned:
+            self._orders.on_abort()
+        for connection in list(self._connections.values()):
+            if connection.is_busy and now - connection.ready_at >= self._context.request_timeout:
+                self._abandon(connection)
+
+    def _abandon(self, connection: Connection) -> None:
+        """Answer 504 in the application's place, if nothing of its answer was sent; what it sends later goes nowhere."""
+        has_begun = connection.output.has_begun
+        connection.output.break_off()
+        if has_begun:
+            connection.reset_on_close()
+        else:
+            text = f"the application did not answer within {self._context.request_timeout:g} s"
+            answer = plain_response(HTTPStatus.GATEWAY_TIMEOUT, text, standing=self.clock.standing())
+            with suppress(OSError):
+                connection.sock.send(answer, SEND_FLAGS)
+        self.abandoned += 1
+        self.drop(connection)
 
     def _leave_handover(self, now: float) -> None:
         """Take nothing over any more; when the whole fleet leaves, what is on its way is answered first."""

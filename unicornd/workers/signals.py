@@ -16,11 +16,13 @@ from unicornd.observe import logs
 from unicornd.workers.context import Orders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
 IGNORED = (signal.SIGHUP, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE)
 """Meant for the arbiter: `pkill -HUP` must not cost a request."""
+EXPIRE = signal.SIGRTMIN + 1
+"""Give up the requests that run too long, and drain."""
 ABORTED = 128 + signal.SIGABRT
 
 
@@ -38,6 +40,7 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
     reader.setblocking(False)
     writer.setblocking(False)
     orders = Orders(reader)
+    orders.on_abort = on_abort
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
     def drain(_number: int, _frame: FrameType | None) -> None:
@@ -51,19 +54,33 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
 
     def abort(_number: int, _frame: FrameType | None) -> None:
         try:
+            orders.give_up()
             on_abort()
         finally:
             os._exit(ABORTED)
 
+    def expire(_number: int, _frame: FrameType | None) -> None:
+        orders.is_expiring = orders.is_draining = True
+
+    meanings = {
+        signal.SIGTERM: drain,
+        signal.SIGINT: end,
+        signal.SIGQUIT: end,
+        signal.SIGABRT: abort,
+        EXPIRE: expire,
+    }
+    _take_over(meanings)
+    return orders
+
+
+def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) -> None:
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, drain)
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGQUIT, end)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
-    signal.signal(signal.SIGABRT, abort)
-    # Writes the stacks from the signal itself, then lets `abort` have it: works even if Python code is stuck.
+    for each, meaning in meanings.items():
+        signal.signal(each, meaning)
+    # These write the stacks from the signal itself, then let the functions above have it: so even if Python is stuck.
     faulthandler.enable(file=logs.error_fd(), all_threads=True)
+    faulthandler.register(EXPIRE, file=logs.error_fd(), all_threads=True, chain=True)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return orders
