@@ -29,7 +29,10 @@ TCP_INFO_BYTES = 104
 ANY_IPV6 = "::"
 
 SO_ATTACH_FILTER = 26
-"""asm-generic/socket.h; Python's socket module has no name for it."""
+SO_BINDTOIFINDEX = 62
+"""asm-generic/socket.h; Python's socket module has no names for them."""
+NO_INTERFACE = 2**31 - 1
+"""No interface ever has this index; the kernel does not ask whether there is one."""
 _FILTER_STEP = struct.Struct("=HBBI")
 _DROP_NEW = (
     (0x30, 0, 0, 13),  # A = the TCP header's flags (byte 13)
@@ -109,6 +112,21 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_du
         raise _explained(address, error) from error
 
 
+def renew_listener(listener: Listener, *, backlog: int, ownership: Ownership) -> None:
+    """Apply what may have changed since an earlier run of this service opened it.
+
+    Raises:
+        ListenError: its file cannot be given that mode or owner.
+    """
+    try:
+        listener.sock.listen(backlog)
+        if listener.inode is not None:
+            Path(listener.address.path).chmod(ownership.mode)
+            _give_away(Path(listener.address.path), ownership)
+    except OSError as error:
+        raise _explained(listener.address, error) from error
+
+
 def close_listener(listener: Listener) -> None:
     """Close our copy, and remove the file of a Unix socket."""
     remove_file(listener)
@@ -117,7 +135,7 @@ def close_listener(listener: Listener) -> None:
 
 def remove_file(listener: Listener) -> None:
     """Remove the file of a Unix socket if it is still the one that we made."""
-    if listener.inode is not None and _inode(Path(listener.address.path)) == listener.inode:
+    if listener.inode is not None and inode_of(listener.address.path) == listener.inode:
         with suppress(OSError):
             Path(listener.address.path).unlink()
 
@@ -126,19 +144,31 @@ def refuse_newcomers(listener: Listener) -> None:
     """Let nobody in any more who has not connected yet; what is queued, and its requests, still come.
 
     The last close of a listening socket resets what is in its queue, so a connection that comes between a worker's last
-    accept and that close would be lost. A filter drops new SYNs: the client sends another one after a second, finds
-    nobody, and has been refused, not reset. Inherited sockets go on being listened on by whoever opened them.
+    accept and that close would be lost. A listener that is bound to an interface that does not exist is not found by
+    new SYNs: the client is refused, not reset. Inherited sockets go on being listened on by whoever opened them.
     """
     if listener.is_inherited:
         return
     remove_file(listener)
-    if listener.sock.family != socket.AF_UNIX:
-        import ctypes  # noqa: PLC0415 - only for the address of a buffer, once, at the end
+    if listener.sock.family == socket.AF_UNIX:
+        return
+    try:
+        listener.sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
+    except OSError:
+        _drop_new_syns(listener.sock)
 
-        program = ctypes.create_string_buffer(b"".join(_FILTER_STEP.pack(*step) for step in _DROP_NEW))
-        pointer = struct.pack("HP", len(_DROP_NEW), ctypes.addressof(program))
-        with suppress(OSError):  # a kernel without socket filters: the race stays
-            listener.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+
+def _drop_new_syns(sock: socket.socket) -> None:
+    """Do the same by a filter: the client sends another SYN after a second, and is refused then.
+
+    For kernels before 5.7, where only root may bind to an interface; newer ones may allow filters to root only.
+    """
+    import ctypes  # noqa: PLC0415 - only for the address of a buffer, once, at the end
+
+    program = ctypes.create_string_buffer(b"".join(_FILTER_STEP.pack(*step) for step in _DROP_NEW))
+    pointer = struct.pack("HP", len(_DROP_NEW), ctypes.addressof(program))
+    with suppress(OSError):  # neither: the race stays
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
 
 
 def queue_length(listener: Listener) -> tuple[int, int] | None:
@@ -151,6 +181,14 @@ def queue_length(listener: Listener) -> tuple[int, int] | None:
         return None
     queue, limit = _ACCEPT_QUEUE.unpack_from(info)
     return queue, limit
+
+
+def inode_of(path: str | Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none that we can see."""
+    with suppress(OSError):
+        found = Path(path).lstat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def bound_addresses(listeners: Iterable[Listener]) -> str:
@@ -177,13 +215,19 @@ def _open_unix(address: Address, backlog: int, *, ownership: Ownership) -> Liste
     _clear(address, path)
     with _umask(0o777 & ~ownership.mode):
         listener = _listening(socket.socket(socket.AF_UNIX), address, backlog=backlog, name=str(path))
-    listener = replace(listener, inode=_inode(path))
+    listener = replace(listener, inode=inode_of(path))
     try:
-        os.chown(path, ownership.uid, ownership.gid)
+        _give_away(path, ownership)
     except OSError:
         close_listener(listener)
         raise
     return listener
+
+
+def _give_away(path: Path, ownership: Ownership) -> None:
+    """Change the owner; not even asked for where nothing is to change: a service's system call filter may refuse it."""
+    if (ownership.uid, ownership.gid) != (-1, -1):
+        os.chown(path, ownership.uid, ownership.gid)
 
 
 @contextmanager
@@ -232,13 +276,6 @@ def _listening(sock: socket.socket, address: Address, *, backlog: int, name: obj
         sock.close()
         raise
     return Listener(address=address, sock=sock)
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    with suppress(OSError):
-        found = path.lstat()
-        return found.st_dev, found.st_ino
-    return None
 
 
 def _explained(address: Address, error: OSError) -> ListenError:
