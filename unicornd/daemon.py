@@ -46,6 +46,7 @@ from unicornd.observe import logs
 from unicornd.sockets.inherit import take_passed
 from unicornd.sockets.listener import Ownership, open_listener
 from unicornd.sockets.notify import Notifier
+from unicornd.sockets.store import Store, split_passed
 from unicornd.units import Monotonic
 from unicornd.workers.registry import load_kind
 
@@ -72,15 +73,17 @@ def run_daemon(sources: Sources) -> DaemonExit:
     Raises:
         UnicorndError: the start is refused; a terminal that started a daemon has been told already.
     """
-    passed = take_passed(os.environ, os.getpid())
+    passed, stored = split_passed(take_passed(os.environ, os.getpid()))
+    notifier = Notifier.from_environ(os.environ, os.getpid())
+    store = Store.from_environ(os.environ, notifier, passed=stored)
     loaded = load(sources)
     check(loaded.settings)
     address = control_address(loaded, sources)
     verdict = daemonize() if loaded.settings.process.daemon else None
     try:
         fallback_log = address.fallback_log if verdict is not None else ""
-        deployments = Deployments(sources, passed, fallback_log=fallback_log)
-        arbiter = Assembly(deployments, loaded, address=address, verdict=verdict)
+        deployments = Deployments(sources, passed, store=store, fallback_log=fallback_log)
+        arbiter = Assembly(deployments, loaded, address=address, verdict=verdict, notifier=notifier)
         return arbiter.run()
     except UnicorndError as error:
         if verdict is None:
@@ -144,6 +147,7 @@ class Assembly:
         loaded: its settings.
         address: of the control socket.
         verdict: tells the terminal that started a daemon how it went, or None.
+        notifier: tells systemd how the fleet is.
     """
 
     def __init__(
@@ -153,6 +157,7 @@ class Assembly:
         *,
         address: ControlAddress,
         verdict: Verdict | None,
+        notifier: Notifier,
     ) -> None:
         self._stack = ExitStack()
         self._deployments = deployments
@@ -160,6 +165,7 @@ class Assembly:
         self._settings = loaded.settings
         self._address = address
         self._verdict = verdict
+        self._notifier = notifier
         self._log = logging.getLogger(logs.ERROR_LOG)
         self._journal = Journal(time.time)
         self._selector = selectors.DefaultSelector()
@@ -224,7 +230,7 @@ class Assembly:
             deployments=self._deployments,
             operations=Operations(),
             narrator=Narrator(self._log, self._journal),
-            notifier=Notifier.from_environ(os.environ, os.getpid()),
+            notifier=self._notifier,
             log=self._log,
         )
 

@@ -18,6 +18,8 @@ from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Order
 from unicornd.config.layers import Sources, load
+from unicornd.sockets.notify import Notifier
+from unicornd.sockets.store import Store
 from unicornd.units import Generation, Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class World:
         spawner = Spawner(self.kernel, leave_behind=lambda _listeners: None)
         self.seats = Seats(spawner, self.selector, on_event=self.happened.append, kernel=self.kernel)
         sources = Sources(folder=folder)
-        self.deployments = Deployments(sources, ())
+        self.deployments = Deployments(sources, (), store=Store(Notifier()))
         self.deployments.start(load(sources))
 
     def perform(self, action: Spawn | Command | FinishRollout | AbandonRollout) -> list[events.Event]:

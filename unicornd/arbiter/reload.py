@@ -20,7 +20,7 @@ from unicornd.config.layers import load
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
-from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers
+from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.units import Generation, Seconds
 from unicornd.workers.boot import Casting
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from unicornd.config.layers import Loaded, Sources
     from unicornd.config.settings import Settings
     from unicornd.sockets.inherit import Passed
+    from unicornd.sockets.store import Store
 
 HANDS_OVER = frozenset({"sync", "threads"})
 """Kinds whose workers hand idle connections over when they leave."""
@@ -84,6 +85,7 @@ class Deployments:
     Args:
         sources: where the configuration is read from, each time anew.
         passed: descriptors that systemd has passed on.
+        store: listeners that it keeps over a restart.
         fallback_log: where a daemon logs that would log to standard error; empty for a process that has one.
 
     Attributes:
@@ -91,10 +93,13 @@ class Deployments:
         next: what is on trial, or None.
     """
 
-    def __init__(self, sources: Sources, passed: tuple[Passed, ...], *, fallback_log: str = "") -> None:
+    def __init__(
+        self, sources: Sources, passed: tuple[Passed, ...], *, store: Store, fallback_log: str = ""
+    ) -> None:
         self._sources = sources
         self._fallback_log = fallback_log
         self._passed = passed
+        self._store = store
         self._adopted: set[Listener] = set()
         self._generation = Generation(0)
         self.present: Deployment
@@ -112,7 +117,10 @@ class Deployments:
             UnicorndError: something that it needs is not there.
         """
         check(loaded.settings)
-        self.present = self._made(loaded, self._opened(loaded.settings, ()))
+        self.present = self._made(loaded, self._opened(loaded.settings, self._store.returned))
+        for listener in self._store.settle(self.present.listeners):
+            manner = _manner(loaded.settings)
+            renew_listener(listener, backlog=manner.backlog, ownership=manner.ownership)
         return self.present
 
     def prepare(self) -> Deployment:
@@ -152,6 +160,7 @@ class Deployments:
         if self.next is not None:
             _close_others(self.present.listeners, kept=self.next.listeners)
             self.present, self.next = self.next, None
+            self._store.settle(self.present.listeners)
             with suppress(
                 ConfigError
             ):  # it could be opened a moment ago; if not any more, the old log goes on
@@ -170,12 +179,17 @@ class Deployments:
         return self.present.blueprint
 
     def close_listeners(self) -> None:
-        """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones."""
+        """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones.
+
+        What systemd keeps for the next start stays as it is: connections queue there.
+        """
         for deployment in (self.present, self.next):
             if deployment is not None and deployment.blueprint.handover is not None:
                 deployment.blueprint.handover.shut()
         for listener in self.all_listeners():
-            if listener.sock.fileno() >= 0:
+            if self._store.keeps(listener):
+                listener.sock.close()
+            elif listener.sock.fileno() >= 0:
                 refuse_newcomers(listener)
                 close_listener(listener)
 
@@ -216,13 +230,10 @@ class Deployments:
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
         """Return the wanted listeners: those that are open already, and new ones."""
-        server, process = settings.server, settings.process
-        identity = identity_of(process.user, process.group, initgroups=False)
-        ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
-        is_default = "bind" not in server.model_fields_set
-        addresses = expand(server.bind, self._passed, is_default=is_default)
+        is_default = "bind" not in settings.server.model_fields_set
+        addresses = expand(settings.server.bind, self._passed, is_default=is_default)
         there = (*present, *self._adopted)
-        wanted = open_wanted(addresses, there, manner=Manner(backlog=server.backlog, ownership=ownership))
+        wanted = open_wanted(addresses, there, manner=_manner(settings))
         self._adopted |= {listener for listener in wanted if listener.is_inherited}
         return wanted
 
@@ -232,6 +243,13 @@ def check(settings: Settings) -> None:
     preflight.check_app(settings.app)
     preflight.check_process(settings.process)
     preflight.check_logging(settings.logging)
+
+
+def _manner(settings: Settings) -> Manner:
+    server, process = settings.server, settings.process
+    identity = identity_of(process.user, process.group, initgroups=False)
+    ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
+    return Manner(backlog=server.backlog, ownership=ownership)
 
 
 def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]) -> None:

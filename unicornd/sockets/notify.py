@@ -6,6 +6,7 @@ Used by the arbiter's loop. Never waits and never fails: a manager that does not
 from __future__ import annotations
 
 import socket
+from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -65,14 +66,30 @@ class Notifier:
         """Give a sign of life."""
         self._send("WATCHDOG=1")
 
+    def store(self, fd: int, name: str) -> bool:
+        """Have a copy of a descriptor kept over a restart; return whether that could be said.
+
+        FDPOLL=0: it is kept until it is removed, whatever state it is in.
+        """
+        return self._send("FDSTORE=1", "FDPOLL=0", f"FDNAME={name}", fds=(fd,))
+
+    def remove_stored(self, name: str) -> None:
+        """Have what is kept by this name dropped."""
+        self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
+
     def close(self) -> None:
         """Let go of the socket."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
 
-    def _send(self, *lines: str) -> None:
-        if self._sock is not None:
-            text = "\n".join(line.replace("\n", " ") for line in lines)
-            with suppress(OSError):
-                self._sock.sendto(text.encode(), self._address)
+    def _send(self, *lines: str, fds: tuple[int, ...] = ()) -> bool:
+        """Send one message, with descriptors (SCM_RIGHTS, unix(7)); return whether it has gone out."""
+        if self._sock is None:
+            return False
+        text = "\n".join(line.replace("\n", " ") for line in lines)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+        with suppress(OSError):
+            self._sock.sendmsg([text.encode()], rights, 0, self._address)
+            return True
+        return False
