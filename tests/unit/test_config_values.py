@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from unicornd.config.values import (
     Address,
     ImportString,
+    Networks,
+    Statsd,
+    StatsdText,
     format_duration,
     parse_duration,
     parse_mode,
     parse_size,
+    parse_statsd,
     quoted,
 )
 
@@ -191,3 +198,64 @@ def test_an_import_string_is_read_and_written(text: str, imported: ImportString)
 def test_what_is_no_import_string_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         ImportString.parse(text)
+
+
+ADAPTERS = {"networks": TypeAdapter[Any](Networks), "statsd": TypeAdapter[Any](StatsdText)}
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [
+        (["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8"], ("127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8")),
+        ("127.0.0.1, ::1,", ("127.0.0.1", "::1")),
+        ("*", ("*",)),
+        (["*"], ("*",)),
+        ((), ()),
+        ("", ()),
+    ],
+)
+def test_networks_are_read_from_a_list_or_a_text_with_commas(
+    value: object, networks: tuple[str, ...]
+) -> None:
+    assert ADAPTERS["networks"].validate_python(value) == networks
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("10.0.0.1/8", "has host bits set"),
+        (["localhost"], "'localhost' does not appear to be"),
+        (["1.1.1.1", 3], 'expected addresses and networks such as ["127.0.0.1", "10.0.0.0/8"]'),
+        (3, "expected addresses and networks"),
+        (None, "expected addresses and networks"),
+    ],
+)
+def test_what_is_no_network_is_refused(value: object, says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ADAPTERS["networks"].validate_python(value)
+    assert says in str(caught.value)
+
+
+STATSD = {
+    "localhost": Statsd(host="localhost", port=8125),
+    "127.0.0.1:9125": Statsd(host="127.0.0.1", port=9125),
+    "[::1]:9125": Statsd(host="::1", port=9125),
+    "[::1]": Statsd(host="::1", port=8125),
+    "unix:/run/statsd.sock": Statsd(path="/run/statsd.sock"),
+    "unix:///run/statsd.sock": Statsd(path="/run/statsd.sock"),
+}
+
+
+@pytest.mark.parametrize(("text", "statsd"), STATSD.items(), ids=str)
+def test_where_metrics_go_is_read_and_written(text: str, statsd: Statsd) -> None:
+    assert ADAPTERS["statsd"].validate_python(text) == statsd
+    assert parse_statsd(str(statsd)) == statsd
+    assert ADAPTERS["statsd"].validate_python(statsd) is statsd
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":8125", "host:0", "host:99999", "host:x", "unix:", "a b", "::1", "http://h:1"]
+)
+def test_what_is_no_place_for_metrics_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_statsd(text)

@@ -7,7 +7,7 @@ is not there.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from unicornd.http.errors import Refusal, bad_request
 from unicornd.http.framing import body_length, is_kept_alive, wants_continue
@@ -76,6 +76,18 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
     if authority:
         _take_authority(head, authority)
     return head
+
+
+def refuse_long_head(part: bytes | bytearray, limits: Limits) -> NoReturn:
+    """Say which limit is passed by a head that has not ended, and is longer than `Limits.head_size` or its line allows.
+
+    Raises:
+        Refusal: always; what is wrong with the part that is there comes first.
+    """
+    parse_head(bytes(part).rstrip(b"\r\n") + END_OF_HEAD, limits)
+    raise Refusal(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too long", section="RFC 6585 section 5"
+    )
 
 
 def _check_sizes(lines: Sequence[str], limits: Limits) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO, cast
 
 from unicornd import __version__
 from unicornd.errors import AppError, BootError, DaemonExit, UnicorndError
-from unicornd.http.limits import Limits
+from unicornd.http.limits import limits_of
 from unicornd.observe import access, logs
 from unicornd.units import Seconds
 from unicornd.workers import signals
@@ -244,7 +244,7 @@ def _recycling(workers: WorkersSettings) -> Recycling | None:
 def _policy(settings: Settings, *, keeps_alive: bool) -> HttpPolicy:
     http, timeouts = settings.http, settings.timeouts
     return HttpPolicy(
-        limits=Limits(
+        limits=limits_of(
             request_line=http.max_request_line,
             header_count=http.max_headers,
             header_size=http.max_header_size,

@@ -14,7 +14,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from unicornd.http.head import END_OF_HEAD, parse_head, skip_empty_line
+from unicornd.http.head import END_OF_HEAD, parse_head, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
 from unicornd.workers.output import Output
 from unicornd.workers.spool import Spool
@@ -222,8 +222,7 @@ class Connection:
         if len(buffer) > limits.request_line + 1 and (
             len(buffer) > limits.head_size or buffer.find(b"\r\n", 0, limits.request_line + 2) < 0
         ):
-            # Never complete: `parse_head` of what is there names the limit that was passed.
-            parse_head(bytes(buffer).rstrip(b"\r\n") + END_OF_HEAD, limits)
+            refuse_long_head(buffer, limits)
         self._buffer = bytearray(buffer)
         if self.stage is IDLE and buffer:
             self.stage = HEAD

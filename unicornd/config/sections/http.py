@@ -10,18 +10,28 @@ from pydantic import Field
 from unicornd.config.sections.section import LATER, ROLLING, Section
 from unicornd.config.values import Size
 
+_Limit = Literal[0] | Annotated[int, Field(ge=64)]
+"""No limit, or one that lets a plain request through."""
+
 
 class HttpSettings(Section):
     """How large a request may be, and where it is kept until it is complete."""
 
-    max_request_line: int = Field(
-        default=4094, ge=64, description="Bytes of a request line; beyond: 414.", json_schema_extra=ROLLING
+    max_request_line: _Limit = Field(
+        default=4094,
+        description="Bytes of a request line; beyond: 414. 0: no limit but the one of the whole head, then 1 MiB.",
+        json_schema_extra=ROLLING,
     )
     max_headers: int = Field(
-        default=100, ge=1, description="Header fields; beyond: 431.", json_schema_extra=ROLLING
+        default=100,
+        ge=0,
+        description="Header fields; beyond: 431. 0: no limit but the one of the whole head, then 1 MiB.",
+        json_schema_extra=ROLLING,
     )
-    max_header_size: int = Field(
-        default=8190, ge=64, description="Bytes of one header field; beyond: 431.", json_schema_extra=ROLLING
+    max_header_size: _Limit = Field(
+        default=8190,
+        description="Bytes of one header field; beyond: 431. 0: no limit but the one of the whole head, then 1 MiB.",
+        json_schema_extra=ROLLING,
     )
     max_body_size: Size = Field(
         default=2**30, description="Bytes of a body; beyond: 413. 0: no limit.", json_schema_extra=ROLLING
