@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SYSTEM_FOLDER = "/run/unicornd"
 ABSTRACT_PREFIX = "@unicornd/"
 NAME_DIGITS = 6
+MAX_NAME = 64
 UNIX_SOCKETS = Path("/proc/net/unix")
 """All Unix sockets (proc(5))."""
 
@@ -112,6 +113,15 @@ def _said_in(file: Path, section: str, *, key: str) -> str | None:
         value = table.get(section, {}).get(key) if isinstance(table.get(section), dict) else None
         found = value if isinstance(value, str) else found
     return found
+
+
+def fitting_name(text: str) -> str:
+    """Return what `process.name` may be, as near to `text` as it can: letters, digits, dots, hyphens; may be empty."""
+    kept = "".join(
+        character if character.isascii() and (character.isalnum() or character in "._-") else "-"
+        for character in text.strip()
+    )
+    return kept.lstrip("._-")[:MAX_NAME].rstrip("-")
 
 
 def _plain(name: str) -> str:
