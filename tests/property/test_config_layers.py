@@ -9,7 +9,8 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unicornd.config.layers import Given, Sources, load
+from unicornd.config.given import Given
+from unicornd.config.layers import Sources, load
 from unicornd.config.locate import locate_keys
 from unicornd.config.show import rows_of
 from unicornd.errors import ConfigError

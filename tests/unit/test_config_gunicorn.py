@@ -11,7 +11,8 @@ import pytest
 
 from unicornd.config import conversions as to
 from unicornd.config.gunicorn import BY_NAME, ROWS, Row, kind_of, row_of_key, says_nothing
-from unicornd.config.layers import fields_of, split_key
+from unicornd.config.layers import split_key
+from unicornd.config.validation import fields_of
 
 SETTINGS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "data" / "gunicorn_settings.json").read_text()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unicornd.config.flags import read_command_line
-from unicornd.config.layers import Given, Origin, Sources, load
+from unicornd.config.given import Given, Origin
+from unicornd.config.layers import Sources, load
 from unicornd.config.locate import locate_keys
 from unicornd.config.values import Address
 from unicornd.errors import ConfigError

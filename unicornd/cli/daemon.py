@@ -12,25 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
-from unicornd.config.flags import FLAGS, FlagError, read_command_line
-from unicornd.config.layers import Sources
+from unicornd.config.flags import FlagError, read_command_line
 from unicornd.errors import DaemonExit, UnicorndError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unicornd.config.flags import CommandLine
-
-USAGE = """\
-Usage: unicornd [OPTIONS] [APPLICATION]
-
-Supervise a fleet of workers that serve APPLICATION ("module:attribute"), as unicornd.toml declares it.
-
-  -c, --config FILE            Configuration file. Default: ./unicornd.toml, if it is there.
-  --check-config               Say whether the configuration is right, and exit.
-  -h, --help                   Show this, and exit.
-  -v, --version                Show the version, and exit.
-"""
+    from unicornd.config.layers import Sources
 
 
 def main() -> None:
@@ -45,7 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     except FlagError as error:
         return _fail(error)
     if "help" in command.actions:
-        sys.stdout.write(USAGE + _flags_help())
+        from unicornd.config.usage import help_text  # noqa: PLC0415 - the daemon needs none of it
+
+        sys.stdout.write(help_text())
         return DaemonExit.OK
     if "version" in command.actions:
         sys.stdout.write(f"unicornd {__version__}\n")
@@ -54,7 +45,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(command: CommandLine) -> int:
-    from unicornd.daemon import check_config, run_daemon  # noqa: PLC0415 - --help needs none of it
+    from unicornd.config.layers import Sources  # noqa: PLC0415 - --help needs none of it
+    from unicornd.daemon import run_daemon  # noqa: PLC0415 - likewise
 
     sources = Sources(
         config_file=Path(command.config) if command.config else None,
@@ -63,13 +55,31 @@ def _run(command: CommandLine) -> int:
         folder=Path.cwd(),
     )
     try:
-        if "check-config" in command.actions:
-            check_config(sources)
-            sys.stdout.write("the configuration is right\n")
-            return DaemonExit.OK
+        if command.actions:
+            return _tell(command, sources)
         return run_daemon(sources)
     except UnicorndError as error:
         return _fail(error)
+
+
+def _tell(command: CommandLine, sources: Sources) -> int:
+    """Show the settings, if that is asked for; then say whether they are right.
+
+    Raises:
+        UnicorndError: they are not.
+    """
+    from unicornd.config.layers import load  # noqa: PLC0415 - likewise
+    from unicornd.config.show import print_lines  # noqa: PLC0415 - the daemon needs none of it
+    from unicornd.daemon import check_config  # noqa: PLC0415 - likewise
+
+    loaded = load(sources)
+    if "print-config" in command.actions:
+        sys.stdout.write("".join(f"{line}\n" for line in print_lines(loaded)))
+    for note in (*loaded.notes, *command.notes):
+        sys.stderr.write(f"{note}\n")
+    check_config(sources)
+    sys.stdout.write("the configuration is right\n")
+    return DaemonExit.OK
 
 
 def _fail(error: UnicorndError) -> int:
@@ -77,13 +87,3 @@ def _fail(error: UnicorndError) -> int:
 
     sys.stderr.write(describe(error) + "\n")
     return error.exit_code
-
-
-def _flags_help() -> str:
-    lines = []
-    for flag in FLAGS:
-        names = ", ".join(flag.names) + ("" if flag.form == "switch" else f" {flag.metavar}")
-        name_width = 27
-        separator = " " if len(names) <= name_width else "\n" + " " * 30
-        lines.append(f"  {names:<{name_width}} {separator.strip(' ')}{flag.about}")
-    return "\n".join(lines) + "\n"

@@ -11,7 +11,6 @@ import os
 import re
 
 from unicornd.config.instance import fitting_name
-from unicornd.config.values import quoted
 
 SYNC, THREADS = "sync", "threads"
 GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI = "gevent", "gevent_pywsgi", "eventlet", "tornado", "asgi"
@@ -74,7 +73,7 @@ def kind_of(name: str) -> str:
     if own.replace(":", ".") in _KIND_OF:
         return _KIND_OF[own.replace(":", ".")]
     if own.startswith("egg:"):
-        raise ValueError(f'expected a kind or a class such as "pkg.mod:Class", got {quoted(name)}')
+        raise _unexpected(name, 'a kind or a class such as "pkg.mod:Class"')
     return import_of(own)
 
 
@@ -146,7 +145,7 @@ def pairs(value: object) -> object:
     for item in texts(value):
         key, equals, text = re.sub(r"\\=", "\0", str(item)).partition("=")
         if not equals or not key:
-            raise ValueError(f"expected KEY=VALUE, got {quoted(item)}")
+            raise _unexpected(item, "KEY=VALUE")
         said[key.replace("\0", "=")] = text.replace("\0", "=")
     return said
 
@@ -221,3 +220,9 @@ def table(value: object) -> object:
 def header_table(value: object) -> object:
     """Header names in upper case, as the settings have them."""
     return {str(name).upper(): text for name, text in value.items()} if isinstance(value, dict) else value
+
+
+def _unexpected(value: object, what: str) -> ValueError:
+    from unicornd.config.values import quoted  # noqa: PLC0415 - brings pydantic; --help does without
+
+    return ValueError(f"expected {what}, got {quoted(value)}")

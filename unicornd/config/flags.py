@@ -1,18 +1,21 @@
-"""The flags of `unicornd`: gunicorn's everyday ones, as a table, and what each says in our words.
+"""The command line of `unicornd`: gunicorn's, out of the table in `config.gunicorn`, and `--set` for everything else.
 
-A flag with several keys sets all of them (gunicorn's one `--timeout` is two limits here).
+Pure. A flag whose setting has several keys sets all of them (gunicorn's one `--timeout` is two limits here).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from unicornd.config.layers import Given
+from unicornd.config.conversions import PROXY_WORDS
+from unicornd.config.given import Given
+from unicornd.config.gunicorn import ROWS, Row, says_nothing
 from unicornd.errors import DaemonExit, UnicorndError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class FlagError(UnicorndError):
@@ -21,166 +24,12 @@ class FlagError(UnicorndError):
     exit_code = DaemonExit.USAGE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
-    """One flag.
+FLAGS: Mapping[str, Row] = {flag: row for row in ROWS for flag in row.flags}
+"""Flag → row. `--set`, `-h` and `-v` are ours alone."""
 
-    Attributes:
-        names: short first.
-        keys: dotted keys that it sets; `*` for the key that the value itself names (`--set`, `--env`).
-        form: `text` takes a value, `switch` says true, `list` may be repeated, `pair` takes KEY=VALUE.
-        about: a line for the help.
-        metavar: what the value is called there.
-    """
-
-    names: tuple[str, ...]
-    keys: tuple[str, ...]
-    form: Literal["text", "switch", "list", "pair"] = "text"
-    about: str
-    metavar: str = "TEXT"
-
-
-FLAGS = (
-    Flag(
-        names=("-b", "--bind"),
-        keys=("server.bind",),
-        form="list",
-        metavar="ADDRESS",
-        about="Address to listen on.",
-    ),
-    Flag(
-        names=("--backlog",),
-        keys=("server.backlog",),
-        metavar="N",
-        about="Connections that the kernel queues.",
-    ),
-    Flag(names=("-w", "--workers"), keys=("workers.count",), metavar="N", about="Worker processes, or auto."),
-    Flag(
-        names=("-k", "--worker-class"),
-        keys=("workers.kind",),
-        metavar="KIND",
-        about="sync or threads (gthread).",
-    ),
-    Flag(names=("--threads",), keys=("workers.threads",), metavar="N", about="Threads of each worker."),
-    Flag(
-        names=("--worker-connections",),
-        keys=("workers.connections",),
-        metavar="N",
-        about="Open connections a worker.",
-    ),
-    Flag(
-        names=("--max-requests",),
-        keys=("workers.max_requests",),
-        metavar="N",
-        about="Replace a worker after N requests.",
-    ),
-    Flag(
-        names=("--max-requests-jitter",),
-        keys=("workers.max_requests_jitter",),
-        metavar="N",
-        about="Spread of that.",
-    ),
-    Flag(
-        names=("-t", "--timeout"),
-        keys=("timeouts.request", "timeouts.heartbeat"),
-        metavar="SECONDS",
-        about="Longest request.",
-    ),
-    Flag(
-        names=("--graceful-timeout",), keys=("timeouts.graceful",), metavar="SECONDS", about="Longest drain."
-    ),
-    Flag(
-        names=("--keep-alive",),
-        keys=("timeouts.keepalive",),
-        metavar="SECONDS",
-        about="Idle connections are kept.",
-    ),
-    Flag(
-        names=("--limit-request-line",),
-        keys=("http.max_request_line",),
-        metavar="BYTES",
-        about="Longest request line.",
-    ),
-    Flag(
-        names=("--limit-request-fields",),
-        keys=("http.max_headers",),
-        metavar="N",
-        about="Most header fields.",
-    ),
-    Flag(
-        names=("--limit-request-field_size", "--limit-request-field-size"),
-        keys=("http.max_header_size",),
-        metavar="BYTES",
-        about="Longest header field.",
-    ),
-    Flag(names=("-D", "--daemon"), keys=("process.daemon",), form="switch", about="Go to the background."),
-    Flag(names=("-p", "--pid"), keys=("process.pidfile",), metavar="FILE", about="File for the process id."),
-    Flag(names=("-n", "--name"), keys=("process.name",), metavar="NAME", about="Name of the instance."),
-    Flag(names=("-u", "--user"), keys=("process.user",), metavar="USER", about="User of the workers."),
-    Flag(names=("-g", "--group"), keys=("process.group",), metavar="GROUP", about="Group of the workers."),
-    Flag(
-        names=("--initgroups",),
-        keys=("process.initgroups",),
-        form="switch",
-        about="The user's other groups, too.",
-    ),
-    Flag(names=("-m", "--umask"), keys=("process.umask",), metavar="MODE", about="File mode creation mask."),
-    Flag(names=("--chdir",), keys=("app.chdir",), metavar="DIR", about="Working directory of the workers."),
-    Flag(
-        names=("-e", "--env"),
-        keys=("app.env.*",),
-        form="pair",
-        metavar="KEY=VALUE",
-        about="Environment variable.",
-    ),
-    Flag(
-        names=("--pythonpath",),
-        keys=("app.pythonpath",),
-        form="list",
-        metavar="DIR",
-        about="Put on the import path.",
-    ),
-    Flag(
-        names=("--preload",),
-        keys=("app.preload",),
-        form="switch",
-        about="Load the application before the fork.",
-    ),
-    Flag(
-        names=("--log-level",),
-        keys=("logging.level",),
-        metavar="LEVEL",
-        about="debug, info, warning, error, critical.",
-    ),
-    Flag(
-        names=("--error-logfile", "--log-file"),
-        keys=("logging.error",),
-        metavar="FILE",
-        about="Error log, - is stderr.",
-    ),
-    Flag(
-        names=("--access-logfile",),
-        keys=("logging.access.file",),
-        metavar="FILE",
-        about="Access log, - is stdout.",
-    ),
-    Flag(
-        names=("--access-logformat",),
-        keys=("logging.access.format",),
-        metavar="TEXT",
-        about="Format of its lines.",
-    ),
-    Flag(
-        names=("--set",),
-        keys=("*",),
-        form="pair",
-        metavar="KEY=VALUE",
-        about="Any setting: workers.threads=4.",
-    ),
-)
-"""What `unicornd` takes beside -c, --check-config, --help and --version."""
-
-RAW_TEXT_KEYS = frozenset({"app.env.*"})
+SET = "--set"
+_ACTIONS = {"-h": "help", "--help": "help", "-v": "version", "--version": "version"}
+_WITH_VALUE = frozenset({SET}) | {flag for flag, row in FLAGS.items() if row.form in {"text", "list"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,108 +39,167 @@ class CommandLine:
     Attributes:
         given: settings, in order.
         config: `--config`, or empty.
-        actions: `help`, `version`, `check-config`, if asked for.
+        actions: `help`, `version`, `check-config`, `print-config`, if asked for.
+        notes: flags that do nothing here, and why.
     """
 
     given: tuple[Given, ...]
     config: str
     actions: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
-_ACTIONS = {
-    "-h": "help",
-    "--help": "help",
-    "-v": "version",
-    "--version": "version",
-    "--check-config": "check-config",
-}
-_CONFIG = frozenset({"-c", "--config"})
+@dataclass(slots=True)
+class _Reading:
+    """What has been read so far."""
+
+    words: deque[str]
+    given: list[Given]
+    actions: set[str]
+    notes: list[str]
+    config: str = ""
+    target: str = ""
 
 
-def read_command_line(arguments: Sequence[str]) -> CommandLine:
+def read_command_line(arguments: Sequence[str], *, source: str = "") -> CommandLine:
     """Read the arguments of `unicornd`.
+
+    Args:
+        arguments: words, without the program's name.
+        source: put in front of the flags' names in the origins, such as `$GUNICORN_CMD_ARGS`.
 
     Raises:
         FlagError: an unknown flag, a missing value, a second application.
     """
-    flags = {name: flag for flag in FLAGS for name in flag.names}
-    given: list[Given] = []
-    actions: set[str] = set()
-    config = target = ""
-    words = _split_words(arguments)
-    for word in words:
-        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
-        if equals and (name in _ACTIONS or (name in flags and flags[name].form == "switch")):
-            raise FlagError(f"{name} takes no value, got {value!r}", hint=f"leave out ={value}")
-        if name in _ACTIONS:
-            actions.add(_ACTIONS[name])
-        elif name in _CONFIG:
-            config = value if equals else _value_of(name, words)
-        elif name in flags:
-            flag = flags[name]
-            text = "true" if flag.form == "switch" else value if equals else _value_of(name, words)
-            given += _given(flag, name, text=text)
-        elif word.startswith("-"):
+    reading = _Reading(words=_split_words(arguments), given=[], actions=set(), notes=[])
+    prefix = f"{source} " if source else ""
+    while reading.words:
+        word = reading.words.popleft()
+        if word.startswith("-") and word != "-":
+            _take_flag(reading, word, prefix=prefix)
+        elif reading.target:
             raise FlagError(
-                f"unknown flag {word}{_near(name, flags)}", hint="`unicornd --help` lists the flags"
-            )
-        elif target:
-            raise FlagError(
-                f"two applications: {target} and {word}", hint="options stand before or behind, not twice"
+                f"two applications: {reading.target} and {word}",
+                hint="options stand before or behind, not twice",
             )
         else:
-            target = word
-            given.append(Given(key="app.target", text=word, where="the command line"))
-    return CommandLine(given=tuple(_with_threads(given)), config=config, actions=frozenset(actions))
+            reading.target = word
+            where = source or "the command line"
+            reading.given.append(Given(key="app.target", text=word, where=where))
+    return CommandLine(
+        given=tuple(_with_threads(reading.given)),
+        config=reading.config,
+        actions=frozenset(reading.actions),
+        notes=tuple(reading.notes),
+    )
 
 
-def _split_words(arguments: Sequence[str]) -> Iterator[str]:
+def _take_flag(reading: _Reading, word: str, *, prefix: str) -> None:
+    name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+    row = FLAGS.get(name)
+    if equals and (name in _ACTIONS or (row is not None and row.form == "switch")):
+        raise FlagError(f"{name} takes no value, got {text!r}", hint=f"leave out ={text}")
+    if name in _ACTIONS:
+        reading.actions.add(_ACTIONS[name])
+    elif name == SET:
+        reading.given.append(_any_setting(text if equals else _next(name, reading.words), f"{prefix}{name}"))
+    elif row is None:
+        raise FlagError(f"unknown flag {word}{_near(name)}", hint="`unicornd --help` lists the flags")
+    else:
+        value = text if equals else _value_of(row, name, words=reading.words)
+        _take_row(reading, row, value=value, name=name, where=f"{prefix}{name}")
+
+
+def _take_row(reading: _Reading, row: Row, *, value: object, name: str, where: str) -> None:
+    match row.fate:
+        case "setting":
+            reading.given += _given(row, value, where=where)
+        case "command" if row.name == "config":
+            reading.config = str(value)
+        case "command":
+            reading.actions.add(row.name.replace("_", "-"))
+        case "needless":
+            reading.notes.append(f"{where}: not needed: {row.reason}")
+        case "refused":
+            if not says_nothing(row, value):
+                raise FlagError(f"{name}: {row.reason}", hint=f"leave out {name}")
+
+
+def _given(row: Row, value: object, *, where: str) -> list[Given]:
+    try:
+        converted = row.convert(value)
+    except ValueError as error:
+        raise FlagError(f"{where}: {error}") from error
+    is_list = row.form == "list"
+    match converted:
+        case None:
+            return []
+        case dict():
+            return [
+                Given(key=f"{key}.{name}", text=text, where=where, is_raw=True)
+                for key in row.keys
+                for name, text in converted.items()
+            ]
+        case list() if is_list:
+            return [
+                Given(key=key, text=item, where=where, is_list=True) for key in row.keys for item in converted
+            ]
+        case _:
+            return [Given(key=key, text=converted, where=where) for key in row.keys]
+
+
+def _any_setting(text: str, where: str) -> Given:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise FlagError(f"{where} needs KEY=VALUE, got {text!r}")
+    return Given(key=key, text=value, where=where)
+
+
+def _value_of(row: Row, name: str, *, words: deque[str]) -> object:
+    match row.form:
+        case "switch":
+            return row.stores
+        case "optional":
+            # argparse would take any word; `--proxy-protocol shop:app` means the application here.
+            return words.popleft() if words and words[0].lower() in PROXY_WORDS else row.stores
+        case "text" | "list":
+            return _next(name, words)
+
+
+def _next(name: str, words: deque[str]) -> str:
+    if not words:
+        raise FlagError(f"{name} needs a value")
+    return words.popleft()
+
+
+def _split_words(arguments: Sequence[str]) -> deque[str]:
     """Split `-w4` and `-Dw4` into flags and values, as getopt does."""
-    with_value = {name for flag in FLAGS if flag.form != "switch" for name in flag.names} | _CONFIG
-    words: list[str] = []
+    words: deque[str] = deque()
     expects_value = False
     for argument in arguments:
         rest = argument
         while not expects_value and len(rest) > 2 and rest[0] == "-" and rest[1] != "-":  # noqa: PLR2004 - "-x…"
             words.append(rest[:2])
-            if rest[:2] in with_value:
+            if rest[:2] in _WITH_VALUE:
                 words.append(rest[2:])
                 rest = ""
                 break
             rest = f"-{rest[2:]}"
         if rest:
             words.append(rest)
-            expects_value = not expects_value and rest in with_value
-    return iter(words)
-
-
-def _given(flag: Flag, name: str, *, text: str) -> list[Given]:
-    if flag.form != "pair":
-        is_list = flag.form == "list"
-        return [Given(key=key, text=text, where=name, is_list=is_list) for key in flag.keys]
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise FlagError(f"{name} needs KEY=VALUE, got {text!r}")
-    pattern = flag.keys[0]
-    return [Given(key=pattern.replace("*", key), text=value, where=name, is_raw=pattern in RAW_TEXT_KEYS)]
+            expects_value = not expects_value and rest in _WITH_VALUE
+    return words
 
 
 def _with_threads(given: list[Given]) -> list[Given]:
     """`-k sync --threads 4` means threads, as in gunicorn: leave the kind to the number of threads."""
     said = {item.key: item.text for item in given}
-    if said.get("workers.kind") == "sync" and said.get("workers.threads", "1") != "1":
+    if said.get("workers.kind") == "sync" and said.get("workers.threads", 1) != 1:
         return [item for item in given if item.key != "workers.kind"]
     return given
 
 
-def _value_of(name: str, words: Iterator[str]) -> str:
-    value = next(words, None)
-    if value is None:
-        raise FlagError(f"{name} needs a value")
-    return value
-
-
-def _near(name: str, flags: Mapping[str, Flag]) -> str:
+def _near(name: str) -> str:
     from unicornd.config.problems import suggestion  # noqa: PLC0415 - difflib is only needed for the message
 
-    return suggestion(name, [flag for flag in flags if flag.startswith("--")])
+    return suggestion(name, [flag for flag in FLAGS if flag.startswith("--")])

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unicornd.config.flags import FLAGS
-from unicornd.config.layers import ADDRESS_KEYS, PATH_KEYS
+from unicornd.config.draft import ADDRESS_KEYS, PATH_KEYS
+from unicornd.config.gunicorn import ROWS
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.config.show import apply_of, shown_value
@@ -20,7 +20,7 @@ from unicornd.config.show import apply_of, shown_value
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from unicornd.config.layers import Key
+    from unicornd.config.draft import Key
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = Path("schemas/unicornd.schema.json")
@@ -78,7 +78,9 @@ def schema_text() -> str:
 
 def settings_text() -> str:
     """Return the reference of all settings."""
-    flags = {key: ", ".join(f"`{name}`" for name in flag.names) for flag in FLAGS for key in flag.keys}
+    flags = {
+        key: ", ".join(f"`{name}`" for name in row.flags) for row in ROWS for key in row.keys if row.flags
+    }
     return "\n".join([INTRODUCTION, *_sections(Settings, (), flags=flags)]).rstrip("\n") + "\n"
 
 
@@ -103,7 +105,7 @@ def _line(model: type[Section], key: Key, *, flags: Mapping[str, str]) -> str:
     info = model.model_fields[key[-1]]
     default = shown_value(key, info.get_default(call_default_factory=True))
     shown = "" if default in (None, {}, []) else f"`{json.dumps(default, ensure_ascii=False)}`"
-    flag = flags.get(".".join(key)) or flags.get(f"{'.'.join(key)}.*", "")
+    flag = flags.get(".".join(key), "")
     about = (info.description or "").replace("|", "\\|")
     path = " A path." if key in PATH_KEYS - ADDRESS_KEYS and "path" not in about.lower() else ""
     return f"| `{key[-1]}` | {shown} | {apply_of(key)} | {flag} | {about}{path} |"

@@ -1,14 +1,14 @@
 """Who said what: defaults < environment defaults < unicornd.toml < drop-ins < environment < command line.
 
 Every value remembers where it came from. Text (environment, command line) is read as a TOML value first, else as a
-string; then everything is validated at once, and all errors are told at once. Reads files, changes nothing.
+string; then everything is validated at once, and all errors are told at once. A gunicorn.conf.py may stand in the
+place of unicornd.toml. Reads files, changes nothing.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
+import shlex
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,84 +16,34 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from unicornd.config.conversions import comma_list
+from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
+from unicornd.config.flags import CommandLine, FlagError, read_command_line
+from unicornd.config.given import Given, Origin
 from unicornd.config.instance import drop_ins
 from unicornd.config.locate import locate_keys
-from unicornd.config.problems import FREE_TABLES, describe_errors
-from unicornd.config.sections.section import Section
-from unicornd.config.settings import Settings
+from unicornd.config.problems import FREE_TABLES
+from unicornd.config.pyfile import FILE_PREFIX, MODULE_PREFIX, is_python, run_python
+from unicornd.config.translate import lay, notes_of, translated
+from unicornd.config.validation import fields_of, validated
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from unicornd.config.pyfile import PythonFile
+    from unicornd.config.settings import Settings
+
 DEFAULT_FILE = "unicornd.toml"
+GUNICORN_FILE = "gunicorn.conf.py"
 ENVIRONMENT_PREFIX = "UNICORND_"
+ARGUMENTS = "GUNICORN_CMD_ARGS"
 
-# Keys with paths: in a file they are relative to its folder, on the command line to the working directory.
-PATH_KEYS = frozenset(
-    {
-        ("app", "chdir"),
-        ("app", "paste"),
-        ("app", "pythonpath"),
-        ("process", "pidfile"),
-        ("http", "tmp_upload_dir"),
-        ("control", "socket"),
-        ("logging", "error"),
-        ("logging", "access", "file"),
-        ("logging", "config_file"),
-        ("logging", "config_json"),
-        ("metrics", "statsd"),
-        ("reload", "extra_files"),
-        ("reload", "watch"),
-        ("server", "bind"),
-        ("admin", "bind"),
-        ("tls", "ca_certs"),
-        ("tls", "certfile"),
-        ("tls", "keyfile"),
-    }
-)
-ADDRESS_KEYS = frozenset({("server", "bind"), ("admin", "bind"), ("metrics", "statsd")})
-"""Of these only Unix sockets have paths."""
-
-LAYERS = ("environment default", "file", "drop-in", "environment", "command line")
-
-Key = tuple[str, ...]
-
-_INDEX = re.compile(r"(\[[0-9]+\])+\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a value came from: the layer, and the place in it (`unicornd.toml:12`, `--workers`)."""
-
-    layer: str
-    where: str
-
-    @property
-    def order(self) -> tuple[int, str, int]:
-        """Sorts origins as they are read: by layer, by file, by line."""
-        place, _, line = self.where.rpartition(":")
-        is_line = line.isdecimal()
-        return LAYERS.index(self.layer), place if is_line else self.where, int(line) if is_line else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """A value as text, from the environment or the command line.
-
-    Attributes:
-        key: dotted.
-        text: the value.
-        where: name of the variable or flag.
-        is_list: a further one is added to it, instead of taking its place.
-        is_raw: it is text, even if it looks like a TOML value.
-    """
-
-    key: str
-    text: str
-    where: str
-    is_list: bool = False
-    is_raw: bool = False
+_SENDFILE = {
+    **dict.fromkeys(("y", "1", "yes", "true"), True),
+    **dict.fromkeys(("n", "0", "no", "false", ""), False),
+}
+"""What `$SENDFILE` may say; gunicorn takes everything else for no."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +51,7 @@ class Sources:
     """Where to look.
 
     Attributes:
-        config_file: as named, or None for `unicornd.toml` in `folder` if there is one.
+        config_file: as named, or None for `unicornd.toml`, else `gunicorn.conf.py`, in `folder` if there is one.
         environ: environment variables.
         given: of the command line.
         folder: the working directory.
@@ -115,46 +65,19 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """Validated settings, and where each value that is not a default came from."""
+    """Validated settings, and where each value that is not a default came from.
+
+    Attributes:
+        settings: the settings.
+        origins: key → who said its value.
+        config_file: the file that was read, or None.
+        notes: what was said and does nothing here, a line each.
+    """
 
     settings: Settings
     origins: Mapping[Key, Origin]
     config_file: Path | None
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What has been read so far."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Key, Origin] = field(default_factory=dict)
-
-    def merge(self, table: Mapping[str, Any], origin_of: Mapping[Key, Origin], *, above: Key = ()) -> None:
-        """Lay a table over what is there; tables are merged, everything else is replaced."""
-        for name, value in table.items():
-            key = (*above, name)
-            if isinstance(value, dict):
-                self._table(key)
-                self.origins.setdefault(key, origin_of[key])
-                self.merge(value, origin_of, above=key)
-            else:
-                self.put(key, value, origin=origin_of[key])
-
-    def put(self, key: Key, value: object, *, origin: Origin) -> None:
-        """Lay one value over what is there."""
-        self._table(key[:-1])[key[-1]] = value
-        for length in range(1, len(key)):
-            self.origins.setdefault(key[:length], origin)
-        self.origins[key] = origin
-
-    def _table(self, key: Key) -> dict[str, Any]:
-        table = self.values
-        for name in key:
-            below = table.setdefault(name, {})
-            if not isinstance(below, dict):
-                below = table[name] = {}
-            table = below
-        return table
+    notes: tuple[str, ...] = ()
 
 
 def load(sources: Sources) -> Loaded:
@@ -163,39 +86,62 @@ def load(sources: Sources) -> Loaded:
     Raises:
         ConfigError: `detail` has a line for everything that is wrong.
     """
-    draft = _Draft()
+    draft = Draft()
+    arguments = _arguments(sources.environ)
     _add_environment_defaults(draft, sources.environ)
-    file = _config_file(sources)
+    file = _config_file(sources, arguments.config)
+    problems: list[str] = []
+    notes = list(arguments.notes)
     if file is not None:
-        folder = file.resolve().parent
-        _add_file(draft, file, layer="file", folder=folder)
+        if is_python(file):
+            items = translated(_run(file, sources))
+            problems += lay(draft, items, folder=sources.folder)
+            notes += notes_of(items)
+        else:
+            _add_file(draft, file, layer="file", folder=file.resolve().parent)
         for drop_in in drop_ins(file):
-            _add_file(draft, drop_in, layer="drop-in", folder=folder)
-    unknown = _add_given(draft, _environment(sources.environ), layer="environment", folder=sources.folder)
-    unknown += _add_given(draft, sources.given, layer="command line", folder=sources.folder)
-    return Loaded(settings=_validated(draft, unknown), origins=draft.origins, config_file=file)
+            _add_file(draft, drop_in, layer="drop-in", folder=file.resolve().parent)
+    spoken = (*arguments.given, *_environment(sources.environ))
+    problems += add_given(draft, spoken, layer="environment", folder=sources.folder)
+    problems += add_given(draft, sources.given, layer="command line", folder=sources.folder)
+    settings = validated(draft, problems)
+    return Loaded(settings=settings, origins=draft.origins, config_file=file, notes=tuple(notes))
 
 
-def fields_of(key: Key) -> Mapping[str, Any]:
-    """Return the names that exist in a table; nothing for a key that is no table with fixed names."""
-    model: type[Section] = Settings
-    for name in key:
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            return {}
-        model = annotation
-    return model.model_fields
+def _arguments(environ: Mapping[str, str]) -> CommandLine:
+    """Return what `$GUNICORN_CMD_ARGS` says.
+
+    Raises:
+        ConfigError: it is no command line.
+    """
+    source = f"${ARGUMENTS}"
+    try:
+        line = read_command_line(shlex.split(environ.get(ARGUMENTS, "")), source=source)
+    except FlagError as error:
+        raise ConfigError(f"{source}: {error.message}", hint=error.hint) from error
+    except ValueError as error:
+        raise ConfigError(f"{source}: {str(error).lower()}", hint="it is read as a shell would") from error
+    if line.actions:
+        flag = f"--{min(line.actions)}"
+        raise ConfigError(f"{source}: {flag} is for the command line", hint=f"leave out {flag}")
+    return line
 
 
-def _config_file(sources: Sources) -> Path | None:
-    if sources.config_file is not None:
-        return sources.folder / sources.config_file
-    default = sources.folder / DEFAULT_FILE
-    return default if default.exists() else None
+def _config_file(sources: Sources, argument: str) -> Path | None:
+    named = sources.config_file or (Path(argument) if argument else None)
+    if named is not None:
+        text = str(named)
+        return named if text.startswith((MODULE_PREFIX, FILE_PREFIX)) else sources.folder / named
+    found = (sources.folder / name for name in (DEFAULT_FILE, GUNICORN_FILE))
+    return next((file for file in found if file.exists()), None)
 
 
-def _add_environment_defaults(draft: _Draft, environ: Mapping[str, str]) -> None:
-    """PORT and WEB_CONCURRENCY change defaults, as in gunicorn; whatever is said elsewhere wins."""
+def _run(file: Path, sources: Sources) -> PythonFile:
+    return run_python(file, folder=sources.folder, environ=sources.environ, shown=_shown_path(file))
+
+
+def _add_environment_defaults(draft: Draft, environ: Mapping[str, str]) -> None:
+    """PORT and such change defaults, as in gunicorn; whatever is said elsewhere wins."""
     if port := environ.get("PORT"):
         draft.put(
             ("server", "bind"), [f"0.0.0.0:{port}"], origin=Origin(layer="environment default", where="$PORT")
@@ -203,9 +149,15 @@ def _add_environment_defaults(draft: _Draft, environ: Mapping[str, str]) -> None
     if count := environ.get("WEB_CONCURRENCY"):
         origin = Origin(layer="environment default", where="$WEB_CONCURRENCY")
         draft.put(("workers", "count"), read_value(("workers", "count"), count), origin=origin)
+    if (peers := environ.get("FORWARDED_ALLOW_IPS")) is not None:
+        origin = Origin(layer="environment default", where="$FORWARDED_ALLOW_IPS")
+        draft.put(("proxy", "forwarded_allow_ips"), comma_list(peers), origin=origin)
+    if (word := environ.get("SENDFILE")) is not None:
+        origin = Origin(layer="environment default", where="$SENDFILE")
+        draft.put(("http", "sendfile"), _SENDFILE.get(word.lower(), word), origin=origin)
 
 
-def _add_file(draft: _Draft, file: Path, *, layer: str, folder: Path) -> None:
+def _add_file(draft: Draft, file: Path, *, layer: str, folder: Path) -> None:
     shown = _shown_path(file)
     try:
         text = file.read_text(encoding="utf-8")
@@ -217,35 +169,15 @@ def _add_file(draft: _Draft, file: Path, *, layer: str, folder: Path) -> None:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
     except ValueError as error:  # not TOML, or a number of more digits than Python reads
-        raise ConfigError(f"{shown}: not TOML: {error}", hint="see https://toml.io") from error
+        hint = (
+            "see https://toml.io"
+            if file.suffix == ".toml"
+            else f"a Python file is named {FILE_PREFIX}{shown}"
+        )
+        raise ConfigError(f"{shown}: not TOML: {error}", hint=hint) from error
     origins = {key: Origin(layer=layer, where=f"{shown}:{line}") for key, line in locate_keys(text).items()}
-    _anchor_paths(table, folder)
+    anchor_paths(table, folder)
     draft.merge(table, origins)
-
-
-def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
-    """Make the paths of a file relative to the file's folder."""
-    for *above, name in PATH_KEYS:
-        inner: Any = table
-        for part in above:
-            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
-        if isinstance(inner, dict) and name in inner:
-            inner[name] = _anchored((*above, name), inner[name], folder=folder)
-
-
-def _anchored(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - not validated yet
-    """Make a path absolute; `-` is a stream and `@…` an abstract name, and a TCP address has no path."""
-    match value:
-        case list():
-            return [_anchored(key, item, folder=folder) for item in value]
-        case str() if key in ADDRESS_KEYS:
-            scheme, path = ("unix:", value.removeprefix("unix:").removeprefix("//"))
-            is_path = value.startswith(scheme) and path[:1] not in {"", "@"}
-            return f"{scheme}{os.path.normpath(folder / path)}" if is_path else value
-        case str() if value not in {"-", ""} and not value.startswith("@"):
-            return os.path.normpath(folder / value)
-        case _:
-            return value
 
 
 def _environment(environ: Mapping[str, str]) -> list[Given]:
@@ -263,8 +195,8 @@ def _environment(environ: Mapping[str, str]) -> list[Given]:
     return given
 
 
-def _add_given(draft: _Draft, given: Iterable[Given], *, layer: str, folder: Path) -> list[str]:
-    """Lay texts over the draft; return lines for those that are not even keys."""
+def add_given(draft: Draft, given: Iterable[Given], *, layer: str, folder: Path) -> list[str]:
+    """Lay values over the draft; return lines for those that are not even keys."""
     lists: dict[Key, list[Any]] = {}
     unknown = []
     for item in given:
@@ -274,11 +206,12 @@ def _add_given(draft: _Draft, given: Iterable[Given], *, layer: str, folder: Pat
                 f"{item.where}: {item.key}: expected a key with its section, such as workers.count"
             )
             continue
-        if _is_cut(item.text):
+        if isinstance(item.text, str) and _is_cut(item.text):
             unknown.append(f"{item.where}: {item.key}: expected UTF-8 text")
             continue
-        value = item.text if item.is_raw or item.is_list else read_value(key, item.text)
-        value = _anchored(key, value, folder=folder) if key in PATH_KEYS else value
+        is_value = item.is_raw or item.is_list or not isinstance(item.text, str)
+        value = item.text if is_value else read_value(key, str(item.text))
+        value = anchored(key, value, folder=folder) if key in PATH_KEYS else value
         if item.is_list:
             lists.setdefault(key, []).append(value)
             value = lists[key]
@@ -320,24 +253,6 @@ def _takes(adapter: TypeAdapter[Any], value: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _validated(draft: _Draft, unknown: list[str]) -> Settings:
-    def origin(key: Key) -> Origin:
-        plain = tuple(_INDEX.sub("", part) for part in key)
-        known = (each[:length] for length in range(len(key), 0, -1) for each in (key, plain))
-        return next(draft.origins[above] for above in known if above in draft.origins)
-
-    lines = list(unknown)
-    try:
-        settings = Settings.model_validate_json(json.dumps(draft.values, default=str), strict=True)
-    except ValidationError as error:
-        lines += describe_errors(error.errors(), origin=origin, fields=fields_of)
-    else:
-        if not lines:
-            return settings
-    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
-    raise ConfigError(f"the configuration is wrong: {count}", detail="\n".join(lines))
 
 
 def _shown_path(path: Path) -> str:

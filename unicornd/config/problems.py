@@ -5,6 +5,7 @@ Pure. One line for each key, however many alternatives its type has; in the orde
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from unicornd.config.layers import Origin
+    from unicornd.config.given import Origin
 
 Key = tuple[str, ...]
 
@@ -47,13 +48,27 @@ _EXPECTED = {
 }
 
 
-def describe_errors(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong with a key, and who said it."""
+
+    key: Key
+    origin: Origin
+    sentence: str
+
+    @property
+    def line(self) -> str:
+        """The line for a person."""
+        return f"{self.origin.where}: {'.'.join(self.key)}: {self.sentence}"
+
+
+def find_faults(
     errors: Iterable[ErrorDetails],
     *,
     origin: Callable[[Key], Origin],
     fields: Callable[[Key], Mapping[str, object]],
-) -> list[str]:
-    """Return one line for every key that is wrong.
+) -> list[Fault]:
+    """Return one fault for every key that is wrong.
 
     Args:
         errors: of pydantic's ValidationError.
@@ -64,8 +79,8 @@ def describe_errors(
     for error in errors:
         grouped.setdefault(_key_of(error, fields), []).append(error)
     return [
-        f"{origin(key).where}: {'.'.join(key)}: {_sentence(key, grouped[key], fields=fields)}"
-        for key in sorted(grouped, key=lambda key: origin(key).order)
+        Fault(key=key, origin=origin(key), sentence=_sentence(key, found, fields=fields))
+        for key, found in grouped.items()
     ]
 
 

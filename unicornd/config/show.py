@@ -5,6 +5,7 @@ Pure. Values that look like secrets are `***`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from unicornd.config.values import format_duration, format_mode, format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from unicornd.config.layers import Key, Loaded, Origin
+    from unicornd.config.draft import Key
+    from unicornd.config.given import Origin
+    from unicornd.config.layers import Loaded
 
 _FORMATS: Mapping[Key, Callable[[Any], str]] = {
     **{("timeouts", name): format_duration for name in TimeoutsSettings.model_fields},
@@ -52,6 +55,16 @@ def rows_of(loaded: Loaded) -> list[Row]:
     return [
         _row(key, _presented(key, value), origins=loaded.origins)
         for key, value in _leaves(loaded.settings, ())
+    ]
+
+
+def print_lines(loaded: Loaded) -> list[str]:
+    """Return a line for every setting, with who said it: `workers.count = 4  # gunicorn.conf.py:3`."""
+    rows = rows_of(loaded)
+    return [
+        f"{row.key} = {'(not set)' if row.value is None else json.dumps(row.value, ensure_ascii=False)}"
+        f"  # {row.where or row.layer}"
+        for row in rows
     ]
 
 

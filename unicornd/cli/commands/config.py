@@ -17,7 +17,8 @@ from rich.text import Text
 
 from unicornd.cli.session import data_console
 from unicornd.config.generate import schema_text
-from unicornd.config.layers import DEFAULT_FILE, Given, Loaded, Sources, load, read_value, split_key
+from unicornd.config.given import Given
+from unicornd.config.layers import DEFAULT_FILE, Loaded, Sources, load, read_value, split_key
 from unicornd.config.show import apply_of, rows_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in

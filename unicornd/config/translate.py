@@ -1,0 +1,191 @@
+"""What a gunicorn.conf.py says, in our words: each name that it sets, and what becomes of it.
+
+Pure: reads a `PythonFile`, which has been run already. Nothing is dropped in silence: every name that is a setting, or
+looks as if it was meant to be one, is an item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from unicornd.config.conversions import SYNC
+from unicornd.config.draft import PATH_KEYS, Key, anchored
+from unicornd.config.given import Origin
+from unicornd.config.gunicorn import BY_NAME, says_nothing
+from unicornd.config.problems import FREE_TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from unicornd.config.draft import Draft
+    from unicornd.config.gunicorn import Row
+    from unicornd.config.pyfile import PythonFile
+
+Fate = Literal["setting", "needless", "refused", "wrong", "unknown"]
+NEAR = 0.75
+"""How alike a name must be to a setting's to be taken for a slip (`log_level`, `wrokers`)."""
+
+_CHDIR: Key = ("app", "chdir")
+_KIND: Key = ("workers", "kind")
+_THREADS: Key = ("workers", "threads")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One name of the file.
+
+    Attributes:
+        name: as in the file.
+        where: the file and the line.
+        fate: `setting`: taken over; `needless`: does nothing here; `refused`: there is nothing like it yet; `wrong`: no
+            value that a setting can have; `unknown`: no setting of gunicorn's.
+        value: the value, for a person; a function by its name.
+        ours: key → value, paths as they are written.
+        note: why, or what to do.
+        is_environmental: the value depends on environment variables.
+    """
+
+    name: str
+    where: str
+    fate: Fate
+    value: object = None
+    ours: tuple[tuple[Key, Any], ...] = ()
+    note: str = ""
+    is_environmental: bool = False
+
+
+def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
+    """Return what becomes of every name, in the order of the file's lines.
+
+    Args:
+        file: has been run.
+        reference: how import strings name the file; by default by its absolute path.
+    """
+    reference = reference or file.reference
+    found = [_item(name, told, file=file, reference=reference) for name, told in file.values.items()]
+    items = [item for item in found if item is not None]
+    return sorted(items, key=lambda item: (file.source.lines.get(item.name, 0), item.name))
+
+
+def settings_of(items: Iterable[Item], *, folder: Path) -> list[tuple[Key, Any, Item]]:
+    """Return the keys that are said, with paths made absolute.
+
+    Args:
+        items: of one file.
+        folder: the working directory, which relative paths start at; gunicorn's `chdir` changes it for all others.
+    """
+    said = [(key, value, item) for item in items for key, value in item.ours]
+    chdir = next((anchored(key, value, folder=folder) for key, value, _ in said if key == _CHDIR), None)
+    start = folder / chdir if isinstance(chdir, str) else folder
+    kept = {key: value for key, value, _ in said}
+    return [
+        (key, anchored(key, value, folder=start) if key in PATH_KEYS else value, item)
+        for key, value, item in said
+        if not (key == _KIND and value == SYNC and kept.get(_THREADS, 1) != 1)  # as gunicorn: threads, then
+    ]
+
+
+def lay(draft: Draft, items: list[Item], *, folder: Path) -> list[str]:
+    """Lay what is taken over into a draft; return a line for everything that is wrong."""
+    for key, value, item in settings_of(items, folder=folder):
+        if key != _KIND or value != SYNC:  # the default anyway, and a flag may still ask for threads
+            draft.put(key, value, origin=Origin(layer="file", where=item.where))
+    return [
+        f"{item.where}: {item.name}: {item.note}"
+        for item in items
+        if item.fate in {"refused", "wrong", "unknown"}
+    ]
+
+
+def notes_of(items: Iterable[Item]) -> list[str]:
+    """Return a line for everything that does nothing here."""
+    return [
+        f"{item.where}: {item.name}: not needed: {item.note}" for item in items if item.fate == "needless"
+    ]
+
+
+def _item(name: str, told: Mapping[str, Any], *, file: PythonFile, reference: str) -> Item | None:
+    row = BY_NAME.get(name)
+    if row is None:
+        return _unknown(name, told, file=file)
+    value = told.get("plain", told.get("other", f"{name}()"))
+    if value is None or (row.fate == "command" and not value):
+        return None
+    fate, ours, note = _verdict(row, told, reference=reference)
+    if not ours and not note:
+        return None
+    return Item(
+        name=name,
+        where=file.place(name),
+        fate=fate,
+        value=value,
+        ours=ours,
+        note=note,
+        is_environmental="plain" in told and name in file.source.environmental,
+    )
+
+
+def _verdict(
+    row: Row, told: Mapping[str, Any], *, reference: str
+) -> tuple[Fate, tuple[tuple[Key, Any], ...], str]:
+    """Return what becomes of a setting; nothing at all for one that asks for nothing."""
+    match row.fate:
+        case "needless":
+            return "needless", (), row.reason
+        case "command":
+            return "refused", (), row.reason
+        case "refused":
+            return "refused", (), "" if says_nothing(row, told.get("plain", told)) else row.reason
+        case "setting":
+            try:
+                converted = row.convert(_value(row, told, reference=reference))
+            except ValueError as error:
+                return "wrong", (), str(error)
+            if converted is None:
+                return "needless", (), "it is what unicornd does anyway" if told.get("plain") else ""
+            return "setting", tuple(_spread(row, converted)), ""
+
+
+def _value(row: Row, told: Mapping[str, Any], *, reference: str) -> object:
+    """Return a plain value, or the import string of what the file has under that name.
+
+    Raises:
+        ValueError: it is neither, or no function can be meant.
+    """
+    if "plain" in told:
+        return told["plain"]
+    if "other" in told:
+        raise ValueError(f"expected plain data, got {told['other']}")
+    if row.name == "worker_class":
+        return told["callable"] or f"{reference}:{row.name}"
+    if row.name == "logger_class" or row.keys[0].startswith("hooks."):
+        return f"{reference}:{row.name}"
+    raise ValueError("expected plain data, got a function or class")
+
+
+def _spread(row: Row, value: object) -> Iterable[tuple[Key, Any]]:
+    """Yield a table's entries one by one: each has a place of its own in the configuration."""
+    for dotted in row.keys:
+        key = tuple(dotted.split("."))
+        if isinstance(value, dict) and value and key in FREE_TABLES:
+            yield from (((*key, name), entry) for name, entry in value.items())
+        else:
+            yield key, value
+
+
+def _unknown(name: str, told: Mapping[str, Any], *, file: PythonFile) -> Item | None:
+    """Return an item for what looks like a slip: a name near a setting's that nothing in the file uses."""
+    is_imported = bool(told.get("callable"))
+    near = get_close_matches(name, BY_NAME, n=1, cutoff=NEAR)
+    if is_imported or not near or name in file.source.used:
+        return None
+    return Item(
+        name=name,
+        where=file.place(name),
+        fate="unknown",
+        value=told.get("plain", f"{name}()"),
+        note=f'no setting of gunicorn, which ignores it (did you mean "{near[0]}"?)',
+    )
