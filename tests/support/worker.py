@@ -195,7 +195,6 @@ class Worker:
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
         address = Address.parse(text if host else f"unix:{self.address}")
         setup.before()
-        channel.send(encode_report(ReadyReport()))  # its signals are its own now
         context = WorkerContext(
             seat=Seat(
                 slot=Slot(1), generation=Generation(1), pool="web", age=1, row=self.row, channel=channel,
@@ -205,6 +204,7 @@ class Worker:
             http=replace(setup.policy, is_kept_alive=setup.policy.is_kept_alive and kind.KEEPS_ALIVE),
             errors=cast("TextIO", ErrorStream(log)), recycling=setup.recycling,
             report=lambda report: cast("None", channel.send(encode_report(report))),
+            ready=lambda: cast("None", channel.send(encode_report(ReadyReport()))),  # its signals are its own now
             pre_request=setup.pre_request, on_served=setup.on_served,
         )  # fmt: skip
         kind.run(context)

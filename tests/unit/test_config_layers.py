@@ -127,7 +127,7 @@ target = 3
 [workers]
 cuont = 2
 count = true
-kind = "gevent"
+kind = "gevnt"
 [server]
 bind = ["8000", "x:99999"]
 [timeouts]
@@ -144,7 +144,7 @@ level = "loud"
     assert f'{file}:4: workers.cuont: unknown key (did you mean "count"?)' in lines
     assert 'or "auto"' in said["workers.count"] or "'auto'" in said["workers.count"]
     assert f"{file}:5" in said["workers.count"]
-    assert "not available in this version" in said["workers.kind"]
+    assert "is no kind" in said["workers.kind"]
     assert f"{file}:8" in said["server.bind[0]"]
     assert f"{file}:8" in said["server.bind[1]"]
     assert said["timeouts.request"].endswith('expected a duration such as 30 or "30s", got "soon"')

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers.identity import identity_of
+from unicornd.workers.registry import check_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.process import ProcessSettings
+    from unicornd.config.sections.workers import WorkersSettings
 
 
 def check_app(app: AppSettings) -> None:
@@ -35,6 +37,11 @@ def check_process(process: ProcessSettings) -> None:
     identity_of(process.user, process.group, initgroups=process.initgroups)
     if process.pidfile is not None:
         _check_folder("process.pidfile", process.pidfile.parent)
+
+
+def check_workers(workers: WorkersSettings, app: AppSettings) -> None:
+    """Raise ConfigError if the kind, or what it needs, is not there."""
+    check_kind(workers.resolved_kind(app.interface))
 
 
 def check_logging(logging: LoggingSettings) -> None:

@@ -25,6 +25,7 @@ from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.units import Generation, Seconds
 from unicornd.workers.boot import run_worker
 from unicornd.workers.identity import identity_of
+from unicornd.workers.registry import cells_of
 
 if TYPE_CHECKING:
     from unicornd.config.layers import Loaded, Sources
@@ -167,11 +168,10 @@ class Deployments:
         self._generation = Generation(self._generation + 1)
         loaded = replace(loaded, settings=self.with_log(loaded.settings))
         settings = loaded.settings
-        is_threaded = settings.workers.resolved_kind() == "threads"
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,
-            cells=settings.workers.threads if is_threaded else 1,
+            cells=cells_of(settings.workers, settings.app.interface),
             run=partial(run_worker, settings=settings),
         )
         return Deployment(loaded=loaded, blueprint=blueprint)
@@ -200,6 +200,7 @@ def check(settings: Settings) -> None:
     """Raise ConfigError for what validation cannot see."""
     preflight.check_app(settings.app)
     preflight.check_process(settings.process)
+    preflight.check_workers(settings.workers, settings.app)
     preflight.check_logging(settings.logging)
 
 

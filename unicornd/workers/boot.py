@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
@@ -33,7 +34,7 @@ from unicornd.workers.hooks import (
 )
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.recycle import Recycling
-from unicornd.workers.registry import load_kind
+from unicornd.workers.registry import load_kind, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +73,10 @@ def run_worker(seat: Seat, settings: Settings) -> int:
     orders = signals.install(on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
     try:
         _surround(seat, settings)
+        kind = _prepared_kind(settings)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
-        kind, app = _load(settings)
+        app = _load(settings)
         worker.app = app
         hooks.call("post_worker_init", worker)
     except UnicorndError as error:
@@ -84,18 +86,42 @@ def run_worker(seat: Seat, settings: Settings) -> int:
     if orders.is_draining:
         return DaemonExit.OK
     context = _context(seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker)
-    _report(seat, ReadyReport())
     try:
-        kind.run(context)
+        return _serve(seat, kind, context=context)
     finally:
         hooks.call("worker_exit", server, worker)
-    return DaemonExit.OK
 
 
-def _load(settings: Settings) -> tuple[Kind, WSGIApplication]:
+def _prepared_kind(settings: Settings) -> Kind:
+    """Return the kind; it has prepared the process for its ways, before anything of the operator's is imported."""
+    kind = load_kind(settings.workers.resolved_kind(settings.app.interface))
+    prepare(kind)
+    return kind
+
+
+def _load(settings: Settings) -> WSGIApplication:
     if settings.app.target is None:
         raise AppError("app.target is not set")
-    return load_kind(settings.workers.resolved_kind()), cast("WSGIApplication", load_app(settings.app.target))
+    return cast("WSGIApplication", load_app(settings.app.target))
+
+
+def _serve(seat: Seat, kind: Kind, *, context: WorkerContext) -> int:
+    """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
+    has_served = False
+
+    def ready() -> None:
+        nonlocal has_served
+        if not has_served:
+            has_served = True
+            _report(seat, ReadyReport())
+
+    try:
+        kind.run(replace(context, ready=ready))
+    except UnicorndError as error:
+        if has_served:
+            raise
+        return _give_up(seat, error)
+    return DaemonExit.OK
 
 
 def _surround(seat: Seat, settings: Settings) -> None:
@@ -158,12 +184,13 @@ def _context(
         app=app,
         orders=orders,
         http=_policy(settings, keeps_alive=kind.KEEPS_ALIVE),
-        threads=workers.threads if workers.resolved_kind() == "threads" else 1,
+        threads=workers.threads,
         is_multiprocess=workers.resolved_count() > 1,
         log=log,
         errors=cast("TextIO", logs.ErrorStream(log)),
         recycling=_recycling(workers),
         report=lambda report: _report(seat, report),
+        ready=lambda: None,
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,

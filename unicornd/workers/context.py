@@ -135,6 +135,7 @@ class WorkerContext:
         errors: `wsgi.errors`, written to the error log.
         recycling: counts requests, or None if nobody counts.
         report: tells the arbiter something.
+        ready: tells the arbiter, once, that the kind serves.
         pre_request: hook, called with the head before the application runs, or None.
         on_served: called after each request (access log, post_request hook), or None: nothing is collected for it then.
     """
@@ -149,5 +150,6 @@ class WorkerContext:
     errors: TextIO
     recycling: Recycling | None
     report: Callable[[Report], None]
+    ready: Callable[[], None]
     pre_request: Callable[[Head], None] | None
     on_served: Callable[[Served], None] | None

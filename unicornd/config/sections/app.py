@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from unicornd.config.kinds import Interface
 from unicornd.config.sections.section import LATER, ROLLING, Section
 from unicornd.config.values import ImportText
-
-Interface = Literal["auto", "wsgi", "asgi"]
 
 
 def _refuse_asgi(value: Interface) -> Interface:
