@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from unicornd.observe.scoreboard import Row
-from unicornd.workers.ledger import Ledger
+from unicornd.workers.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +23,19 @@ def row() -> Iterator[Row]:
         yield row
 
 
+def begin(ledger: Ledger[Entry], began: float, text: str) -> Entry:
+    entry = Entry(began, text.encode())
+    ledger.begin(entry)
+    return entry
+
+
 def shown(row: Row) -> set[str]:
     return {each.text for each in row.read().in_flight}
 
 
 def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row) -> None:
-    ledger = Ledger(row)
-    entries = [ledger.begin(float(n), f"GET /{n}".encode()) for n in range(1, 8)]
+    ledger: Ledger[Entry] = Ledger(row)
+    entries = [begin(ledger, float(n), f"GET /{n}") for n in range(1, 8)]
     assert shown(row) == {"GET /1", "GET /2", "GET /3"}
     ledger.finish(entries[1], 10.0, is_error=False)
     assert shown(row) == {"GET /1", "GET /3", "GET /4"}
@@ -45,8 +51,8 @@ def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row)
 
 
 def test_a_stream_is_shown_but_no_limit_counts_for_it(row: Row) -> None:
-    ledger = Ledger(row)
-    entry = ledger.begin(5.0, b"GET /events")
+    ledger: Ledger[Entry] = Ledger(row)
+    entry = begin(ledger, 5.0, "GET /events")
     assert row.oldest()[1] == 5.0
     ledger.begin_stream(entry)
     assert row.oldest()[1] is None
@@ -58,9 +64,9 @@ def test_a_stream_is_shown_but_no_limit_counts_for_it(row: Row) -> None:
 
 
 def test_a_stream_that_waited_for_a_cell_is_a_stream_there_too(row: Row) -> None:
-    ledger = Ledger(row)
-    first, *_ = [ledger.begin(float(n), b"GET /") for n in range(1, CELLS + 1)]
-    stream = ledger.begin(8.0, b"GET /ws")
+    ledger: Ledger[Entry] = Ledger(row)
+    first, *_ = [begin(ledger, float(n), "GET /") for n in range(1, CELLS + 1)]
+    stream = begin(ledger, 8.0, "GET /ws")
     ledger.begin_stream(stream)
     ledger.finish(first, 9.0, is_error=False)
     assert [(each.text, each.is_stream) for each in row.read().in_flight if each.since == 8.0] == [
@@ -69,7 +75,7 @@ def test_a_stream_that_waited_for_a_cell_is_a_stream_there_too(row: Row) -> None
 
 
 def test_a_limit_may_be_counted_anew(row: Row) -> None:
-    ledger = Ledger(row)
-    entry = ledger.begin(1.0, b"POST /")
+    ledger: Ledger[Entry] = Ledger(row)
+    entry = begin(ledger, 1.0, "POST /")
     ledger.postpone(entry, 6.0)
     assert row.oldest()[1] == 6.0

@@ -11,7 +11,7 @@ but no time limit counts for it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from unicornd.units import Monotonic
 
@@ -20,28 +20,39 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """A request in flight.
+    """A request in flight; a kind may add to it what it has to know of one.
+
+    Args:
+        began: when (monotonic).
+        text: method and path.
 
     Attributes:
-        since: when it began (monotonic).
-        text: method and path.
+        since: from when on its time limit counts.
+        cell: the one that shows it, or None.
         is_stream: whether no time limit counts for it.
     """
 
-    __slots__ = ("cell", "is_stream", "since", "text")
+    __slots__ = ("began", "cell", "is_stream", "since", "text")
 
-    def __init__(self, since: float, text: bytes, *, cell: Cell | None) -> None:
-        self.since = since
+    def __init__(self, began: float, text: bytes) -> None:
+        self.began = self.since = began
         self.text = text
-        self.cell = cell
+        self.cell: Cell | None = None
         self.is_stream = False
 
 
-class Ledger:
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+class Ledger(Generic[EntryT]):
     """All requests in flight of one worker.
 
     Args:
         row: the worker's.
+
+    Attributes:
+        running: the requests in flight, in the order in which they began.
+        count: how many have been answered.
     """
 
     __slots__ = ("_free", "_row", "_waiting", "count", "running")
@@ -49,45 +60,42 @@ class Ledger:
     def __init__(self, row: Row) -> None:
         self._row = row
         self._free = deque(row.cell(number) for number in range(row.cells))
-        self._waiting: OrderedDict[Entry, None] = OrderedDict()
-        self.running: dict[Entry, None] = {}
+        self._waiting: OrderedDict[EntryT, None] = OrderedDict()
+        self.running: dict[EntryT, None] = {}
         self.count = 0
-        """Requests that were answered."""
 
-    def begin(self, now: float, text: bytes) -> Entry:
-        """Note that a request begins; `text` is its method and path."""
+    def begin(self, entry: EntryT) -> None:
+        """Note that a request begins."""
         if self._free:
-            cell = self._free.popleft()
-            cell.begin(Monotonic(now), text)
-            entry = Entry(now, text, cell=cell)
+            entry.cell = cell = self._free.pop()
+            cell.begin(Monotonic(entry.began), entry.text)
         else:
-            entry = Entry(now, text, cell=None)
             self._waiting[entry] = None
         self.running[entry] = None
-        return entry
 
-    def finish(self, entry: Entry, now: float, *, is_error: bool) -> None:
+    def finish(self, entry: EntryT, now: float, *, is_error: bool) -> None:
         """Note that it has been answered."""
         del self.running[entry]
         self.count += 1
-        self._row.count(Monotonic(now), now - entry.since, is_error=is_error)
+        self._row.count(Monotonic(now), now - entry.began, is_error=is_error)
         cell = entry.cell
         if cell is None:
             del self._waiting[entry]
-        elif self._waiting:
-            entry.cell = None
+            return
+        entry.cell = None
+        if self._waiting:
             self._pass_on(cell)
         else:
             cell.clear()
             self._free.append(cell)
 
-    def begin_stream(self, entry: Entry) -> None:
+    def begin_stream(self, entry: EntryT) -> None:
         """Note that its answer has begun and goes on for as long as it likes."""
         entry.is_stream = True
         if entry.cell is not None:
-            entry.cell.begin(Monotonic(-entry.since), entry.text)
+            entry.cell.begin(Monotonic(-entry.began), entry.text)
 
-    def postpone(self, entry: Entry, since: float) -> None:
+    def postpone(self, entry: EntryT, since: float) -> None:
         """Have its time limit counted from `since` on."""
         entry.since = since
         if entry.cell is not None and not entry.is_stream:
@@ -96,4 +104,4 @@ class Ledger:
     def _pass_on(self, cell: Cell) -> None:
         entry, _ = self._waiting.popitem(last=False)
         entry.cell = cell
-        cell.begin(Monotonic(-entry.since if entry.is_stream else entry.since), entry.text)
+        cell.begin(Monotonic(-entry.began if entry.is_stream else entry.since), entry.text)
