@@ -200,7 +200,7 @@ def check(settings: Settings) -> None:
     """Raise ConfigError for what validation cannot see."""
     preflight.check_app(settings.app)
     preflight.check_process(settings.process)
-    preflight.check_workers(settings.workers, settings.app)
+    preflight.check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
     preflight.check_logging(settings.logging)
 
 

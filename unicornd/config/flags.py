@@ -59,7 +59,7 @@ FLAGS = (
         names=("-k", "--worker-class"),
         keys=("workers.kind",),
         metavar="KIND",
-        about="sync or threads (gthread).",
+        about="sync, threads (gthread), asgi, …",
     ),
     Flag(names=("--threads",), keys=("workers.threads",), metavar="N", about="Threads of each worker."),
     Flag(

@@ -21,8 +21,10 @@ from unicornd.observe import access, logs
 from unicornd.units import Seconds
 from unicornd.workers import signals
 from unicornd.workers.apploader import load_app
+from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
 from unicornd.workers.context import HttpPolicy, Served, WorkerContext
+from unicornd.workers.fitting import check_fit
 from unicornd.workers.hooks import (
     WORKER_HOOKS,
     Hooks,
@@ -33,6 +35,7 @@ from unicornd.workers.hooks import (
     load_hooks,
 )
 from unicornd.workers.identity import become, identity_of
+from unicornd.workers.interface import check_served, chosen_interface
 from unicornd.workers.recycle import Recycling
 from unicornd.workers.registry import load_kind, prepare
 
@@ -77,6 +80,7 @@ def run_worker(seat: Seat, settings: Settings) -> int:
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
         app = _load(settings)
+        kind = _fitting_kind(settings, app, kind=kind)
         worker.app = app
         hooks.call("post_worker_init", worker)
     except UnicorndError as error:
@@ -103,6 +107,36 @@ def _load(settings: Settings) -> WSGIApplication:
     if settings.app.target is None:
         raise AppError("app.target is not set")
     return cast("WSGIApplication", load_app(settings.app.target))
+
+
+def _fitting_kind(settings: Settings, app: WSGIApplication, *, kind: Kind) -> Kind:
+    """Return the kind that serves this application: the one that is set, which has to fit, or one that does.
+
+    Raises:
+        AppError: it does not fit.
+        ConfigError: the one that does cannot be had, or cannot honour what was set.
+    """
+    workers, said, target = settings.workers, settings.app.interface, settings.app.target
+    interface = chosen_interface(app, said, target=target)
+    if workers.kind is None and interface != kind.INTERFACE:
+        kind = load_kind(workers.resolved_kind(interface))
+    check_served(workers.resolved_kind(said), kind.INTERFACE, app=interface, target=target)
+    check_fit(interface, app=settings.app, http=settings.http, asgi=settings.asgi)
+    return kind
+
+
+def _asgi_policy(settings: Settings) -> AsgiPolicy:
+    asgi, timeouts = settings.asgi, settings.timeouts
+    return AsgiPolicy(
+        loop=asgi.loop,
+        lifespan=asgi.lifespan,
+        root_path=settings.app.root_path,
+        trusted=settings.proxy.forwarded_allow_ips,
+        request=Seconds(timeouts.request),
+        disconnect_grace=Seconds(asgi.disconnect_grace_period),
+        graceful=Seconds(timeouts.graceful),
+        websocket_max_message=asgi.websocket_max_message_size,
+    )
 
 
 def _serve(seat: Seat, kind: Kind, *, context: WorkerContext) -> int:
@@ -191,6 +225,7 @@ def _context(
         recycling=_recycling(workers),
         report=lambda report: _report(seat, report),
         ready=lambda: None,
+        asgi=_asgi_policy(settings),
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,

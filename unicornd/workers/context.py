@@ -6,8 +6,10 @@ in a seat depends on the application or on pydantic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from unicornd.workers.asgi.policy import AsgiPolicy
 
 if TYPE_CHECKING:
     import logging
@@ -75,15 +77,19 @@ class Orders:
     """What the arbiter has told this worker; set by signal handlers, read by the poller.
 
     Attributes:
-        wake: readable when a signal has come (the wake-up fd of `signal.set_wakeup_fd`).
+        wake: readable when a signal has come.
+        wake_fd: its other end, for `signal.set_wakeup_fd`; an event loop may have to be told again.
         is_draining: finish and leave.
+        tell_stacks: what a kind adds to the stacks that ABRT writes (the tasks of an event loop), or None.
     """
 
-    __slots__ = ("is_draining", "wake")
+    __slots__ = ("is_draining", "tell_stacks", "wake", "wake_fd")
 
-    def __init__(self, wake: socket.socket) -> None:
+    def __init__(self, wake: socket.socket, wake_fd: int) -> None:
         self.wake = wake
+        self.wake_fd = wake_fd
         self.is_draining = False
+        self.tell_stacks: Callable[[], None] | None = None
 
 
 class Recycling(Protocol):
@@ -129,7 +135,8 @@ class WorkerContext:
         app: the loaded application.
         orders: what the arbiter says.
         http: how requests are read and responses kept.
-        threads: how many requests run at a time.
+        threads: how many requests run at a time; of an event loop, the threads of its default executor.
+        asgi: how ASGI applications are served.
         is_multiprocess: whether there may be other workers (`wsgi.multiprocess`).
         log: the error log.
         errors: `wsgi.errors`, written to the error log.
@@ -151,5 +158,6 @@ class WorkerContext:
     recycling: Recycling | None
     report: Callable[[Report], None]
     ready: Callable[[], None]
+    asgi: AsgiPolicy = field(default_factory=AsgiPolicy)
     pre_request: Callable[[Head], None] | None
     on_served: Callable[[Served], None] | None

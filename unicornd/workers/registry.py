@@ -54,12 +54,12 @@ class Offer:
 
     Attributes:
         module: where it is.
-        package: what it needs, empty for nothing; `at_least` the oldest version that will do.
+        packages: what it needs; `at_least` the oldest version of the first one that will do.
         extra: of unicornd, which installs that.
     """
 
     module: str
-    package: str = ""
+    packages: tuple[str, ...] = ()
     at_least: tuple[int, ...] = ()
     extra: str = ""
 
@@ -67,6 +67,12 @@ class Offer:
 KINDS = {
     "sync": Offer(module="unicornd.workers.kinds.sync"),
     "threads": Offer(module="unicornd.workers.kinds.threads"),
+    "asgi": Offer(
+        module="unicornd.workers.kinds.asgi",
+        packages=("uvicorn", "httptools"),
+        at_least=(0, 35),
+        extra="asgi",
+    ),
 }
 
 
@@ -95,18 +101,15 @@ def check_kind(name: str) -> None:
                 f'workers.kind: "{name}" is not available in this version', hint=f"there are {known}"
             )
         return
-    if not offer.package:
-        return
     install = f"pip install 'unicornd[{offer.extra}]'"
-    if find_spec(offer.package) is None:
-        raise ConfigError(
-            f'workers.kind: "{name}" needs {offer.package}, which is not installed', hint=install
-        )
-    found = _version_of(offer.package)
+    for package in offer.packages:
+        if find_spec(package) is None:
+            raise ConfigError(f'workers.kind: "{name}" needs {package}, which is not installed', hint=install)
+    found = _version_of(offer.packages[0]) if offer.packages else None
     if found is not None and _numbers(found) < offer.at_least:
         wanted = ".".join(str(number) for number in offer.at_least)
         raise ConfigError(
-            f'workers.kind: "{name}" needs {offer.package} {wanted} or newer, {found} is installed',
+            f'workers.kind: "{name}" needs {offer.packages[0]} {wanted} or newer, {found} is installed',
             hint=install,
         )
 
@@ -138,7 +141,7 @@ def load_kind(name: str) -> Kind:
 
 def share_kind(name: str) -> None:
     """Import a kind of ours before the fork, so that its workers share the memory; others are the worker's affair."""
-    if name in KINDS and not KINDS[name].package:
+    if name in KINDS and not KINDS[name].packages:
         load_kind(name)
 
 

@@ -37,8 +37,8 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
-    orders = Orders(reader)
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    orders = Orders(reader, writer.detach())
+    signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)
 
     def drain(_number: int, _frame: FrameType | None) -> None:
         orders.is_draining = True
@@ -51,6 +51,8 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
 
     def abort(_number: int, _frame: FrameType | None) -> None:
         try:
+            if orders.tell_stacks is not None:
+                orders.tell_stacks()
             on_abort()
         finally:
             os._exit(ABORTED)

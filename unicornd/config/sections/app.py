@@ -12,12 +12,6 @@ from unicornd.config.sections.section import LATER, ROLLING, Section
 from unicornd.config.values import ImportText
 
 
-def _refuse_asgi(value: Interface) -> Interface:
-    if value == "asgi":
-        raise ValueError('"asgi" is not available in this version; this one serves WSGI')
-    return value
-
-
 def _refuse_preload(value: bool) -> bool:  # noqa: FBT001 - the setting itself
     if value:
         raise ValueError("true is not available in this version; leave it out")
@@ -33,9 +27,9 @@ class AppSettings(Section):
         examples=["shop.wsgi:application", "shop:create_app()", "./app.py:app"],
         json_schema_extra=ROLLING,
     )
-    interface: Annotated[Interface, AfterValidator(_refuse_asgi)] = Field(
+    interface: Interface = Field(
         default="auto",
-        description="How the application is called. This version serves WSGI.",
+        description='How the application is called: "wsgi" or "asgi"; "auto": as it looks.',
         json_schema_extra=ROLLING,
     )
     preload: Annotated[bool, AfterValidator(_refuse_preload)] = Field(
@@ -57,9 +51,10 @@ class AppSettings(Section):
     pythonpath: tuple[str, ...] = Field(
         default=(), description="Directories put in front of the import path.", json_schema_extra=ROLLING
     )
-    root_path: Annotated[str, LATER] = Field(
+    root_path: str = Field(
         default="",
-        description="Where a proxy has mounted the application: SCRIPT_NAME, or root_path for ASGI.",
+        pattern=r"^(/[!-~]*[!-.0-~])?$",
+        description="Where a proxy has mounted the application, without a slash at the end (kind asgi).",
         examples=["/shop"],
         json_schema_extra=ROLLING,
     )

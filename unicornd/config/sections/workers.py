@@ -42,7 +42,8 @@ class WorkersSettings(Section):
         default=1,
         ge=1,
         le=MAX_THREADS,
-        description="Requests that a worker runs at a time (kind threads).",
+        description="Requests that a worker runs at a time (kind threads); threads of the event loop's default executor "
+        "(kind asgi).",
         json_schema_extra=ROLLING,
     )
     connections: int = Field(
