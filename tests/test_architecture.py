@@ -55,7 +55,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "eventlet": ("workers/kinds/eventlet.py",),
     "tornado": ("workers/kinds/tornado.py",),
     "uvicorn": ("workers/kinds/asgi.py",),
-    "asyncio": ("workers/kinds/asgi.py",),
+    "asyncio": ("workers/kinds/asgi.py", "workers/asgi/"),
+    "uvloop": ("workers/kinds/asgi.py",),
 }
 
 HTTP_MAY_NOT = frozenset({"socket", "os", "time", "logging"})

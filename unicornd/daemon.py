@@ -48,7 +48,7 @@ from unicornd.sockets.listener import Ownership, open_listener
 from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store, split_passed
 from unicornd.units import Monotonic
-from unicornd.workers.registry import load_kind
+from unicornd.workers.registry import share_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -310,7 +310,7 @@ class Assembly:
 
     def _prepare_memory(self, deployment: Deployment) -> None:
         """Load what every worker needs, and keep the collector from touching it: it is shared copy-on-write."""
-        load_kind(deployment.settings.workers.resolved_kind())
+        share_kind(deployment.settings.workers.resolved_kind(deployment.settings.app.interface))
         gc.collect()
         gc.freeze()
 
@@ -323,7 +323,7 @@ class Assembly:
             "instance": self._address.instance,
             "config": str(file) if file is not None else "none",
             "workers": workers.resolved_count(),
-            "worker_kind": workers.resolved_kind(),
+            "worker_kind": workers.resolved_kind(deployment.settings.app.interface),
         }
         self._log.info("%s", text, extra=facts)
         self._journal.append("fleet.starting", text, **facts)

@@ -279,7 +279,7 @@ def test_the_first_request_starts_the_service_by_its_socket(lab: Lab) -> None:
     lab.systemctl("start", "unicornd.socket")
     assert lab.show("ActiveState") == "inactive"
     assert lab.get() == "v1"
-    assert lab.show("ActiveState") == "active"
+    eventually(lambda: lab.show("ActiveState") == "active", "the whole fleet is ready")
     assert lab.show("NFileDescriptorStore") == "0", "a socket of a socket unit is not stored"
 
 

@@ -25,6 +25,7 @@ from unicornd.observe.scoreboard import Reading, Row
 from unicornd.sockets.listener import Listener
 from unicornd.units import Fd, Generation, Seconds, Slot
 from unicornd.workers import signals
+from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
 from unicornd.workers.context import HttpPolicy, Seat, WorkerContext
 from unicornd.workers.registry import load_kind
@@ -92,6 +93,9 @@ class Setup:
     request_timeout: Seconds = Seconds(0)  # noqa: RUF009 - a number
     pre_request: Callable[[Head], None] | None = None
     on_served: Callable[[Served], None] | None = None
+    asgi: AsgiPolicy = field(default_factory=AsgiPolicy)
+    cells: int = 0
+    """Of the row; 0: as many as threads."""
     before: Callable[[], None] = field(default=lambda: None)
     """Called in the child before it serves (limits of the process)."""
 
@@ -104,7 +108,7 @@ class Worker:
         self._sock = _listening(setup.family, folder)
         self.address = self._sock.getsockname()
         self.family = setup.family
-        self.row = Row.create(setup.threads)
+        self.row = Row.create(setup.cells or setup.threads)
         self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lifeline, self._lifeline = os.pipe()
         self.exit_status: int | None = None
@@ -130,7 +134,10 @@ class Worker:
         return Client(self.family, self.address)
 
     def drain(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
+        self.send(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
 
     def stop_listening(self) -> None:
         """Close the test's own copy of the listener, as an arbiter does that is leaving."""
@@ -196,7 +203,6 @@ class Worker:
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
         address = Address.parse(text if host else f"unix:{self.address}")
         setup.before()
-        channel.send(encode_report(ReadyReport()))  # its signals are its own now
         context = WorkerContext(
             seat=Seat(
                 slot=Slot(1), generation=Generation(1), pool="web", age=1, row=self.row, channel=channel,
@@ -206,7 +212,8 @@ class Worker:
             http=replace(setup.policy, is_kept_alive=setup.policy.is_kept_alive and kind.KEEPS_ALIVE),
             errors=cast("TextIO", ErrorStream(log)), recycling=setup.recycling,
             report=lambda report: cast("None", channel.send(encode_report(report))),
-            pre_request=setup.pre_request, on_served=setup.on_served,
+            ready=lambda: cast("None", channel.send(encode_report(ReadyReport()))),  # its signals are its own now
+            asgi=setup.asgi, pre_request=setup.pre_request, on_served=setup.on_served,
             request_timeout=setup.request_timeout, leave=lambda: os._exit(0),
         )  # fmt: skip
         kind.run(context)

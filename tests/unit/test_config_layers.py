@@ -128,7 +128,7 @@ target = 3
 [workers]
 cuont = 2
 count = true
-kind = "gevent"
+kind = "gevnt"
 [server]
 bind = ["8000", "x:99999"]
 [timeouts]
@@ -145,7 +145,7 @@ level = "loud"
     assert f'{file}:4: workers.cuont: unknown key (did you mean "count"?)' in lines
     assert 'or "auto"' in said["workers.count"] or "'auto'" in said["workers.count"]
     assert f"{file}:5" in said["workers.count"]
-    assert "not available in this version" in said["workers.kind"]
+    assert "is no kind" in said["workers.kind"]
     assert f"{file}:8" in said["server.bind[0]"]
     assert f"{file}:8" in said["server.bind[1]"]
     assert said["timeouts.request"].endswith('expected a duration such as 30 or "30s", got "soon"')
@@ -163,7 +163,7 @@ def test_rules_across_sections_name_their_key_and_its_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("line", "key"), [("spew = true", "app.spew"), ('interface = "asgi"', "app.interface")]
+    ("line", "key"), [("spew = true", "app.spew"), ('paste_global = {x = "1"}', "app.paste_global")]
 )
 def test_what_is_not_there_yet_is_refused(tmp_path: Path, line: str, key: str) -> None:
     written(tmp_path, MINIMAL + line)
@@ -186,7 +186,7 @@ def test_odd_keys_have_a_place_too(tmp_path: Path) -> None:
 
 def test_errors_are_told_in_the_order_of_the_layers_and_of_their_lines(tmp_path: Path) -> None:
     file = written(
-        tmp_path, "[workers]\nthreads = 0\nx = 1\n[app]\nspew = true\ninterface = 'asgi'\n[serve.x]\n"
+        tmp_path, "[workers]\nthreads = 0\nx = 1\n[app]\nspew = true\ninterface = 'uwsgi'\n[serve.x]\n"
     )
     drop_in = written(tmp_path, "server.backlog = 0\n", "unicornd.d/1.toml")
     environ = {"UNICORND_TIMEOUTS__BOOT": "soon", "WEB_CONCURRENCY": "0"}

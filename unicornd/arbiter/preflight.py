@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
+from unicornd.workers.fitting import check_fit
 from unicornd.workers.identity import identity_of
+from unicornd.workers.registry import KINDS, check_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.asgi import AsgiSettings
+    from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.process import ProcessSettings
+    from unicornd.config.sections.workers import WorkersSettings
 
 
 def check_app(app: AppSettings) -> None:
@@ -35,6 +40,18 @@ def check_process(process: ProcessSettings) -> None:
     identity_of(process.user, process.group, initgroups=process.initgroups)
     if process.pidfile is not None:
         _check_folder("process.pidfile", process.pidfile.parent)
+
+
+def check_workers(
+    workers: WorkersSettings, app: AppSettings, *, http: HttpSettings, asgi: AsgiSettings
+) -> None:
+    """Raise ConfigError if the kind, or what it needs, is not there, or cannot honour what was set."""
+    kind = workers.resolved_kind(app.interface)
+    check_kind(kind)
+    if kind == "asgi":
+        check_fit("asgi", app=app, http=http, asgi=asgi)
+    elif app.interface == "wsgi" or workers.kind in KINDS:
+        check_fit("wsgi", app=app, http=http, asgi=asgi)
 
 
 def check_logging(logging: LoggingSettings) -> None:

@@ -27,6 +27,7 @@ from unicornd.workers.boot import Casting
 from unicornd.workers.handover import Handover
 from unicornd.workers.identity import identity_of
 from unicornd.workers.mold import run_mold
+from unicornd.workers.registry import cells_of
 
 if TYPE_CHECKING:
     from unicornd.config.layers import Loaded, Sources
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from unicornd.sockets.inherit import Passed
     from unicornd.sockets.store import Store
 
+GIVES_UP = frozenset({None, "threads"})
+"""Kinds whose workers can give a request up that is stuck in a thread, and finish the others."""
 HANDS_OVER = frozenset({"sync", "threads"})
 """Kinds whose workers hand idle connections over when they leave."""
 POOL = "web"
@@ -66,7 +69,7 @@ class Deployment:
             heartbeat=Seconds(timeouts.heartbeat),
             graceful=Seconds(timeouts.graceful),
             kill=Seconds(timeouts.kill),
-            spares_siblings=self.blueprint.cells > 1,
+            spares_siblings=self.settings.workers.threads > 1 and self.settings.workers.kind in GIVES_UP,
         )
         return Pool(
             name=POOL,
@@ -203,14 +206,13 @@ class Deployments:
         loaded = replace(loaded, settings=self.with_log(loaded.settings))
         settings = loaded.settings
         casting = Casting(settings=settings)
-        is_threaded = settings.workers.resolved_kind() == "threads"
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,
-            cells=settings.workers.threads if is_threaded else 1,
+            cells=cells_of(settings.workers, settings.app.interface),
             run=casting.run,
             mold=partial(run_mold, casting=casting) if settings.app.preload else None,
-            handover=self._handover(settings.workers.resolved_kind()),
+            handover=self._handover(settings.workers.resolved_kind(settings.app.interface)),
         )
         return Deployment(loaded=loaded, blueprint=blueprint)
 
@@ -242,6 +244,7 @@ def check(settings: Settings) -> None:
     """Raise ConfigError for what validation cannot see."""
     preflight.check_app(settings.app)
     preflight.check_process(settings.process)
+    preflight.check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
     preflight.check_logging(settings.logging)
 
 

@@ -33,7 +33,7 @@ class Blueprint:
 
     Attributes:
         listeners: what they accept from.
-        cells: rows of their scoreboard: threads.
+        cells: of each row of their scoreboard: how many requests in flight it shows.
         run: the child's life; returns its exit code.
         mold: a mold's life, of a generation that is molded; else None.
         handover: where its workers hand over idle connections, or None.

@@ -7,6 +7,8 @@ worker: what it was serving when it died can still be read.
 
     header   phase · heartbeat · requests · errors · connections · seconds busy · histogram
     cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
+
+A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit.
 """
 
 from __future__ import annotations
@@ -42,11 +44,13 @@ class InFlight:
         cell: number of the thread, from 0.
         since: when it began.
         text: method and path, without the query.
+        is_stream: whether no time limit counts for it.
     """
 
     cell: int
     since: Monotonic
     text: str
+    is_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class Reading:
     @property
     def busy_since(self) -> Monotonic | None:
         """When the oldest running request began, or None."""
-        return min((request.since for request in self.in_flight), default=None)
+        return min((request.since for request in self.in_flight if not request.is_stream), default=None)
 
 
 class Cell:
@@ -116,6 +120,10 @@ class Cell:
             numbers[_ERRORS] += 1
         numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
 
+    def clear(self) -> None:
+        """Say that nothing runs; the counters are told by `Row.count`."""
+        self._times[self._word] = 0.0
+
 
 class Row:
     """One worker's row.
@@ -157,6 +165,16 @@ class Row:
         """Give a sign of life."""
         self._times[_HEARTBEAT] = now
 
+    def count(self, now: Monotonic, seconds: float, *, is_error: bool) -> None:
+        """Count a request that has been answered; for kinds that know a request's time without its cell."""
+        times, numbers = self._times, self._numbers
+        times[_HEARTBEAT] = now
+        times[_BUSY] += seconds
+        numbers[_REQUESTS] += 1
+        if is_error:
+            numbers[_ERRORS] += 1
+        numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
+
     def cell(self, number: int) -> Cell:
         """Return the writer of one thread's cell."""
         word = _HEADER_WORDS + number * _CELL_WORDS
@@ -189,7 +207,7 @@ class Row:
     def oldest(self) -> tuple[Monotonic, Monotonic | None]:
         """Return the heartbeat and when the oldest running request began: what the sweep needs, cheaper than `read`."""
         times = self._times
-        began = [since for since in times[_HEADER_WORDS::_CELL_WORDS] if since]
+        began = [since for since in times[_HEADER_WORDS::_CELL_WORDS] if since > 0.0]
         return Monotonic(times[_HEARTBEAT]), Monotonic(min(began)) if began else None
 
     def _read_cell(self, cell: int) -> InFlight | None:
@@ -200,4 +218,4 @@ class Row:
         offset = word * _WORD + _TEXT_OFFSET
         length = min(self._numbers[word + _TEXT_LENGTH], MAX_TEXT_BYTES)
         text = bytes(self._bytes[offset : offset + length]).decode("latin-1")
-        return InFlight(cell=cell, since=Monotonic(since), text=text)
+        return InFlight(cell=cell, since=Monotonic(abs(since)), text=text, is_stream=since < 0.0)

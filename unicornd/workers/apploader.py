@@ -64,7 +64,7 @@ def load_object(target: ImportString, *, default: str = "") -> Any:  # noqa: ANN
     try:
         return found(*target.arguments, **dict(target.keywords))
     except BaseException as error:
-        raise describe_failure(f"{target} raised", error) from error
+        raise boot_error(f"{target} raised", error) from error
 
 
 def _import_module(target: ImportString) -> ModuleType:
@@ -74,14 +74,14 @@ def _import_module(target: ImportString) -> ModuleType:
         if error.name is None or not (
             target.module == error.name or target.module.startswith(f"{error.name}.")
         ):
-            raise describe_failure(f"importing {target.module} raised", error) from error
+            raise boot_error(f"importing {target.module} raised", error) from error
         folders = ", ".join(path or os.curdir for path in sys.path[:2])
         raise AppError(
             f"app.target: {target}: there is no module {error.name!r}",
             hint=f"it is looked for in {folders} and the installed packages; app.chdir and app.pythonpath add folders",
         ) from error
     except BaseException as error:
-        raise describe_failure(f"importing {target.module} raised", error) from error
+        raise boot_error(f"importing {target.module} raised", error) from error
 
 
 def _import_file(target: ImportString) -> ModuleType:
@@ -99,7 +99,7 @@ def _import_file(target: ImportString) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        raise describe_failure(f"importing {path} raised", error) from error
+        raise boot_error(f"importing {path} raised", error) from error
     return module
 
 
@@ -116,8 +116,8 @@ def _find_attribute(module: ModuleType, target: ImportString, *, dotted: str) ->
     return found
 
 
-def describe_failure(what: str, error: BaseException) -> BootError:
-    """Return what an application's code raised, with its traceback, without the frames of the import machinery and ours."""
+def boot_error(what: str, error: BaseException) -> BootError:
+    """Return the error with the application's traceback, without the frames of the import machinery and ours."""
     last = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in last if not _is_ours(frame.filename)]
     place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""

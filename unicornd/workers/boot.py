@@ -11,16 +11,16 @@ import os
 import random
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
-from unicornd.errors import AppError, BootError, DaemonExit, UnicorndError
+from unicornd.errors import BootError, DaemonExit, UnicorndError
 from unicornd.http.limits import limits_of
 from unicornd.observe import access, logs
 from unicornd.units import Seconds
 from unicornd.workers import signals
-from unicornd.workers.apploader import load_app
+from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
 from unicornd.workers.context import HttpPolicy, Served, WorkerContext
 from unicornd.workers.hooks import (
@@ -34,9 +34,8 @@ from unicornd.workers.hooks import (
 )
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.leaving import wind_up
+from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.recycle import Recycling
-from unicornd.workers.registry import load_kind
-from unicornd.workers.warmup import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,14 +44,8 @@ if TYPE_CHECKING:
     from unicornd.config.sections.workers import WorkersSettings
     from unicornd.config.settings import Settings
     from unicornd.workers.context import Orders, Seat
+    from unicornd.workers.loading import Loaded
     from unicornd.workers.registry import Kind
-
-
-class Loaded(NamedTuple):
-    """The application and what serves it."""
-
-    kind: Kind
-    app: WSGIApplication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +61,7 @@ class Casting:
             UnicorndError: one of them cannot be had.
         """
         _surround(self.settings)
-        return _load(self.settings)
+        return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers))
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
         """Be a worker until told to leave; return the exit code."""
@@ -96,9 +89,10 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
         _sit_down(seat)
         if loaded is None:
             _surround(settings)
+        kind = loaded.kind if loaded is not None else prepared_kind(settings.app, settings.workers)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
-        kind, app = loaded or _load(settings)
+        kind, app = loaded or _load(settings, kind)
         worker.app = app
         hooks.call("post_worker_init", worker)
     except UnicorndError as error:
@@ -116,12 +110,10 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
     context = _context(
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
     )
-    report(seat, ReadyReport())
     try:
-        kind.run(context)
+        return _serve(seat, kind, context=context)
     finally:
         hooks.call("worker_exit", server, worker)
-    return DaemonExit.OK
 
 
 def _views(seat: Seat, settings: Settings, *, log: logging.Logger) -> tuple[ServerView, WorkerView]:
@@ -139,14 +131,48 @@ def _views(seat: Seat, settings: Settings, *, log: logging.Logger) -> tuple[Serv
     return server, worker
 
 
-def _load(settings: Settings) -> Loaded:
-    """Import the application, and have it answer the requests of `app.warmup`."""
-    if settings.app.target is None:
-        raise AppError("app.target is not set")
-    kind = load_kind(settings.workers.resolved_kind())
-    app = cast("WSGIApplication", load_app(settings.app.target))
-    warm_up(app, settings.app.warmup, errors=_error_stream())
-    return Loaded(kind, app)
+def _load(settings: Settings, kind: Kind) -> Loaded:
+    return load_app(
+        settings.app,
+        settings.workers,
+        kind=kind,
+        http=settings.http,
+        asgi=settings.asgi,
+        errors=_error_stream(),
+    )
+
+
+def _asgi_policy(settings: Settings) -> AsgiPolicy:
+    asgi, timeouts = settings.asgi, settings.timeouts
+    return AsgiPolicy(
+        loop=asgi.loop,
+        lifespan=asgi.lifespan,
+        root_path=settings.app.root_path,
+        trusted=settings.proxy.forwarded_allow_ips,
+        request=Seconds(timeouts.request),
+        disconnect_grace=Seconds(asgi.disconnect_grace_period),
+        graceful=Seconds(timeouts.graceful),
+        websocket_max_message=asgi.websocket_max_message_size,
+    )
+
+
+def _serve(seat: Seat, kind: Kind, *, context: WorkerContext) -> int:
+    """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
+    has_served = False
+
+    def ready() -> None:
+        nonlocal has_served
+        if not has_served:
+            has_served = True
+            report(seat, ReadyReport())
+
+    try:
+        kind.run(replace(context, ready=ready))
+    except UnicorndError as error:
+        if has_served:
+            raise
+        return give_up(seat, error)
+    return DaemonExit.OK
 
 
 def _error_stream() -> TextIO:
@@ -220,7 +246,7 @@ def _context(
         app=app,
         orders=orders,
         http=_policy(settings, keeps_alive=kind.KEEPS_ALIVE),
-        threads=workers.threads if workers.resolved_kind() == "threads" else 1,
+        threads=workers.threads,
         request_timeout=Seconds(settings.timeouts.request),
         is_multiprocess=workers.resolved_count() > 1,
         log=log,
@@ -228,6 +254,8 @@ def _context(
         recycling=_recycling(workers),
         report=lambda what: report(seat, what),
         leave=leave,
+        ready=lambda: None,
+        asgi=_asgi_policy(settings),
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,

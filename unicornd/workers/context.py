@@ -6,8 +6,10 @@ in a seat depends on the application or on pydantic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from unicornd.workers.asgi.policy import AsgiPolicy
 
 if TYPE_CHECKING:
     import logging
@@ -82,23 +84,29 @@ class Orders:
     """What the arbiter has told this worker; set by signal handlers, read by the poller.
 
     Attributes:
-        wake: readable when a signal has come (the wake-up fd of `signal.set_wakeup_fd`).
+        wake: readable when a signal has come.
+        wake_fd: its other end, for `signal.set_wakeup_fd`; an event loop may have to be told again.
         is_draining: finish and leave.
         is_expiring: requests that have run too long are to be given up.
         handover: where idle connections can go, or None.
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
         on_abort: the hook `worker_abort`.
+        tell_stacks: what a kind adds to the stacks that ABRT writes (the tasks of an event loop), or None.
     """
 
-    __slots__ = ("give_up", "handover", "is_draining", "is_expiring", "on_abort", "wake")
+    __slots__ = (
+        "give_up", "handover", "is_draining", "is_expiring", "on_abort", "tell_stacks", "wake", "wake_fd",
+    )  # fmt: skip
 
-    def __init__(self, wake: socket.socket) -> None:
+    def __init__(self, wake: socket.socket, wake_fd: int) -> None:
         self.wake = wake
+        self.wake_fd = wake_fd
         self.is_draining = False
         self.is_expiring = False
         self.handover: Handover | None = None
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
+        self.tell_stacks: Callable[[], None] | None = None
 
     @property
     def ends_connections(self) -> bool:
@@ -149,14 +157,16 @@ class WorkerContext:
         app: the loaded application.
         orders: what the arbiter says.
         http: how requests are read and responses kept.
-        threads: how many requests run at a time.
         request_timeout: seconds that a request may run before it is given up; 0 for no limit.
+        threads: how many requests run at a time; of an event loop, the threads of its default executor.
+        asgi: how ASGI applications are served.
         is_multiprocess: whether there may be other workers (`wsgi.multiprocess`).
         log: the error log.
         errors: `wsgi.errors`, written to the error log.
         recycling: counts requests, or None if nobody counts.
         report: tells the arbiter something.
         leave: ends the process in order, although a thread is stuck in the application; does not return.
+        ready: tells the arbiter, once, that the kind serves.
         pre_request: hook, called with the head before the application runs, or None.
         on_served: called after each request (access log, post_request hook), or None: nothing is collected for it then.
     """
@@ -173,5 +183,7 @@ class WorkerContext:
     recycling: Recycling | None
     report: Callable[[Report], None]
     leave: Callable[[], None]
+    ready: Callable[[], None]
+    asgi: AsgiPolicy = field(default_factory=AsgiPolicy)
     pre_request: Callable[[Head], None] | None
     on_served: Callable[[Served], None] | None

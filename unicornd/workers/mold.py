@@ -25,8 +25,8 @@ from unicornd.workers.order import close_seat, receive_order
 from unicornd.workers.signals import IGNORED
 
 if TYPE_CHECKING:
-    from unicornd.workers.boot import Loaded
     from unicornd.workers.context import Seat
+    from unicornd.workers.loading import Loaded
 
 
 class Casting(Protocol):

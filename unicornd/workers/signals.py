@@ -39,9 +39,9 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
-    orders = Orders(reader)
+    orders = Orders(reader, writer.detach())
     orders.on_abort = on_abort
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)
 
     def drain(_number: int, _frame: FrameType | None) -> None:
         orders.is_draining = True
@@ -54,6 +54,8 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
 
     def abort(_number: int, _frame: FrameType | None) -> None:
         try:
+            if orders.tell_stacks is not None:
+                orders.tell_stacks()
             orders.give_up()
             on_abort()
         finally:

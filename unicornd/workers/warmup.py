@@ -14,7 +14,7 @@ from unicornd.http.environ import build_environ, shared_environ
 from unicornd.http.errors import Refusal
 from unicornd.http.head import parse_head
 from unicornd.http.limits import Limits
-from unicornd.workers.apploader import describe_failure
+from unicornd.workers.apploader import boot_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,5 +68,5 @@ def _ask(app: WSGIApplication, path: str, *, errors: TextIO) -> str:
             if close is not None:
                 close()
     except BaseException as error:
-        raise describe_failure(f"app.warmup: GET {path} raised", error) from error
+        raise boot_error(f"app.warmup: GET {path} raised", error) from error
     return said[0] if said else "500 without start_response()"

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
+from unicornd.config.kinds import Interface
 from unicornd.config.sections.section import LATER, ROLLING, Section
 from unicornd.config.values import ImportText
-
-Interface = Literal["auto", "wsgi", "asgi"]
-
-
-def _refuse_asgi(value: Interface) -> Interface:
-    if value == "asgi":
-        raise ValueError('"asgi" is not available in this version; this one serves WSGI')
-    return value
 
 
 class AppSettings(Section):
@@ -28,9 +21,9 @@ class AppSettings(Section):
         examples=["shop.wsgi:application", "shop:create_app()", "./app.py:app"],
         json_schema_extra=ROLLING,
     )
-    interface: Annotated[Interface, AfterValidator(_refuse_asgi)] = Field(
+    interface: Interface = Field(
         default="auto",
-        description="How the application is called. This version serves WSGI.",
+        description='How the application is called: "wsgi" or "asgi"; "auto": as it looks.',
         json_schema_extra=ROLLING,
     )
     preload: bool = Field(
@@ -53,9 +46,10 @@ class AppSettings(Section):
     pythonpath: tuple[str, ...] = Field(
         default=(), description="Directories put in front of the import path.", json_schema_extra=ROLLING
     )
-    root_path: Annotated[str, LATER] = Field(
+    root_path: str = Field(
         default="",
-        description="Where a proxy has mounted the application: SCRIPT_NAME, or root_path for ASGI.",
+        pattern=r"^(/[!-~]*[!-.0-~])?$",
+        description="Where a proxy has mounted the application, without a slash at the end (kind asgi).",
         examples=["/shop"],
         json_schema_extra=ROLLING,
     )

@@ -7,25 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from unicornd.config.kinds import kind_for, parse_kind
 from unicornd.config.sections.section import LATER, LIVE, ROLLING, Section
 from unicornd.config.values import Duration, Size
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
+    from unicornd.config.kinds import Interface
+
 MAX_WORKERS = 1024
 MAX_THREADS = 512
-
-Kind = Literal["sync", "threads"]
-_LATER = ("gevent", "gevent_pywsgi", "gevent_wsgi", "eventlet", "tornado", "asgi", "uvicorn")
-
-
-def _known_kind(value: object) -> object:
-    if value == "gthread":
-        return "threads"
-    if isinstance(value, str) and any(name in value for name in _LATER):
-        raise ValueError(f'the kind "{value}" is not available in this version; use "sync" or "threads"')
-    return value
 
 
 class WorkersSettings(Section):
@@ -37,17 +29,21 @@ class WorkersSettings(Section):
         examples=[4, "auto"],
         json_schema_extra=LIVE,
     )
-    kind: Annotated[Kind | None, BeforeValidator(_known_kind)] = Field(
+    kind: Annotated[str | None, BeforeValidator(parse_kind)] = Field(
         default=None,
         description='"sync": one request at a time, a new connection for each. "threads": several, connections kept. '
-        'Default: "threads" if threads is more than 1, else "sync".',
+        '"gevent", "gevent_pywsgi", "eventlet", "tornado": the same by an event loop. "asgi": ASGI applications. '
+        '"module:Class": one of your own. Default: "asgi" for an ASGI application, else "threads" if threads is more '
+        'than 1, else "sync".',
+        examples=["threads", "asgi", "shop.serving:Kind"],
         json_schema_extra=ROLLING,
     )
     threads: int = Field(
         default=1,
         ge=1,
         le=MAX_THREADS,
-        description="Requests that a worker runs at a time (kind threads).",
+        description="Requests that a worker runs at a time (kind threads); threads of the event loop's default executor "
+        "(kind asgi).",
         json_schema_extra=ROLLING,
     )
     connections: int = Field(
@@ -93,6 +89,6 @@ class WorkersSettings(Section):
             return min(2 * len(os.sched_getaffinity(0)) + 1, MAX_WORKERS)
         return self.count
 
-    def resolved_kind(self) -> Kind:
-        """Return the kind, chosen by the number of threads if it is not set."""
-        return self.kind or ("threads" if self.threads > 1 else "sync")
+    def resolved_kind(self, interface: Interface = "auto") -> str:
+        """Return the kind; one that is not set is chosen by the application's interface and the number of threads."""
+        return kind_for(self.kind, interface, threads=self.threads)

@@ -6,16 +6,19 @@ that has only one thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from unicornd.workers.dispatch import Dispatch
 
 if TYPE_CHECKING:
     from unicornd.workers.context import WorkerContext
 
+INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = False
 
 
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
-    Dispatch(context).run()
+    dispatch = Dispatch(context)
+    context.ready()
+    dispatch.run()

@@ -1,0 +1,81 @@
+"""Requests in flight beyond what a row can show: all counted, the oldest ones shown."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from unicornd.observe.scoreboard import Row
+from unicornd.workers.ledger import Entry, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CELLS = 3
+
+
+@pytest.fixture
+def row() -> Iterator[Row]:
+    row = Row.create(CELLS)
+    with contextlib.closing(row):
+        yield row
+
+
+def begin(ledger: Ledger[Entry], began: float, text: str) -> Entry:
+    entry = Entry(began, text.encode())
+    ledger.begin(entry)
+    return entry
+
+
+def shown(row: Row) -> set[str]:
+    return {each.text for each in row.read().in_flight}
+
+
+def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row) -> None:
+    ledger: Ledger[Entry] = Ledger(row)
+    entries = [begin(ledger, float(n), f"GET /{n}") for n in range(1, 8)]
+    assert shown(row) == {"GET /1", "GET /2", "GET /3"}
+    ledger.finish(entries[1], 10.0, is_error=False)
+    assert shown(row) == {"GET /1", "GET /3", "GET /4"}
+    ledger.finish(entries[5], 10.0, is_error=True)  # one that waits
+    assert shown(row) == {"GET /1", "GET /3", "GET /4"}
+    for number in (0, 2, 3, 4, 6):
+        ledger.finish(entries[number], 10.0, is_error=False)
+    reading = row.read()
+    assert (reading.requests, reading.errors, ledger.count) == (7, 1, 7)
+    assert reading.busy_seconds == sum(10.0 - n for n in range(1, 8))
+    assert reading.in_flight == ()
+    assert not ledger.running
+
+
+def test_a_stream_is_shown_but_no_limit_counts_for_it(row: Row) -> None:
+    ledger: Ledger[Entry] = Ledger(row)
+    entry = begin(ledger, 5.0, "GET /events")
+    assert row.oldest()[1] == 5.0
+    ledger.begin_stream(entry)
+    assert row.oldest()[1] is None
+    [seen] = row.read().in_flight
+    assert (seen.text, seen.since, seen.is_stream) == ("GET /events", 5.0, True)
+    assert row.read().busy_since is None
+    ledger.finish(entry, 9.0, is_error=False)
+    assert row.read().busy_seconds == 4.0
+
+
+def test_a_stream_that_waited_for_a_cell_is_a_stream_there_too(row: Row) -> None:
+    ledger: Ledger[Entry] = Ledger(row)
+    first, *_ = [begin(ledger, float(n), "GET /") for n in range(1, CELLS + 1)]
+    stream = begin(ledger, 8.0, "GET /ws")
+    ledger.begin_stream(stream)
+    ledger.finish(first, 9.0, is_error=False)
+    assert [(each.text, each.is_stream) for each in row.read().in_flight if each.since == 8.0] == [
+        ("GET /ws", True)
+    ]
+
+
+def test_a_limit_may_be_counted_anew(row: Row) -> None:
+    ledger: Ledger[Entry] = Ledger(row)
+    entry = begin(ledger, 1.0, "POST /")
+    ledger.postpone(entry, 6.0)
+    assert row.oldest()[1] == 6.0

@@ -1,0 +1,35 @@
+"""How ASGI applications are served: values made of the settings, once a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unicornd.units import Seconds
+
+NO_LIMIT = Seconds(0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsgiPolicy:
+    """Times in seconds, 0 for no limit.
+
+    Attributes:
+        loop: which event loop; `auto` is uvloop if it is installed.
+        lifespan: whether the application takes part in the lifespan protocol.
+        root_path: where a proxy has mounted the application.
+        trusted: addresses and networks whose X-Forwarded-… are believed, or `*`.
+        request: how long an application may take until its response begins.
+        disconnect_grace: how long it may go on after its client has left.
+        graceful: how long a draining worker has.
+        websocket_max_message: bytes of a WebSocket message, 0 for no limit.
+    """
+
+    loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    lifespan: Literal["auto", "on", "off"] = "auto"
+    root_path: str = ""
+    trusted: tuple[str, ...] = ("127.0.0.1", "::1")
+    request: Seconds = NO_LIMIT
+    disconnect_grace: Seconds = NO_LIMIT
+    graceful: Seconds = NO_LIMIT
+    websocket_max_message: int = 0

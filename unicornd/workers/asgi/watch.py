@@ -1,0 +1,147 @@
+"""What has lasted too long: a look at every connection and every request, a few times a second at most.
+
+Run in the worker's event loop. No timer per connection or request: the hot path stores nothing for this but the time at
+which bytes of a body came.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unicornd.units import Monotonic
+from unicornd.workers.asgi.exchange import break_off, protocol_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Collection
+
+    from unicornd.workers.asgi.exchange import Exchange, Room
+    from unicornd.workers.context import WorkerContext
+
+LONGEST_TICK = 1.0
+SHORTEST_TICK = 0.05
+LOOKS_A_LIMIT = 20
+"""How often `timeouts.request` is looked at while it runs: a request is ended this part of it early, so that its client
+has been answered when the arbiter loses patience."""
+SECOND_CHANCE = 2.0
+"""Seconds that the application has after it was cancelled, before the arbiter ends the worker."""
+LINGER_SECONDS = 1.0
+"""How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
+LEAVING = 503
+OVERDUE = 504
+
+
+class Connection(Protocol):
+    """What the watch asks of a server protocol."""
+
+    def look(self, now: float) -> None:
+        """End what has lasted too long."""
+
+    def shutdown(self) -> None:
+        """End the connection if it is idle, else after its response."""
+
+
+class Watch:
+    """The worker's regular look.
+
+    Args:
+        context: the worker's.
+        room: its requests.
+        connections: those that are open.
+    """
+
+    def __init__(self, context: WorkerContext, room: Room, *, connections: Collection[Any]) -> None:
+        self._context = context
+        self._room = room
+        self._connections = connections
+        self._loop_task: asyncio.Task[None] | None = None
+        self._idle_since: dict[int, float] = {}
+        policy, asgi = context.http, context.asgi
+        patience = [
+            limit for limit in (policy.head, policy.body, policy.write, asgi.disconnect_grace) if limit
+        ]
+        ticks = [LONGEST_TICK, *(limit / 4 for limit in patience)]
+        if asgi.request:
+            ticks.append(asgi.request / LOOKS_A_LIMIT)
+        self.tick = max(SHORTEST_TICK, min(ticks))
+
+    def look(self, now: float) -> None:
+        """Give a sign of life, and end what has lasted too long."""
+        row = self._context.seat.row
+        row.beat(Monotonic(now))
+        row.set_connections(len(self._connections))
+        for connection in list(self._connections):
+            look = getattr(connection, "look", None)
+            if look is not None:
+                look(now)
+        for exchange in list(self._room.ledger.running):
+            self._look_at(exchange, now)
+
+    def look_for_idle(self, now: float) -> None:
+        """While draining: close connections on which nothing has happened for a moment."""
+        seen: dict[int, float] = {}
+        for connection in list(self._connections):
+            if not getattr(connection, "is_idle", False):
+                continue
+            since = self._idle_since.get(id(connection), now)
+            if now - since >= LINGER_SECONDS:
+                connection.shutdown()
+            else:
+                seen[id(connection)] = since
+        self._idle_since = seen
+
+    def end_all(self) -> None:
+        """The time to drain is nearly over: close WebSockets with 1012 and end the requests that still run."""
+        for connection in list(self._connections):
+            if not hasattr(connection, "look"):  # a WebSocket
+                connection.shutdown()
+        for exchange in list(self._room.ledger.running):
+            self._end(exchange, LEAVING)
+
+    def _look_at(self, exchange: Exchange, now: float) -> None:
+        asgi = self._context.asgi
+        if exchange.left_at:
+            if now - exchange.left_at >= asgi.disconnect_grace and exchange.task is not None:
+                exchange.task.cancel()
+            return
+        server = protocol_of(exchange)
+        if asgi.disconnect_grace and _has_left(server):
+            exchange.left_at = now
+        if exchange.is_stream or not asgi.request:
+            return
+        if exchange.verdict:
+            self._press(exchange, now)
+        elif _awaits_body(server):  # the client's time, not the application's
+            self._room.ledger.postpone(exchange, now)
+        elif now - exchange.since >= asgi.request - 2 * self.tick:
+            method, _, path = exchange.text.decode("latin-1").partition(" ")
+            facts = {"method": method, "path": path, "seconds": round(now - exchange.began, 3)}
+            self._context.log.error("a request ran into timeouts.request and is cancelled", extra=facts)
+            self._room.ledger.postpone(exchange, now + SECOND_CHANCE - asgi.request)
+            self._end(exchange, OVERDUE)
+
+    def _end(self, exchange: Exchange, verdict: int) -> None:
+        exchange.verdict = verdict
+        if exchange.task is not None:
+            exchange.task.cancel()
+        elif exchange.status:
+            break_off(exchange)
+
+    def _press(self, exchange: Exchange, now: float) -> None:
+        """It has been cancelled and goes on: answer its client in its place, before the arbiter ends the worker."""
+        limit = self._context.asgi.request
+        is_half_over = now - exchange.since >= limit - SECOND_CHANCE / 2
+        if is_half_over and not exchange.status and exchange.task is not None:
+            self._room.refuse_for(exchange)
+
+
+def _has_left(server: Any) -> bool:  # noqa: ANN401 - see protocol_of
+    transport = getattr(server, "transport", None)
+    is_over = getattr(server, "disconnected", False)
+    return bool(is_over or (transport is not None and transport.is_closing()))
+
+
+def _awaits_body(server: Any) -> bool:  # noqa: ANN401 - see protocol_of
+    """Return whether the client has not sent the whole body yet, and is not kept from it by the application."""
+    flow = getattr(server, "flow", None)
+    return bool(getattr(server, "more_body", False)) and not (flow is not None and flow.read_paused)

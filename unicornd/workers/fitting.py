@@ -1,0 +1,60 @@
+"""Which settings a kind cannot honour: refused, rather than accepted without effect.
+
+Asked by the arbiter before anything is forked, and by the worker for a kind that follows from the application.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from unicornd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.asgi import AsgiSettings
+    from unicornd.config.sections.http import HttpSettings
+
+BUFFERING = ("body_memory", "tmp_upload_dir")
+"""Settings of [http] about bodies that wait for their end; an ASGI application takes its body as it comes."""
+
+
+def check_fit(
+    interface: Literal["wsgi", "asgi"], *, app: AppSettings, http: HttpSettings, asgi: AsgiSettings
+) -> None:
+    """Hold the settings against the interface that a kind serves.
+
+    Raises:
+        ConfigError: one that was set has no effect there.
+    """
+    if interface == "wsgi":
+        _check_wsgi(app, asgi)
+        return
+    for name in BUFFERING:
+        if name in http.model_fields_set:
+            raise ConfigError(
+                f"http.{name} has no effect on ASGI: the application takes a body as it comes",
+                hint="leave it out; http.max_body_size and timeouts.body hold",
+            )
+    if "sendfile" in http.model_fields_set and http.sendfile:
+        raise ConfigError(
+            "http.sendfile has no effect on ASGI: there is no such message", hint="leave it out"
+        )
+    if asgi.loop == "uvloop" and find_spec("uvloop") is None:
+        raise ConfigError(
+            'asgi.loop: "uvloop" is not installed', hint="pip install 'unicornd[asgi]', or loop = \"auto\""
+        )
+
+
+def _check_wsgi(app: AppSettings, asgi: AsgiSettings) -> None:
+    if app.root_path:
+        raise ConfigError(
+            "app.root_path is honoured by the kind asgi only, in this version",
+            hint="leave it out; let the proxy send SCRIPT_NAME",
+        )
+    if asgi.model_fields_set:
+        name = min(asgi.model_fields_set)
+        raise ConfigError(
+            f"asgi.{name} is set, but the application is served as WSGI",
+            hint='set kind = "asgi" under [workers], or leave the table [asgi] out',
+        )

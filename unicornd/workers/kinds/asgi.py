@@ -1,0 +1,377 @@
+"""`asgi`: ASGI applications, hosted by uvicorn: its HTTP and WebSocket protocols, our listeners, signals, logs and limits.
+
+Run in the worker's main thread: one event loop. What is uvicorn's: reading and writing HTTP and WebSockets. What is ours:
+who is accepted and until when (`asgi.accepting`), the lifespan (`asgi.lifespan`), the life of a request
+(`asgi.exchange`), and everything that has lasted too long (`asgi.watch`). The worker is ready when the application's
+startup has completed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from unicornd.http.messages import UNKNOWN_LENGTH
+from unicornd.workers.asgi.accepting import Door
+from unicornd.workers.asgi.exchange import Room
+from unicornd.workers.asgi.lifespan import Lifespan
+from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unicornd.workers.context import HttpPolicy, WorkerContext
+
+INTERFACE: Literal["asgi"] = "asgi"
+KEEPS_ALIVE = True
+
+REFUSED_LINGER = 2.0
+"""Seconds for which a refused client may go on sending, lest a reset destroys our answer (RFC 9112 section 9.6)."""
+LONGEST_MOMENT = 1.0
+"""Seconds before the end of `timeouts.graceful` at which what still runs is ended in an orderly way."""
+LINE_REST = len(b"  HTTP/1.1")
+"""What a request line has beside method and target."""
+NOISE = ("Exception in ASGI application", "Invalid HTTP request received", "ASGI callable returned without")
+"""Lines of uvicorn's log that say again what we have said with method and path."""
+
+
+def run(context: WorkerContext) -> None:
+    """Serve until told to drain; return when nothing is in flight."""
+    _take_over_logs(context.log)
+    with asyncio.Runner(loop_factory=_loop_factory(context.asgi.loop)) as runner:
+        runner.run(_live(context))
+
+
+class Refused(Exception):  # noqa: N818 - ends the parser's work, is no error
+    """Raised in a callback of the parser: the rest of what the client sends is not read."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP protocol within our limits.
+
+    Args:
+        policy: limits and times.
+        log: the error log.
+        more: uvicorn's own.
+    """
+
+    __slots__ = (
+        "_body_size", "_head_since", "_head_size", "_log", "_made_at", "_policy", "_progress_at", "_size", "_stuck",
+        "is_refused",
+    )  # fmt: skip
+
+    def __init__(self, policy: HttpPolicy, log: logging.Logger, **more: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**more)
+        self._policy = policy
+        self._log = log
+        self._made_at = time.monotonic()
+        self._size = self._head_size = self._body_size = 0
+        self._head_since = self._progress_at = 0.0
+        self._stuck: tuple[int, float] = (0, 0.0)
+        self.is_refused = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        cycle: Any = self.cycle  # None before the first request, which uvicorn's type does not say
+        return cycle is None or bool(cycle.response_complete)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        connected = cast("asyncio.Transport", transport)
+        super().connection_made(connected)
+        connected.set_write_buffer_limits(high=self._policy.response_buffer)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self.is_refused:
+            return
+        self._size = len(data)
+        HttpToolsProtocol.data_received(self, data)
+        scope: Any = self.scope  # None before the first byte
+        if scope is not None and "method" in scope:
+            self._head_since = 0.0
+            return
+        if not self._head_since:
+            self._head_since, self._head_size = time.monotonic(), 0
+        self._head_size += len(data)
+        if self._head_size > self._policy.limits.head_size and not self.is_refused:
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")
+
+    def on_headers_complete(self) -> None:
+        """A request's head has come; hold it against the limits before the application sees it."""
+        limits = self._policy.limits
+        method = self.parser.get_method()
+        if len(self.url) + len(method) + LINE_REST > limits.request_line:
+            self._refuse_head(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"request line over {limits.request_line} bytes"
+            )
+        if len(self.headers) > limits.header_count:
+            self._refuse_head(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields"
+            )
+        if self._size > limits.header_size or self._head_since:
+            self._check_sizes()
+        if method != b"GET":
+            self._check_length()
+        HttpToolsProtocol.on_headers_complete(self)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body has come."""
+        self._progress_at = time.monotonic()
+        self._body_size += len(body)
+        most = self._policy.limits.body_size
+        if most and self._body_size > most:
+            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body over {most} bytes")
+            raise Refused
+        HttpToolsProtocol.on_body(self, body)
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser has found a fault, or one of ours was told already."""
+        if not self.is_refused:
+            self.refuse(HTTPStatus.BAD_REQUEST, msg.rstrip("."))
+
+    def refuse(self, status: HTTPStatus, why: str) -> None:
+        """Answer a request that is not served, if its client expects an answer now, and end the connection."""
+        self.is_refused = True
+        self._log.info("request refused", extra={"status": status.value, "why": why})
+        self._unset_keepalive_if_required()
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if (
+                cycle.response_started or not cycle.more_body
+            ):  # an answer is on its way: no other one can be sent
+                cycle.keep_alive = False
+                if cycle.more_body:
+                    self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        text = f"{why}\n".encode()
+        fields = [
+            *self.server_state.default_headers,
+            (b"content-type", b"text/plain"),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 %d %s" % (status.value, status.phrase.encode())]
+        lines += [b"%s: %s" % field for field in fields]
+        self.transport.write(b"\r\n".join([*lines, b"content-length: %d" % len(text), b"", text]))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(REFUSED_LINGER, self.transport.close)
+
+    def look(self, now: float) -> None:
+        """End what has lasted too long."""
+        policy = self._policy
+        scope: Any = self.scope
+        if self.is_refused:
+            return
+        if policy.head and self._head_since and now - self._head_since > policy.head:
+            self.refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's head did not arrive in time")
+        elif policy.head and scope is None and now - self._made_at > policy.head:
+            self.transport.close()
+        elif policy.body and not self.is_idle and self.cycle.more_body and not self.flow.read_paused:
+            self._progress_at = self._progress_at or now
+            if now - self._progress_at > policy.body:
+                self.refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's body did not arrive in time")
+        if policy.write:
+            self._look_at_output(now)
+
+    def _look_at_output(self, now: float) -> None:
+        """Give up a client that takes nothing of its response."""
+        size = self.transport.get_write_buffer_size()
+        if not size or size != self._stuck[0]:
+            self._stuck = (size, now)
+        elif now - self._stuck[1] > self._policy.write:
+            self.transport.abort()
+
+    def _check_sizes(self) -> None:
+        most = self._policy.limits.header_size
+        if any(len(name) + len(value) + len(b": ") > most for name, value in self.headers):
+            self._refuse_head(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a header field is over {most} bytes"
+            )
+
+    def _check_length(self) -> None:
+        """Begin to count a body; refuse one whose announced length is too large before it is sent."""
+        self._body_size = 0
+        self._progress_at = 0.0
+        most = self._policy.limits.body_size
+        if most:
+            length = max(
+                (int(value) for name, value in self.headers if name == b"content-length" and value.isdigit()),
+                default=UNKNOWN_LENGTH,
+            )
+            if length > most:
+                self._refuse_head(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body over {most} bytes")
+
+    def _refuse_head(self, status: HTTPStatus, why: str) -> None:
+        self.refuse(status, why)
+        raise Refused
+
+
+class Server:
+    """One worker's event loop at work.
+
+    Args:
+        context: the worker's.
+        lifespan: of the application, started.
+    """
+
+    def __init__(self, context: WorkerContext, lifespan: Lifespan) -> None:
+        self._context = context
+        self._state = ServerState()
+        self._room = Room(context)
+        config = _config(context, self._room)
+        self._watch = Watch(context, self._room, connections=self._state.connections)
+        self._next_date = 0.0
+
+        def make_protocol() -> asyncio.Protocol:
+            return Connection(
+                context.http, context.log, config=config, server_state=self._state, app_state=lifespan.state
+            )
+
+        self._door = Door(context, make_protocol, connections=self._state.connections)
+
+    async def serve(self, is_told_to_leave: asyncio.Event) -> None:
+        """Accept and serve until told to leave; then finish what has been begun."""
+        self._look()
+        self._door.open()
+        self._context.ready()
+        while not is_told_to_leave.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._watch.tick):
+                    await is_told_to_leave.wait()
+            self._look()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        await self._door.close()
+        graceful = self._context.asgi.graceful
+        moment = min(LONGEST_MOMENT, graceful / 4)
+        last_call = time.monotonic() + graceful - moment if graceful else float("inf")
+        has_called = False
+        while self._state.connections or self._state.tasks:
+            now = self._look()
+            self._watch.look_for_idle(now)
+            if now >= last_call:
+                if has_called:
+                    for task in list(self._state.tasks):
+                        task.cancel()
+                has_called = True
+                last_call = now + moment / 2
+                self._watch.end_all()
+            await asyncio.sleep(SHORTEST_TICK)
+
+    def _look(self) -> float:
+        now = time.monotonic()
+        self._watch.look(now)
+        if now >= self._next_date:
+            self._next_date = now + 1.0
+            date = (b"date", formatdate(usegmt=True).encode())
+            self._state.default_headers = [date, (b"server", b"unicornd")]
+        return now
+
+
+async def _live(context: WorkerContext) -> None:
+    """Start the application, serve, end the application."""
+    loop = asyncio.get_running_loop()
+    if context.threads > 1:
+        loop.set_default_executor(ThreadPoolExecutor(context.threads, thread_name_prefix="asyncio"))
+    is_told_to_leave = asyncio.Event()
+    _listen_to_orders(context, is_told_to_leave)
+    context.orders.tell_stacks = lambda: _tell_tasks(loop, context.log)
+    lifespan = Lifespan(cast("Any", context.app), mode=context.asgi.lifespan, log=context.log)
+    await lifespan.start()
+    try:
+        if not is_told_to_leave.is_set():
+            await Server(context, lifespan).serve(is_told_to_leave)
+    finally:
+        await lifespan.stop()
+
+
+def _listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) -> None:
+    """Have the event set by TERM and by the end of the lifeline."""
+    loop = asyncio.get_running_loop()
+    orders, lifeline = context.orders, context.seat.lifeline
+    signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)  # uvloop has put its own there
+
+    def on_wake() -> None:
+        with suppress(BlockingIOError):
+            if signal.SIGTERM in orders.wake.recv(4096):
+                orders.is_draining = True
+        if orders.is_draining:
+            is_told_to_leave.set()
+
+    def on_lifeline() -> None:
+        loop.remove_reader(lifeline)
+        context.log.warning("the arbiter is gone; finishing what is in flight")
+        orders.is_draining = True
+        is_told_to_leave.set()
+
+    loop.add_reader(orders.wake, on_wake)
+    loop.add_reader(lifeline, on_lifeline)
+    on_wake()
+
+
+def _config(context: WorkerContext, room: Room) -> uvicorn.Config:
+    asgi = context.asgi
+    config = uvicorn.Config(
+        cast("Any", room),
+        interface="asgi3",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        root_path=asgi.root_path,
+        proxy_headers=True,
+        forwarded_allow_ips=list(asgi.trusted),
+        timeout_keep_alive=cast("int", context.http.keepalive),  # a float will do: it is given to call_later
+        ws_max_size=asgi.websocket_max_message or sys.maxsize,
+    )
+    config.load()
+    return config
+
+
+def _loop_factory(loop: Literal["auto", "asyncio", "uvloop"]) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loop."""
+    if loop == "asyncio" or (loop == "auto" and find_spec("uvloop") is None):
+        return asyncio.SelectorEventLoop
+    import uvloop  # noqa: PLC0415 - not installed everywhere
+
+    return uvloop.new_event_loop
+
+
+def _take_over_logs(log: logging.Logger) -> None:
+    """Have what uvicorn says written to the error log: warnings and worse, all of it with level debug."""
+    logger = logging.getLogger("uvicorn.error")
+    logger.handlers[:] = log.handlers
+    logger.propagate = False
+    logger.setLevel(logging.INFO if log.isEnabledFor(logging.DEBUG) else logging.WARNING)
+    logger.addFilter(lambda record: not str(record.msg).startswith(NOISE))
+    access = logging.getLogger("uvicorn.access")
+    access.handlers[:] = []
+    access.propagate = False
+
+
+def _tell_tasks(loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
+    """Write where every task is."""
+    text = io.StringIO()
+    for task in asyncio.all_tasks(loop):
+        task.print_stack(file=text)
+    log.error("asyncio tasks\n%s", text.getvalue().rstrip())

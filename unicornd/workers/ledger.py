@@ -1,0 +1,107 @@
+"""Requests in flight of a kind whose concurrency no thread count bounds: into cells, counted, the oldest one known.
+
+Used by the one thread of the worker's loop. A row has a fixed number of cells; what is beyond waits for one. A cell that
+becomes free is given to the request that has waited longest, so the cells always show the oldest requests, and
+`timeouts.request` sees the oldest of all. Counters are exact, however many requests there are.
+
+A *stream* is a request whose answer has begun and has no foreseeable end (server-sent events, a WebSocket): it is shown,
+but no time limit counts for it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from unicornd.units import Monotonic
+
+if TYPE_CHECKING:
+    from unicornd.observe.scoreboard import Cell, Row
+
+
+class Entry:
+    """A request in flight; a kind may add to it what it has to know of one.
+
+    Args:
+        began: when (monotonic).
+        text: method and path.
+
+    Attributes:
+        since: from when on its time limit counts.
+        cell: the one that shows it, or None.
+        is_stream: whether no time limit counts for it.
+    """
+
+    __slots__ = ("began", "cell", "is_stream", "since", "text")
+
+    def __init__(self, began: float, text: bytes) -> None:
+        self.began = self.since = began
+        self.text = text
+        self.cell: Cell | None = None
+        self.is_stream = False
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+class Ledger(Generic[EntryT]):
+    """All requests in flight of one worker.
+
+    Args:
+        row: the worker's.
+
+    Attributes:
+        running: the requests in flight, in the order in which they began.
+        count: how many have been answered.
+    """
+
+    __slots__ = ("_free", "_row", "_waiting", "count", "running")
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._free = deque(row.cell(number) for number in range(row.cells))
+        self._waiting: OrderedDict[EntryT, None] = OrderedDict()
+        self.running: dict[EntryT, None] = {}
+        self.count = 0
+
+    def begin(self, entry: EntryT) -> None:
+        """Note that a request begins."""
+        if self._free:
+            entry.cell = cell = self._free.pop()
+            cell.begin(Monotonic(entry.began), entry.text)
+        else:
+            self._waiting[entry] = None
+        self.running[entry] = None
+
+    def finish(self, entry: EntryT, now: float, *, is_error: bool) -> None:
+        """Note that it has been answered."""
+        del self.running[entry]
+        self.count += 1
+        self._row.count(Monotonic(now), now - entry.began, is_error=is_error)
+        cell = entry.cell
+        if cell is None:
+            del self._waiting[entry]
+            return
+        entry.cell = None
+        if self._waiting:
+            self._pass_on(cell)
+        else:
+            cell.clear()
+            self._free.append(cell)
+
+    def begin_stream(self, entry: EntryT) -> None:
+        """Note that its answer has begun and goes on for as long as it likes."""
+        entry.is_stream = True
+        if entry.cell is not None:
+            entry.cell.begin(Monotonic(-entry.began), entry.text)
+
+    def postpone(self, entry: EntryT, since: float) -> None:
+        """Have its time limit counted from `since` on."""
+        entry.since = since
+        if entry.cell is not None and not entry.is_stream:
+            entry.cell.begin(Monotonic(since), entry.text)
+
+    def _pass_on(self, cell: Cell) -> None:
+        entry, _ = self._waiting.popitem(last=False)
+        entry.cell = cell
+        cell.begin(Monotonic(-entry.began if entry.is_stream else entry.since), entry.text)

@@ -1,0 +1,74 @@
+"""From settings to the application and the kind that serves it.
+
+Run in the worker, or in the mold that forks the workers. The kind is known first, as far as the settings tell: it may
+have to prepare the process before anything of the operator's is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
+
+from unicornd.errors import AppError
+from unicornd.workers import apploader
+from unicornd.workers.fitting import check_fit
+from unicornd.workers.interface import check_served, chosen_interface
+from unicornd.workers.registry import load_kind, prepare
+from unicornd.workers.warmup import warm_up
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+    from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.asgi import AsgiSettings
+    from unicornd.config.sections.http import HttpSettings
+    from unicornd.config.sections.workers import WorkersSettings
+    from unicornd.workers.registry import Kind
+
+
+class Loaded(NamedTuple):
+    """The application and what serves it."""
+
+    kind: Kind
+    app: WSGIApplication
+
+
+def prepared_kind(app: AppSettings, workers: WorkersSettings) -> Kind:
+    """Return the kind; it has prepared the process for its ways."""
+    kind = load_kind(workers.resolved_kind(app.interface))
+    prepare(kind)
+    return kind
+
+
+def load_app(
+    app: AppSettings,
+    workers: WorkersSettings,
+    *,
+    kind: Kind,
+    http: HttpSettings,
+    asgi: AsgiSettings,
+    errors: TextIO,
+) -> Loaded:
+    """Import the application, find the kind that fits it, and have it answer the requests of `app.warmup`.
+
+    Args:
+        app: what to load.
+        workers: how it is to be served.
+        kind: prepared.
+        http: what a kind may not be able to honour.
+        asgi: the same.
+        errors: `wsgi.errors` of the requests.
+
+    Raises:
+        UnicorndError: it cannot be had, it does not fit, or it cannot answer.
+    """
+    if app.target is None:
+        raise AppError("app.target is not set")
+    loaded = cast("WSGIApplication", apploader.load_app(app.target))
+    interface = chosen_interface(loaded, app.interface, target=app.target)
+    if workers.kind is None and interface != kind.INTERFACE:
+        kind = load_kind(workers.resolved_kind(interface))
+    check_served(workers.resolved_kind(app.interface), kind.INTERFACE, app=interface, target=app.target)
+    check_fit(interface, app=app, http=http, asgi=asgi)
+    if interface == "wsgi":
+        warm_up(loaded, app.warmup, errors=errors)
+    return Loaded(kind, loaded)
