@@ -25,6 +25,7 @@ PATIENCES = st.builds(
     request=st.sampled_from([11.0, 0.0]).map(Seconds),
     heartbeat=st.sampled_from([3.0, 0.0]).map(Seconds),
     graceful=st.sampled_from([13.0, 2.0, 0.0]).map(Seconds),
+    drain=st.sampled_from([0.0, 4.0]).map(Seconds),
     kill=st.sampled_from([4.5, 1.5, 0.1]).map(Seconds),
     spares_siblings=st.booleans(),
 )

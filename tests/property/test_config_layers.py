@@ -91,7 +91,7 @@ def test_every_wrong_key_is_told_once_in_the_order_of_the_file(
     form=st.sampled_from(["dotted", "header", "array", "inline"]),
 )
 def test_a_key_is_located_however_its_tables_are_written(path: list[str], blank: int, form: str) -> None:
-    quoted = [tomli_w.dumps({name: 0}).partition(" = ")[0] for name in path]
+    quoted = [tomli_w.dumps({name: 0}).rpartition(" = ")[0] for name in path]
     dotted = ".".join(quoted)
     texts = {
         "dotted": f"{dotted}.k = [ # ]\n 1,\n]",

@@ -75,6 +75,8 @@ class World:
                 self.tell(events.RolloutFinished(at=self.now, pool=action.pool))
             case actions.AbandonRollout():
                 self.tell(events.RolloutAbandoned(at=self.now, pool=action.pool))
+            case actions.LeaveListeners():
+                self.tell(events.ListenersLeft(at=self.now))
             case actions.Leave():
                 self.has_left = True
 

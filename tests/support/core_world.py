@@ -118,6 +118,8 @@ class World:
     served: set[str] = field(default_factory=set)
     doomed: bool = False
     is_quick: bool = False
+    halt_at: Monotonic | None = None
+    has_left_listeners: bool = False
     good: dict[str, Pool] = field(default_factory=dict)
     """What was desired before a rollout that is in progress."""
 
@@ -206,6 +208,7 @@ class World:
 
     def halt(self, halt: Halt) -> None:
         self.is_quick = self.is_quick or self.doomed or halt is Halt.QUICK
+        self.halt_at = self.halt_at or self.now
         self.tell(events.HaltAsked(at=self.now, halt=halt))
 
     # The core → the world.
@@ -240,6 +243,11 @@ class World:
                 self._forgive(action.pool)
                 self.tell(events.RolloutAbandoned(at=self.now, pool=action.pool))
                 assert self.pool(action.pool) == self.good.pop(action.pool), "the last good one is back"
+            case actions.LeaveListeners():
+                assert not self.has_left_listeners, "once"
+                assert self.now >= self.drain_until(), "what comes before is still let in"
+                self.has_left_listeners = True
+                self.tell(events.ListenersLeft(at=self.now))
             case actions.Leave():
                 assert self.state.halt is not Halt.NO
                 assert not self.processes, "somebody is left behind"
@@ -344,6 +352,12 @@ class World:
             return process.generation in {each.generation for each in desired if each.is_molded}
         return process.generation == pool.generation and not process.has_asked and process.slot <= pool.size
 
+    def drain_until(self) -> float:
+        """Until when a stopping fleet accepts."""
+        if self.is_quick or self.doomed or not self.served or self.halt_at is None:
+            return 0.0
+        return self.halt_at + max(pool.patience.drain for pool in self.state.pools.values())
+
     def moments(self) -> list[float]:
         """Every moment to come at which something is due, and the ends of the delays."""
         due = [
@@ -352,6 +366,7 @@ class World:
             for at, _ in due_orders(each, self.pool(each.pool).patience)
         ]
         delays = [self.delay_until(name) for name in self.failures]
+        delays.append(self.drain_until())
         lives = [each.ready_at + SHORT_LIFE for each in self.processes.values() if each.ready_at is not None]
         return sorted({moment for moment in (*due, *delays, *lives) if moment > self.now})
 
@@ -412,6 +427,8 @@ class World:
     def _judge_order(self, process: Process, order: Order) -> None:
         pool = self.pool(process.pool)
         is_due = any(at <= self.now and due is order for at, due in due_orders(process, pool.patience))
+        is_early = self.state.halt is not Halt.NO and not self.has_left_listeners
+        assert not (is_early and order in {Order.DRAIN, Order.QUIT}), "first the listeners are left"
         match order:
             case Order.KILL | Order.ABORT | Order.EXPIRE:
                 assert is_due, f"{order} before its deadline"
@@ -464,6 +481,10 @@ class World:
                 assert at > self.now, f"{order} was due at {at}: {process}"
         if self.state.halt is not Halt.NO or self.doomed:
             assert self.processes, "nobody is left, and the arbiter stays"
+            if self.now < self.drain_until():
+                assert not self.has_left_listeners
+                return
+            assert self.has_left_listeners
             assert not any(process.is_staying for process in self.processes.values()), "everybody leaves"
             if self.is_quick or self.doomed:
                 assert not any(process.is_draining for process in self.processes.values()), "at once"
@@ -534,7 +555,7 @@ class World:
     def is_at_rest(self) -> bool:
         """Whether nothing is on its way: nobody boots or leaves, no delay runs."""
         is_quiet = all(process.is_ready and not process.owes for process in self.processes.values())
-        return is_quiet and not self.failures
+        return is_quiet and not self.failures and self.state.halt is Halt.NO
 
     def _live(self, fate: str) -> bool:
         has_changed = False

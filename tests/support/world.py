@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unicornd.arbiter import events
-from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Leave, Spawn
+from unicornd.arbiter.actions import (
+    AbandonRollout,
+    Action,
+    Command,
+    FinishRollout,
+    Leave,
+    LeaveListeners,
+    Spawn,
+)
 from unicornd.arbiter.deadlines import KILL_AGAIN
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.plan import plan
@@ -79,7 +87,7 @@ class World:
                     break  # a fork failed: as the loop does, plan anew
         raise AssertionError("the plan never stops asking")
 
-    def _perform(self, action: Spawn | Command | FinishRollout | AbandonRollout | Leave) -> None:
+    def _perform(self, action: Action) -> None:
         match action:
             case Spawn():
                 self._spawn(action)
@@ -93,6 +101,8 @@ class World:
                 assert self.state.rollouts, "no rollout to abandon"
                 self.abandoned.append(action.reason)
                 self.take(events.RolloutAbandoned(at=self.now, pool=action.pool))
+            case LeaveListeners():
+                self.take(events.ListenersLeft(at=self.now))
             case Leave():
                 assert not self.state.children, "left with children"
                 self.left = action

@@ -74,6 +74,7 @@ def test_the_end_waits_for_what_a_mold_was_asked_for() -> None:
     asked = events.SpawnAsked(at=world.now, ticket=1, pool="web", slot=Slot(1), generation=Generation(1))
     world.state = fold(world.state, asked)
     state = fold(world.state, events.HaltAsked(at=world.now, halt=Halt.GRACEFUL))
+    state = fold(state, events.ListenersLeft(at=world.now))
     assert plan(state, world.now).actions == ()
     born = events.Spawned(
         at=world.now, pid=Pid(7), pool="web", slot=Slot(1), generation=Generation(1), ticket=1

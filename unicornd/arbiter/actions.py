@@ -1,7 +1,7 @@
 """What is to be done: `plan` asks for these, `perform` does them and answers with events.
 
 Pure values. Each has an event that makes the plan stop asking for it: Spawn → Spawned, SpawnAsked or SpawnFailed,
-Command → Ordered or Exited, FinishRollout → RolloutFinished, AbandonRollout → RolloutAbandoned; Leave ends the loop.
+Command → Ordered or Exited, LeaveListeners → ListenersLeft, FinishRollout → RolloutFinished, AbandonRollout → RolloutAbandoned; Leave ends the loop.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class AbandonRollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveListeners:
+    """Let nobody new in: everything is about to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
     """Nothing is left to supervise: end the daemon. `cause` is `halt`, `app` or `boot`."""
 
@@ -61,7 +66,7 @@ class Leave:
     reason: str
 
 
-Action = Spawn | Command | FinishRollout | AbandonRollout | Leave
+Action = Spawn | Command | FinishRollout | AbandonRollout | LeaveListeners | Leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

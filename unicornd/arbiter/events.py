@@ -154,6 +154,13 @@ class HaltAsked:
     halt: Halt
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenersLeft:
+    """The listeners are closed to newcomers; everything is to end."""
+
+    at: Monotonic
+
+
 Event = (
     SpawnAsked
     | Spawned
@@ -170,4 +177,5 @@ Event = (
     | RolloutFinished
     | RolloutAbandoned
     | HaltAsked
+    | ListenersLeft
 )

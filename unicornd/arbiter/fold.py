@@ -84,6 +84,8 @@ def fold(state: State, event: Event) -> State:
             return _abandon(state, event.pool)
         case events.HaltAsked():
             return _halt(state, event.halt, at=event.at)
+        case events.ListenersLeft():
+            return replace(state, has_left_listeners=True)
         case _:
             assert_never(event)
 

@@ -20,12 +20,13 @@ from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
+from unicornd.workers import signals
 
 if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable
 
-    from unicornd.arbiter.actions import AbandonRollout, Action, FinishRollout, Spawn
+    from unicornd.arbiter.actions import AbandonRollout, Action, FinishRollout, LeaveListeners, Spawn
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.kernel import Death, Kernel
     from unicornd.arbiter.narration import Narrator
@@ -105,7 +106,7 @@ class Loop:
             if not planned.actions:
                 self._wait(planned.wake_at)
 
-    def _do(self, action: Spawn | Command | FinishRollout | AbandonRollout) -> bool:
+    def _do(self, action: Spawn | Command | FinishRollout | AbandonRollout | LeaveListeners) -> bool:
         """Perform one action; False if a fork failed: the rest of the plan was made without knowing that."""
         self._announce(action)
         is_known = True
@@ -129,18 +130,19 @@ class Loop:
             case events.RolloutFinished() | events.RolloutAbandoned():
                 self._means.notifier.ready(self._status())
             case events.HaltAsked():
-                self._begin_to_stop()
+                self._begin_to_stop(drains=event.halt is Halt.GRACEFUL)
             case _:
                 pass
 
-    def _begin_to_stop(self) -> None:
-        """Nobody new is let in; the service manager is asked for the time that requests in flight may take."""
-        longest = max(
-            (pool.patience.graceful + pool.patience.kill for pool in self.state.pools.values()), default=0.0
-        )
+    def _begin_to_stop(self, *, drains: bool) -> None:
+        """Ask the service manager for the time that it may take; have the workers send their clients elsewhere."""
+        limits = [pool.patience for pool in self.state.pools.values()]
+        longest = max((each.drain + each.graceful + each.kill for each in limits), default=0.0)
         self._means.notifier.stopping("Stopping")
         self._means.notifier.extend(Seconds(longest))
-        self._means.deployments.close_listeners()
+        if drains and any(each.drain for each in limits):
+            for pid in self.seats.seated:
+                self._means.kernel.kill(pid, signals.LAST_CALL)
 
     def _feed_watchdog(self, now: Monotonic) -> Monotonic | None:
         """Give the service manager a sign of life twice as often as it wants one."""

@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import events
-from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Spawn
+from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, LeaveListeners, Spawn
 from unicornd.arbiter.state import Order, Role
 from unicornd.workers import signals
 
@@ -30,7 +30,7 @@ _SIGNALS: Mapping[Order, int] = {
 
 
 def perform(
-    action: Spawn | Command | FinishRollout | AbandonRollout,
+    action: Spawn | Command | FinishRollout | AbandonRollout | LeaveListeners,
     kernel: Kernel,
     *,
     seats: Seats,
@@ -52,6 +52,9 @@ def perform(
         case AbandonRollout():
             deployments.discard()
             yield events.RolloutAbandoned(at=kernel.now(), pool=action.pool)
+        case LeaveListeners():
+            deployments.close_listeners()
+            yield events.ListenersLeft(at=kernel.now())
         case _:
             assert_never(action)
 

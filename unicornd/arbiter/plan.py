@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unicornd.arbiter.actions import AbandonRollout, Action, Command, FinishRollout, Leave, Plan, Spawn
+from unicornd.arbiter.actions import (
+    AbandonRollout,
+    Action,
+    Command,
+    FinishRollout,
+    Leave,
+    LeaveListeners,
+    Plan,
+    Spawn,
+)
 from unicornd.arbiter.deadlines import deadlines_of
 from unicornd.arbiter.molds import Molds, stuck_molds
 from unicornd.arbiter.roster import Roster
 from unicornd.arbiter.state import Halt, Order, Phase, Role
-from unicornd.units import Slot
+from unicornd.units import Monotonic, Slot
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Child, Pool, State
-    from unicornd.units import Monotonic
 
 
 MOLD_SLOT = Slot(0)
@@ -36,7 +44,7 @@ def plan(state: State, now: Monotonic) -> Plan:
         return Plan(actions=tuple(commands), wake_at=min(moments, default=None))
     actions: list[Action] = []
     if state.halt is not Halt.NO:
-        actions += _end_everything(state)
+        actions += _end_everything(state, now, moments=moments)
     else:
         for pool in state.pools.values():
             roster = Roster.of(state, pool)
@@ -62,10 +70,16 @@ def _what_is_due(state: State, now: Monotonic, *, moments: list[Monotonic]) -> l
     return commands
 
 
-def _end_everything(state: State) -> list[Action]:
-    """Nothing is spawned any more; everybody leaves, and then the arbiter."""
+def _end_everything(state: State, now: Monotonic, *, moments: list[Monotonic]) -> list[Action]:
+    """Nothing is spawned any more; the listeners are left, everybody leaves, and then the arbiter."""
     if not state.children and not state.molds and not state.expected:
         return [Leave(cause=state.fatal_cause or "halt", reason=state.fatal)]
+    if not state.has_left_listeners:
+        until = _end_of_drain(state)
+        if until is None or until <= now:
+            return [LeaveListeners()]
+        moments.append(until)
+        return []
     is_quick = state.halt is Halt.QUICK
     why = "everything stops at once" if is_quick else "everything stops"
     leaving: list[Action] = [
@@ -83,6 +97,14 @@ def _end_everything(state: State) -> list[Action]:
         if mold.phase < Phase.DYING
     ]
     return leaving
+
+
+def _end_of_drain(state: State) -> Monotonic | None:
+    """Return until when everything is still accepted; None for a quick end, and where nobody has served yet."""
+    if state.halt is Halt.QUICK or state.halt_since is None or not state.served:
+        return None
+    longest = max((pool.patience.drain for pool in state.pools.values()), default=0.0)
+    return Monotonic(state.halt_since + longest)
 
 
 def _shape(state: State, roster: Roster) -> list[Action]:

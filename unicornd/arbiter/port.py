@@ -303,7 +303,7 @@ class Port:
 
     def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
         found = []
-        for listener in deployment.listeners if self.state.halt is Halt.NO else ():
+        for listener in () if self.state.has_left_listeners else deployment.listeners:
             queue = queue_length(listener)
             found.append(
                 ListenerFacts(

@@ -69,6 +69,7 @@ class Deployment:
             heartbeat=Seconds(timeouts.heartbeat),
             graceful=Seconds(timeouts.graceful),
             kill=Seconds(timeouts.kill),
+            drain=Seconds(timeouts.drain),
             spares_siblings=self.settings.workers.threads > 1 and self.settings.workers.kind in GIVES_UP,
         )
         return Pool(

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from unicornd.arbiter.actions import Command, Spawn
-from unicornd.arbiter.events import HaltAsked, ReplacementAsked, Resized
+from unicornd.arbiter.events import HaltAsked, ListenersLeft, ReplacementAsked, Resized
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.operations import Kind
 from unicornd.arbiter.plan import plan
@@ -158,7 +158,14 @@ def rehearse(granted: Granted, *, state: State, now: Monotonic) -> tuple[str, ..
     """Say what the arbiter would do first if it were granted; each line is one action."""
     for event in granted.events:
         state = fold(state, event)
-    return tuple(line for action in plan(state, now).actions if (line := _describe(action, state=state)))
+    lines = []
+    if state.halt is not Halt.NO:
+        lines = ["leave the listeners"]
+        state = fold(state, ListenersLeft(at=now))
+    return (
+        *lines,
+        *(line for action in plan(state, now).actions if (line := _describe(action, state=state))),
+    )
 
 
 def _describe(action: Action, *, state: State) -> str:

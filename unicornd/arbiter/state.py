@@ -11,10 +11,15 @@ from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from unicornd.units import Seconds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
+    from unicornd.units import Generation, Monotonic, Pid, Slot
+
+
+NO_TIME = Seconds(0.0)
 
 
 class Phase(IntEnum):
@@ -67,6 +72,7 @@ class Patience:
         boot: from fork to READY.
         request: one request inside the application.
         heartbeat: a worker that gives no sign of life.
+        drain: from the wish to stop until the listeners are left; meanwhile everything is accepted and answered.
         graceful: from DRAIN to exit.
         kill: from ABORT or QUIT, or from the report that it cannot boot, to KILL; always a limit.
         spares_siblings: whether a worker with a request that ran too long can finish its other ones (EXPIRE); else it
@@ -78,6 +84,7 @@ class Patience:
     heartbeat: Seconds
     graceful: Seconds
     kill: Seconds
+    drain: Seconds = NO_TIME
     spares_siblings: bool = False
 
 
@@ -198,6 +205,7 @@ class State:
         served: names of pools that have had a READY child; before that, a failure to boot ends the daemon.
         halt: whether everything is to end.
         halt_since: when that was asked for.
+        has_left_listeners: nobody new is let in any more.
         fatal: why the daemon has to end (boot failure at first start), or empty.
         fatal_cause: `app` or `boot`.
     """
@@ -211,5 +219,6 @@ class State:
     served: frozenset[str] = frozenset()
     halt: Halt = Halt.NO
     halt_since: Monotonic | None = None
+    has_left_listeners: bool = False
     fatal: str = ""
     fatal_cause: str = ""

@@ -87,6 +87,7 @@ class Orders:
         wake: readable when a signal has come.
         wake_fd: its other end, for `signal.set_wakeup_fd`; an event loop may have to be told again.
         is_draining: finish and leave.
+        is_last_call: the fleet is about to stop: clients are sent elsewhere.
         is_expiring: requests that have run too long are to be given up.
         handover: where idle connections can go, or None.
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
@@ -95,7 +96,7 @@ class Orders:
     """
 
     __slots__ = (
-        "give_up", "handover", "is_draining", "is_expiring", "on_abort", "tell_stacks", "wake", "wake_fd",
+        "give_up", "handover", "is_draining", "is_expiring", "is_last_call", "on_abort", "tell_stacks", "wake", "wake_fd",
     )  # fmt: skip
 
     def __init__(self, wake: socket.socket, wake_fd: int) -> None:
@@ -103,6 +104,7 @@ class Orders:
         self.wake_fd = wake_fd
         self.is_draining = False
         self.is_expiring = False
+        self.is_last_call = False
         self.handover: Handover | None = None
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
@@ -111,7 +113,9 @@ class Orders:
     @property
     def ends_connections(self) -> bool:
         """Whether a response has to say `Connection: close`: nobody will take the connection over."""
-        return self.is_draining and (self.handover is None or not self.handover.is_open)
+        if self.is_draining:
+            return self.handover is None or not self.handover.is_open
+        return self.is_last_call
 
 
 class Recycling(Protocol):

@@ -23,6 +23,8 @@ IGNORED = (signal.SIGHUP, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signa
 """Meant for the arbiter: `pkill -HUP` must not cost a request."""
 EXPIRE = signal.SIGRTMIN + 1
 """Give up the requests that run too long, and drain."""
+LAST_CALL = signal.SIGRTMIN + 2
+"""Answer with `Connection: close` from now on: the fleet is about to stop."""
 ABORTED = 128 + signal.SIGABRT
 
 
@@ -43,9 +45,6 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
     orders.on_abort = on_abort
     signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)
 
-    def drain(_number: int, _frame: FrameType | None) -> None:
-        orders.is_draining = True
-
     def end(_number: int, _frame: FrameType | None) -> None:
         try:
             on_quit()
@@ -61,18 +60,23 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
         finally:
             os._exit(ABORTED)
 
+    _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **_notes(orders)})
+    return orders
+
+
+def _notes(orders: Orders) -> dict[int, Callable[[int, FrameType | None], None]]:
+    """Return what only has to be noted; the poller sees it."""
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        orders.is_draining = True
+
     def expire(_number: int, _frame: FrameType | None) -> None:
         orders.is_expiring = orders.is_draining = True
 
-    meanings = {
-        signal.SIGTERM: drain,
-        signal.SIGINT: end,
-        signal.SIGQUIT: end,
-        signal.SIGABRT: abort,
-        EXPIRE: expire,
-    }
-    _take_over(meanings)
-    return orders
+    def close(_number: int, _frame: FrameType | None) -> None:
+        orders.is_last_call = True
+
+    return {signal.SIGTERM: drain, EXPIRE: expire, LAST_CALL: close}
 
 
 def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) -> None:

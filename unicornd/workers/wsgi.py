@@ -104,11 +104,7 @@ class Exchange:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.sent = 0
-        self.keep_alive = (
-            request.keep_alive
-            and context.http.is_kept_alive
-            and not (context.orders.is_draining and context.orders.ends_connections)
-        )
+        self.keep_alive = request.keep_alive and context.http.is_kept_alive and not self._ends_connection()
         self.environ: Environ = {}
 
     def run(self) -> bool:
@@ -191,6 +187,10 @@ class Exchange:
         environ["wsgi.input"] = connection.spool.rewound() if connection.spool is not None else BytesIO()
         return environ
 
+    def _ends_connection(self) -> bool:
+        orders = self._context.orders
+        return (orders.is_draining or orders.is_last_call) and orders.ends_connections
+
     def _encode_head(self, body_size: int = -1) -> ResponseHead:
         if not self.status:
             raise AssertionError("the application sent a body before it called start_response()")
@@ -204,8 +204,7 @@ class Exchange:
             standing=self._clock.standing(),
             is_http11=request.is_http11,
             is_head=is_head,
-            keep_alive=self.keep_alive
-            and not (self._context.orders.is_draining and self._context.orders.ends_connections),
+            keep_alive=self.keep_alive and not self._ends_connection(),
             body_size=body_size,
         )
         self.keep_alive = head.keep_alive

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, LIVE, ROLLING, Section
+from unicornd.config.sections.section import LIVE, ROLLING, Section
 from unicornd.config.values import Duration
 
 
@@ -42,9 +42,10 @@ class TimeoutsSettings(Section):
     write: Duration = Field(
         default=60.0, description="A client taking the next piece of its response.", json_schema_extra=ROLLING
     )
-    drain: Annotated[Duration, LATER] = Field(
+    drain: Duration = Field(
         default=0.0,
-        description="After a stop was asked for: everything is still accepted and answered, while readiness says no.",
+        description="After a stop was asked for: everything is still accepted and answered (with Connection: close), "
+        "while /readyz says no, so that whoever balances the load can take notice.",
         json_schema_extra=LIVE,
     )
     graceful: Duration = Field(
