@@ -27,6 +27,7 @@ from unicornd.arbiter.operations import Operations
 from unicornd.arbiter.pidfile import Pidfile
 from unicornd.arbiter.port import Port
 from unicornd.arbiter.reload import Deployments, check, config_path
+from unicornd.arbiter.retiring import Retiring
 from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
@@ -213,6 +214,7 @@ class Assembly:
         loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
         hooks.connect(loop, port)
         loop.tickers.append(port.tick)
+        loop.tickers.append(Retiring(loop, lambda: self._deployments.present.settings.workers).tick)
         self._serve_control(port, loop)
         self._prepare_memory(deployment)
         pool = deployment.pool(settings.workers.resolved_count())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import Operation, Operations
-from unicornd.arbiter.requests import Refusal, Reload, Wish, decide
+from unicornd.arbiter.requests import Refusal, Reload, Wish, decide, no_worker
 from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.state import Child, Patience, Phase, Pool, State
 from unicornd.arbiter.view import Facts, ListenerFacts
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unicornd.arbiter.events import Event
+    from unicornd.arbiter.postmortems import Postmortem
     from unicornd.control.exchange import Reply
 
 Made = TypeVar("Made")
@@ -96,6 +97,7 @@ class FakePort:
         self.reload_refusal: Refusal | None = None
         self.changes: tuple[str, ...] = ("workers.count: 2 → 4",)
         self.facts_value = make_facts()
+        self.died: tuple[Postmortem, ...] = ()
         self._clock = clock
 
     def now(self) -> Monotonic:
@@ -110,6 +112,16 @@ class FakePort:
 
     def metrics(self) -> bytes:
         return b"unicornd_workers 2\n"
+
+    def ask_stacks(self, slot: Slot) -> Pid | Refusal:
+        seated = [child.pid for child in self.state.children.values() if child.slot == slot]
+        return seated[0] if seated else no_worker(slot, self.state)
+
+    def stacks(self, pid: Pid) -> str:
+        return f'Thread {pid} (most recent call first):\n  File "shop.py", line 7 in checkout\n'
+
+    def postmortems(self) -> tuple[Postmortem, ...]:
+        return self.died
 
     def submit(self, wish: Wish) -> Operation | Refusal:
         decision = decide(wish, state=self.state, running=self.operations.running, now=self.now())

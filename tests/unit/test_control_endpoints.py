@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
 from tests.support.control_port import CONFIG_REFUSAL, FakePort, make_child, make_facts, make_state
+from unicornd.arbiter.kernel import Death
+from unicornd.arbiter.postmortems import examine
 from unicornd.arbiter.routes import ANSWERS, MAX_WAIT, make_route
+from unicornd.arbiter.state import Role
 from unicornd.arbiter.view import ListenerFacts
 from unicornd.control.endpoints import READ_ONLY, Endpoint, Match, NoMatch, find_endpoint
 from unicornd.control.exchange import LongPoll, Reply, Request
 from unicornd.control.openapi import make_document, run
 from unicornd.errors import CtlExit
 from unicornd.observe.scoreboard import InFlight, Reading
-from unicornd.units import Monotonic, Pid, Seconds
+from unicornd.units import Generation, Monotonic, Pid, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -247,3 +251,51 @@ def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
     assert names <= set(document["components"]["schemas"])
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids)) == len(Endpoint)
+
+
+def test_stacks_are_there_a_moment_later() -> None:
+    port = FakePort(make_state(2))
+    route = make_route(port, among=tuple(Endpoint))
+    answer = route(Request(method="POST", path="/v1/workers/2/stacks", query={}, body=b"{}"))
+    assert isinstance(answer, LongPoll)
+    assert answer.poll() is None
+    found = check(answer.expire(), "Stacks")
+    assert (found["slot"], found["pid"], found["now"]) == (2, 8102, [])
+    assert "checkout" in str(found["stacks"])
+
+
+def test_stacks_of_a_worker_that_is_not_there_are_refused() -> None:
+    reply = ask(FakePort(make_state(2)), "POST", "/v1/workers/7/stacks", body=b"{}")
+    assert reply.status == 404
+    assert b"there is no worker 7" in reply.body
+    assert ask(FakePort(make_state(2)), "POST", "/v1/workers/x/stacks", body=b"{}").status == 400
+
+
+def test_postmortems_tell_what_was_lost() -> None:
+    port = FakePort(make_state(2))
+    assert check(ask(port, "GET", "/v1/postmortems"), "Postmortems")["postmortems"] == []
+    child = replace(make_child(1), failure="it raised")
+    row = Reading(
+        heartbeat=Monotonic(0.0), requests=7, errors=0, connections=1, busy_seconds=Seconds(0.0), buckets=(0,) * 12,
+        in_flight=(InFlight(cell=0, since=Monotonic(8.0), text="GET /cart"),),
+    )  # fmt: skip
+    death = Death(pid=child.pid, code=None, signal=9, peak_memory=1024)
+    port.died = (
+        examine(child, death, name="worker 1", reading=row, was_oom=True, now=Monotonic(10.0), wall=0.0),
+        examine(child, death, name="worker 1", reading=None, was_oom=False, now=Monotonic(10.0), wall=0.0),
+    )
+    shown: Any = check(ask(port, "GET", "/v1/postmortems"), "Postmortems")
+    told, blind = shown["postmortems"]
+    assert told["lost"] == [{"request": "GET /cart", "age": 2.0}]
+    assert (told["signal"], told["was_oom"], told["requests"], told["peak_memory"]) == (9, True, 7, 1024)
+    assert (blind["lost"], blind["requests"]) == ([], 0)
+
+
+def test_the_status_shows_the_mold_of_the_wanted_generation() -> None:
+    port = FakePort(make_state(2))
+    mold = replace(make_child(0), pid=Pid(7), role=Role.MOLD)
+    other = replace(mold, pid=Pid(8), generation=Generation(9))
+    port.state = replace(port.state, molds={mold.pid: mold, other.pid: other})
+    assert check(ask(port, "GET", "/v1/status"), "Status")["mold"]["pid"] == 7  # type: ignore[index] # an object
+    port.state = replace(port.state, molds={other.pid: other})
+    assert check(ask(port, "GET", "/v1/status"), "Status")["mold"] is None

@@ -21,11 +21,13 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Death(NamedTuple):
-    """A child that has been reaped: its exit code, or the signal that killed it."""
+    """A child that has been reaped: its exit code, or the signal that killed it, and the most memory that it had."""
 
     pid: Pid
     code: int | None
     signal: int | None
+    peak_memory: int = 0
+    """Bytes (getrusage(2), ru_maxrss)."""
 
 
 class Kernel(Protocol):
@@ -94,13 +96,18 @@ class LinuxKernel:
         """See `Kernel`."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
-            yield Death(pid=Pid(pid), code=code if code >= 0 else None, signal=-code if code < 0 else None)
+            yield Death(
+                pid=Pid(pid),
+                code=code if code >= 0 else None,
+                signal=-code if code < 0 else None,
+                peak_memory=usage.ru_maxrss * 1024,
+            )
 
 
 def _be(child: Callable[[], int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from unicornd.arbiter.actions import Command, Leave
 from unicornd.arbiter.fold import child_of, fold, name_of
 from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
+from unicornd.arbiter.postmortems import Postmortems, examine, is_worth_one
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
@@ -88,6 +90,7 @@ class Loop:
         self._oom_kills = oom_kills()
         self.served_at: Monotonic | None = None
         self.state = State()
+        self.postmortems = Postmortems()
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
         self.on_exit: Callable[[Seated], None] = lambda _seated: None
@@ -230,15 +233,33 @@ class Loop:
             self.seats.restarts += 1
         if reading is not None and child.ordered not in GIVES_UP:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
+        was_oom = False
         if death.signal == signal.SIGKILL and child.ordered is not Order.KILL:
-            self._tell_kill(name_of(child))
+            was_oom = self._was_oom()
+            self._tell_kill(name_of(child), was_oom=was_oom)
+        if is_worth_one(child):
+            self.postmortems.keep(
+                examine(
+                    child,
+                    death,
+                    name=name_of(child),
+                    reading=reading,
+                    was_oom=was_oom,
+                    now=event.at,
+                    wall=time.time(),
+                )
+            )
         if is_worker and seated is not None:
             self.on_exit(seated)
 
-    def _tell_kill(self, name: str) -> None:
-        """Somebody has killed a child, and it was not us."""
+    def _was_oom(self) -> bool:
+        """Whether the kernel has killed for lack of memory since we last looked."""
         before, self._oom_kills = self._oom_kills, oom_kills()
-        if before is not None and self._oom_kills is not None and self._oom_kills > before:
+        return before is not None and self._oom_kills is not None and self._oom_kills > before
+
+    def _tell_kill(self, name: str, *, was_oom: bool) -> None:
+        """Somebody has killed a child, and it was not us."""
+        if was_oom:
             text = f"{name} was killed by the kernel: the memory limit of the cgroup was reached"
         else:
             text = f"{name} was killed from outside (not by unicornd)"

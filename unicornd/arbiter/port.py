@@ -25,6 +25,7 @@ from unicornd.arbiter.requests import (
     Stop,
     Wish,
     decide,
+    no_worker,
     only_pool,
 )
 from unicornd.arbiter.state import Halt, Phase, State
@@ -36,14 +37,16 @@ from unicornd.observe import logs
 from unicornd.observe.memory import memory_of
 from unicornd.observe.metrics import Fleet, exposition
 from unicornd.sockets.listener import queue_length
-from unicornd.units import Monotonic, Pid
+from unicornd.units import Monotonic, Pid, Slot
+from unicornd.workers import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.loop import Loop, Means
     from unicornd.arbiter.operations import Operation, Operations
+    from unicornd.arbiter.postmortems import Postmortem
     from unicornd.arbiter.reload import Deployment
     from unicornd.control.protocol import ConfigReport
 
@@ -161,6 +164,25 @@ class Port:
             return
         self.loop.take(Resized(at=self.now(), pool=pool.name, size=size))
         self.on_resize(size, pool.size)
+
+    def ask_stacks(self, slot: Slot) -> Pid | Refusal:
+        """Have the worker of a slot write its stacks."""
+        seated = [each for each in self.loop.seats.seated.values() if each.slot == slot]
+        if not seated:
+            return no_worker(slot, self.state)
+        newest = max(seated, key=lambda each: each.age)
+        newest.row.forget_stacks()
+        self._means.kernel.kill(newest.pid, signals.STACKS)
+        return newest.pid
+
+    def stacks(self, pid: Pid) -> str:
+        """Return what it has written."""
+        seated = self.loop.seats.seated.get(pid)
+        return seated.row.stacks() if seated is not None else ""
+
+    def postmortems(self) -> Iterable[Postmortem]:
+        """Return the workers that have died, newest first."""
+        return self.loop.postmortems
 
     def submit(self, wish: Wish) -> Operation | Refusal:
         """Set a wish going, or say why not."""

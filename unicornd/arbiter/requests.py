@@ -19,12 +19,13 @@ from unicornd.arbiter.state import Halt, Phase
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from unicornd.arbiter.actions import Action
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.operations import Operation, Operations
+    from unicornd.arbiter.postmortems import Postmortem
     from unicornd.arbiter.state import Pool, State
     from unicornd.arbiter.view import Facts
     from unicornd.control.protocol import ConfigReport
@@ -221,13 +222,7 @@ def _recycle(wish: Recycle, *, state: State, now: Monotonic) -> Granted | Refusa
     ]
     ready = [child for child in seated if child.phase is Phase.READY and not child.is_retiring]
     if not seated:
-        slots = ", ".join(str(slot) for slot in sorted({child.slot for child in state.children.values()}))
-        return Refusal(
-            status=HTTPStatus.NOT_FOUND,
-            exit_code=CtlExit.FAILED,
-            message=f"there is no worker {wish.slot}",
-            hint=f"workers: {slots}" if slots else "no worker runs",
-        )
+        return no_worker(wish.slot, state)
     if not ready:
         return _busy(f"worker {wish.slot} is being replaced or is booting")
     [child] = ready[:1]
@@ -237,6 +232,17 @@ def _recycle(wish: Recycle, *, state: State, now: Monotonic) -> Granted | Refusa
         pool=pool.name,
         events=(ReplacementAsked(at=now, pid=child.pid, why="asked for by unicornctl recycle"),),
         pid=child.pid,
+    )
+
+
+def no_worker(slot: Slot, state: State) -> Refusal:
+    """Say that a slot is empty, and which are not."""
+    slots = ", ".join(str(each) for each in sorted({child.slot for child in state.children.values()}))
+    return Refusal(
+        status=HTTPStatus.NOT_FOUND,
+        exit_code=CtlExit.FAILED,
+        message=f"there is no worker {slot}",
+        hint=f"workers: {slots}" if slots else "no worker runs",
     )
 
 
@@ -276,6 +282,15 @@ class ControlPort(Protocol):
 
     def metrics(self) -> bytes:
         """Prometheus text of the whole fleet."""
+
+    def ask_stacks(self, slot: Slot) -> Pid | Refusal:
+        """Have the worker of a slot write its stacks; they are there a moment later."""
+
+    def stacks(self, pid: Pid) -> str:
+        """What it has written."""
+
+    def postmortems(self) -> Iterable[Postmortem]:
+        """The workers that have died, newest first."""
 
     def submit(self, wish: Wish) -> Operation | Refusal:
         """Set a wish going (for signals as for requests).

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 MAX_WAIT = 60.0
 """Seconds that a long poll may take; a client asks again."""
 
+STACKS_SECONDS = 0.2
+"""How long a worker has to write its stacks: the signal does it, whatever Python is doing."""
+
 MAX_STREAM_ENTRIES = 200
 """Events sent at once: a client that comes back after long gets them in pieces, each after the one before is taken."""
 
@@ -198,10 +201,35 @@ def _reopen(call: _Call) -> Answer:
 
 def _recycle(call: _Call) -> Answer:
     parse_body(protocol.NoParameters, call.request)
+    return _grant(call, Recycle(slot=_slot(call)))
+
+
+def _stacks(call: _Call) -> Answer:
+    """A signal writes them; they are there a moment later, which is long for a program and short for a person."""
+    parse_body(protocol.NoParameters, call.request)
+    port, slot = call.port, _slot(call)
+    pid = port.ask_stacks(slot)
+    if isinstance(pid, Refusal):
+        return _refuse(pid)
+
+    def show() -> Reply:
+        workers = view.workers(port.state, port.facts())
+        now = next((worker.now for worker in workers if worker.pid == pid), [])
+        return reply_with(protocol.Stacks(slot=slot, pid=pid, now=now, stacks=port.stacks(pid)))
+
+    return LongPoll(poll=lambda: None, until=Monotonic(port.now() + STACKS_SECONDS), expire=show)
+
+
+def _postmortems(call: _Call) -> Answer:
+    found = [view.postmortem(each) for each in call.port.postmortems()]
+    return reply_with(protocol.Postmortems(postmortems=found))
+
+
+def _slot(call: _Call) -> Slot:
     slot = call.variables["slot"]
     if not slot.isascii() or not slot.isdigit() or len(slot) > len("1024"):
         raise BadRequestError(f"{slot!r} is not the number of a worker's slot")
-    return _grant(call, Recycle(slot=Slot(int(slot))))
+    return Slot(int(slot))
 
 
 def _grant(call: _Call, wish: Wish) -> Reply:
@@ -258,6 +286,8 @@ ANSWERS: Mapping[Endpoint, Callable[[_Call], Answer]] = {
     Endpoint.STOP: _stop,
     Endpoint.REOPEN: _reopen,
     Endpoint.RECYCLE: _recycle,
+    Endpoint.STACKS: _stacks,
+    Endpoint.POSTMORTEMS: _postmortems,
     Endpoint.METRICS: _metrics,
     Endpoint.HEALTHZ: _health,
     Endpoint.READYZ: _readiness,

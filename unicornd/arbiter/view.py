@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.journal import Entry
     from unicornd.arbiter.operations import Operation
+    from unicornd.arbiter.postmortems import Postmortem
     from unicornd.arbiter.state import Child, Pool, State
     from unicornd.observe.scoreboard import Reading
     from unicornd.units import Monotonic, Pid
@@ -148,6 +149,26 @@ def _mold(state: State, facts: Facts, *, pool: Pool) -> protocol.Mold | None:
                 memory=facts.memory.get(mold.pid),
             )
     return None
+
+
+def postmortem(died: Postmortem) -> protocol.Postmortem:
+    """One worker's end."""
+    return protocol.Postmortem(
+        at=_time(died.wall),
+        name=died.name,
+        slot=died.slot,
+        pid=died.pid,
+        generation=died.generation,
+        code=died.code,
+        signal=died.signal,
+        told=died.told,
+        lived=died.lived,
+        requests=died.requests,
+        peak_memory=died.peak_memory,
+        was_oom=died.was_oom,
+        lost=[protocol.InFlight(request=each.request, age=max(0.0, each.age)) for each in died.lost],
+        failure=died.failure,
+    )
 
 
 def fleet_state(

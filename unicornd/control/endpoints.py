@@ -134,6 +134,19 @@ class Endpoint(Enum):
         body=protocol.NoParameters,
         parameters=(DRY_RUN,),
     )
+    STACKS = Description(
+        method="POST",
+        path="/v1/workers/{slot}/stacks",
+        summary="what the threads of a worker are doing",
+        answer=protocol.Stacks,
+        body=protocol.NoParameters,
+    )
+    POSTMORTEMS = Description(
+        method="GET",
+        path="/v1/postmortems",
+        summary="the workers that have died, or had to be ended, newest first",
+        answer=protocol.Postmortems,
+    )
     METRICS = Description(
         method="GET", path="/metrics", summary="Prometheus text", answer=None, content_type=METRICS
     )

@@ -224,6 +224,42 @@ class Status(Document):
     events: list[Event]
 
 
+class Stacks(Document):
+    """What the threads of a worker are doing."""
+
+    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    slot: int
+    pid: int
+    now: list[InFlight]
+    stacks: str = Field(description="of all threads, the innermost call first")
+
+
+class Postmortem(Document):
+    """A worker that has died, or had to be ended."""
+
+    at: Time
+    name: str = Field(description="worker 3, or the mold")
+    slot: int
+    pid: int
+    generation: int
+    code: int | None = Field(description="exit code, or null")
+    signal: int | None = Field(description="number of the signal that killed it, or null")
+    told: str = Field(description="what the arbiter had told it to: abort, expire, kill …, or empty")
+    lived: Seconds
+    requests: int
+    peak_memory: int = Field(description="bytes, the most it ever had")
+    was_oom: bool = Field(description="the kernel killed for lack of memory")
+    lost: list[InFlight] = Field(description="the requests that it had")
+    failure: str = Field(description="what it said when it could not boot")
+
+
+class Postmortems(Document):
+    """The last ones, newest first."""
+
+    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    postmortems: list[Postmortem]
+
+
 class Workers(Document):
     """The workers alone."""
 

@@ -26,6 +26,18 @@ def memory_of(pid: int) -> int | None:
     return int(pages) * 4096
 
 
+def own_memory_of(pid: int) -> int | None:
+    """Return the unique set size of a process in bytes: what would be free if it ended; None if it cannot be known."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return (
+        sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+        * 1024
+    )
+
+
 def oom_kills() -> int | None:
     """Return how many processes of our cgroup the kernel has killed for lack of memory; None if it does not tell."""
     try:

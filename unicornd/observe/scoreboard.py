@@ -34,6 +34,7 @@ _CELL_WORDS = 32
 _TEXT_LENGTH = 1
 _TEXT_OFFSET = 2 * _WORD
 MAX_TEXT_BYTES = (_CELL_WORDS - 2) * _WORD
+MAX_STACKS_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,18 @@ class Row:
             view.release()
         self._map.close()
         os.close(self.fd)
+
+    # Stacks: written behind the row, through the descriptor, by whoever the worker tells to (faulthandler).
+
+    def forget_stacks(self) -> None:
+        """Have the next stacks written behind the row (the offset is that of all processes, open(2))."""
+        size = len(self._map)
+        os.ftruncate(self.fd, size)
+        os.lseek(self.fd, size, os.SEEK_SET)
+
+    def stacks(self) -> str:
+        """Return what was written since."""
+        return os.pread(self.fd, MAX_STACKS_BYTES, len(self._map)).decode(errors="replace")
 
     # The worker's side.
 

@@ -69,13 +69,7 @@ class Casting:
 
 
 def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) -> int:
-    """Be a worker until told to leave; return the exit code.
-
-    Args:
-        seat: what the arbiter gave it.
-        settings: of its generation.
-        loaded: by the mold whose surroundings this worker shares; None to load it here.
-    """
+    """Be a worker until told to leave; return the exit code. `loaded` is what its mold has loaded, if it has one."""
     log = logging.getLogger(logs.ERROR_LOG)
     server, worker = _views(seat, settings, log=log)
     hooks = Hooks({}, log)
@@ -84,7 +78,9 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
         hooks.call("worker_int", worker)
         hooks.call("worker_exit", server, worker)
 
-    orders = signals.install(on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
+    orders = signals.install(
+        on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker), stacks=seat.row.fd
+    )
     try:
         _sit_down(seat)
         if loaded is None:
@@ -95,10 +91,8 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
         kind, app = loaded or _load(settings, kind)
         worker.app = app
         hooks.call("post_worker_init", worker)
-    except UnicorndError as error:
-        return give_up(seat, error)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
-        return give_up(seat, BootError(f"the worker cannot be set up: {error!r}"))
+        return give_up(seat, error)
     if orders.is_draining:
         return DaemonExit.OK
 
@@ -212,8 +206,9 @@ def _sit_down(seat: Seat) -> None:
     random.seed()  # not the state that the arbiter or the mold had, the same in every worker
 
 
-def give_up(seat: Seat, error: UnicorndError) -> int:
+def give_up(seat: Seat, why: Exception) -> int:
     """Report why this process cannot serve; return its exit code."""
+    error = why if isinstance(why, UnicorndError) else BootError(f"the process cannot be set up: {why!r}")
     code = error.exit_code if error.exit_code is DaemonExit.APP else DaemonExit.BOOT
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     cause: Literal["app", "boot"] = "app" if code is DaemonExit.APP else "boot"

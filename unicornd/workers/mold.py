@@ -15,7 +15,7 @@ import select
 import signal
 from typing import TYPE_CHECKING, Protocol
 
-from unicornd.errors import BootError, DaemonExit, UnicorndError
+from unicornd.errors import DaemonExit
 from unicornd.observe import logs
 from unicornd.workers.boot import give_up, report
 from unicornd.workers.channel import BornReport, ReadyReport
@@ -51,10 +51,8 @@ def run_mold(seat: Seat, casting: Casting) -> int:
     try:
         with ImportWatch() as watch:
             loaded = casting.load()
-    except UnicorndError as error:
-        return give_up(seat, error)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
-        return give_up(seat, BootError(f"the mold cannot be set up: {error!r}"))
+        return give_up(seat, error)
     for finding in watch.findings():
         log.warning("app.preload: the application has opened %s", finding)
     gc.collect()

@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
+    from unicornd.units import Fd
+
 IGNORED = (signal.SIGHUP, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE)
 """Meant for the arbiter: `pkill -HUP` must not cost a request."""
 EXPIRE = signal.SIGRTMIN + 1
 """Give up the requests that run too long, and drain."""
 LAST_CALL = signal.SIGRTMIN + 2
 """Answer with `Connection: close` from now on: the fleet is about to stop."""
+STACKS = signal.SIGRTMIN + 3
+"""Write the stacks of all threads for whoever has asked (`unicornctl stacks`)."""
 ABORTED = 128 + signal.SIGABRT
 
 
-def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Orders:
+def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None], stacks: Fd | None = None) -> Orders:
     """Take over the signals and unblock them.
 
     Args:
         on_quit: called before the process ends at once (INT, QUIT).
         on_abort: called after the stacks have been written, before the process ends (ABRT).
+        stacks: where STACKS writes them.
 
     Returns:
         What the poller has to look at.
@@ -60,6 +65,8 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None]) -> Ord
         finally:
             os._exit(ABORTED)
 
+    if stacks is not None:
+        faulthandler.register(STACKS, file=stacks, all_threads=True)
     _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **_notes(orders)})
     return orders
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from unicornd.config.kinds import kind_for, parse_kind
-from unicornd.config.sections.section import LATER, LIVE, ROLLING, Section
+from unicornd.config.sections.section import LIVE, ROLLING, Section
 from unicornd.config.values import Duration, Size
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class WorkersSettings(Section):
         json_schema_extra=ROLLING,
     )
 
-    max_age: Annotated[Duration, LATER] = Field(
+    max_age: Duration = Field(
         default=0.0,
-        description="Seconds after which a worker is replaced; 0: never.",
+        description="How long a worker lives before it is replaced, and up to a tenth more by its slot; 0: for ever.",
         json_schema_extra=LIVE,
     )
-    max_memory: Annotated[Size, LATER] = Field(
+    max_memory: Size = Field(
         default=0,
         description="Bytes of memory of its own (USS) above which a worker is replaced; 0: never.",
         json_schema_extra=LIVE,

@@ -1,0 +1,113 @@
+"""What is known of workers that have died, or had to be ended: for `unicornctl postmortem`.
+
+Owned by the arbiter's loop. A few are kept, the last ones; what happened is also in the log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter.state import Order, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unicornd.arbiter.kernel import Death
+    from unicornd.arbiter.state import Child
+    from unicornd.observe.scoreboard import Reading
+    from unicornd.units import Generation, Monotonic, Pid, Slot
+
+REMEMBERED = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A request that a worker had when it died: what, and how long it had run (seconds)."""
+
+    request: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postmortem:
+    """One worker's end.
+
+    Attributes:
+        wall: when (seconds since the epoch).
+        name: what it is called, `worker 3`; its slot, pid and generation.
+        code, signal: how it ended; `told` what it had been told to, or empty.
+        lived: seconds since its birth; `requests` how many it had answered.
+        peak_memory: the most it had, in bytes.
+        was_oom: whether the kernel killed something of our cgroup for lack of memory meanwhile.
+        lost: what it was serving.
+        failure: what it said when it could not boot.
+    """
+
+    wall: float
+    name: str
+    slot: Slot
+    pid: Pid
+    generation: Generation
+    code: int | None
+    signal: int | None
+    told: str
+    lived: float
+    requests: int
+    peak_memory: int
+    was_oom: bool
+    lost: tuple[Loss, ...]
+    failure: str
+
+
+class Postmortems:
+    """The last ones."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Postmortem] = deque(maxlen=REMEMBERED)
+
+    def __iter__(self) -> Iterator[Postmortem]:
+        """Newest first."""
+        return reversed(self._kept)
+
+    def keep(self, postmortem: Postmortem) -> None:
+        """Keep one."""
+        self._kept.append(postmortem)
+
+
+def is_worth_one(child: Child) -> bool:
+    """Whether a child's end is not one that it was asked for in peace."""
+    is_in_peace = child.ordered in {Order.DRAIN, Order.QUIT} and child.phase is not Phase.BOOTING
+    return not is_in_peace
+
+
+def examine(
+    child: Child,
+    death: Death,
+    *,
+    name: str,
+    reading: Reading | None,
+    was_oom: bool,
+    now: Monotonic,
+    wall: float,
+) -> Postmortem:
+    """Return what is known of a child's end."""
+    return Postmortem(
+        wall=wall,
+        name=name,
+        slot=child.slot,
+        pid=child.pid,
+        generation=child.generation,
+        code=death.code,
+        signal=death.signal,
+        told=child.ordered.value if child.ordered is not None else "",
+        lived=now - child.born_at,
+        requests=reading.requests if reading is not None else 0,
+        peak_memory=death.peak_memory,
+        was_oom=was_oom,
+        lost=tuple(Loss(request=each.text, age=now - each.since) for each in reading.in_flight)
+        if reading is not None
+        else (),
+        failure=child.failure,
+    )
