@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from unicornd.config.conversions import SYNC
-from unicornd.config.draft import PATH_KEYS, Key, anchored
+from unicornd.config.draft import Key, anchored, has_paths
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
 from unicornd.config.problems import FREE_TABLES
@@ -82,7 +82,11 @@ def settings_of(items: Iterable[Item], *, folder: Path) -> list[tuple[Key, Any, 
     start = folder / chdir if isinstance(chdir, str) else folder
     kept = {key: value for key, value, _ in said}
     return [
-        (key, anchored(key, value, folder=start) if key in PATH_KEYS else value, item)
+        (
+            key,
+            anchored(key, value, folder=folder if key == _CHDIR else start) if has_paths(key) else value,
+            item,
+        )
         for key, value, item in said
         if not (key == _KIND and value == SYNC and kept.get(_THREADS, 1) != 1)  # as gunicorn: threads, then
     ]
