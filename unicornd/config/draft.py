@@ -138,10 +138,8 @@ def relative_to(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 -
         case str() if key in ADDRESS_KEYS:
             below = _below(value.removeprefix("unix:"), folder) if value.startswith("unix:") else ""
             return f"unix:{below}" if below else value
-        case str():
-            return _below(value, folder) or value
         case _:
-            return value
+            return _below(value, folder) or value
 
 
 def _below(path: str, folder: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.conversions import SYNC
 from unicornd.config.draft import Draft, Key, has_paths, relative_to
@@ -245,6 +245,8 @@ def _outcome(item: Item, result: _Result) -> tuple[Outcome, str]:
         case "setting":
             is_same = len(keys) == 1 and result.written[keys[0]] == item.value
             return "taken" if is_same else "changed", ""
+        case _:
+            assert_never(item.fate)
 
 
 def _flags_told(result: _Result) -> list[Told]:

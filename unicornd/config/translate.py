@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.conversions import SYNC
 from unicornd.config.draft import Key, anchored, has_paths
@@ -151,6 +151,8 @@ def _verdict(
             if converted is None:
                 return "needless", (), "it is what unicornd does anyway" if told.get("plain") else ""
             return "setting", tuple(_spread(row, converted)), ""
+        case _:
+            assert_never(row.fate)
 
 
 def _value(row: Row, told: Mapping[str, Any], *, reference: str) -> object:
