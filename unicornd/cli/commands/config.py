@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from unicornd.cli.commands.config_explain import diff_config, explain_setting
 from unicornd.cli.commands.config_import import import_config
 from unicornd.cli.session import data_console
 from unicornd.config.generate import schema_text
@@ -27,6 +28,8 @@ from unicornd.errors import ConfigError
 
 app = typer.Typer(help="Look at a configuration, check it, begin one, change one.", no_args_is_help=True)
 app.command(name="import")(import_config)
+app.command(name="explain")(explain_setting)
+app.command(name="diff")(diff_config)
 
 File = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help=f"Default: ./{DEFAULT_FILE}.")
