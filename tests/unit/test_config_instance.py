@@ -88,3 +88,23 @@ def test_running_instances_are_found_by_their_listening_sockets(tmp_path: Path) 
 
 def test_where_the_kernel_does_not_tell_nothing_is_found(tmp_path: Path) -> None:
     assert not running_sockets({}, 0, table=tmp_path / "no such table")
+
+
+def test_a_python_file_names_the_instance_and_the_socket_where_it_says_so_plainly(tmp_path: Path) -> None:
+    file = tmp_path / "gunicorn.conf.py"
+    file.write_text("import os\n")
+    assert instance_of_config(file) == instance_of_path(file)
+    assert socket_of_config(file) is None
+    file.write_text(
+        'import os\nx, y = 1, 2\nproc_name = "my shop"\nproc_name = os.sep\ncontrol_socket = "run/x.sock"\n'
+    )
+    assert instance_of_config(file) == "my-shop"
+    assert socket_of_config(file) == str(tmp_path / "run" / "x.sock")
+    file.write_text('proc_name = "-"\ncontrol_socket = "@x"\n')
+    assert instance_of_config(file) == instance_of_path(file)
+    assert socket_of_config(file) == "@x"
+    file.write_text("not python (")
+    assert instance_of_config(file) == instance_of_path(file)
+    (tmp_path / "gunicorn.conf.d").mkdir()
+    (tmp_path / "gunicorn.conf.d" / "a.toml").write_text('[process]\nname = "two"\n')
+    assert instance_of_config(file) == "two"

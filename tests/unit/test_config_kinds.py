@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from unicornd.config.kinds import ALIASES, NAMES, entry_point_of, kind_for, parse_kind
+from unicornd.config.conversions import KIND_ALIASES as ALIASES
+from unicornd.config.kinds import NAMES, entry_point_of, kind_for, parse_kind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -93,7 +93,7 @@ def command_of(arguments: Sequence[str]) -> str:
 def gather_options(arguments: Sequence[str]) -> list[str]:
     """Put the options that every command has before the command, wherever they stand.
 
-    The commands of `config` have their own, behind their names: there they are put at the end.
+    The commands of `config` have their own, behind their names: there they are put at the end of the options.
     """
     found: list[str] = []
     rest: list[str] = []
@@ -108,7 +108,10 @@ def gather_options(arguments: Sequence[str]) -> list[str]:
             found.append(word)
         else:
             rest.append(word)
-    return [*rest, *found] if command_of(rest) == "config" else [*found, *rest]
+    if command_of(rest) != "config":
+        return [*found, *rest]
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *found, *rest[end:]]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from unicornd.control.client import Client, ControlError, connect
 from unicornd.errors import CtlExit
 
 CONFIG_NAME = "unicornd.toml"
+CONFIG_NAMES = (CONFIG_NAME, "gunicorn.conf.py")
+"""What is looked for in this directory, as `unicornd` does."""
 
 
 class Choice(NamedTuple):
@@ -34,8 +36,9 @@ class Choice(NamedTuple):
         """Return the configuration file that is meant: the named one, or the one in this directory."""
         if self.config:
             return Path(self.config)
-        is_unnamed = not self.socket and not self.instance
-        return Path(CONFIG_NAME) if is_unnamed and Path(CONFIG_NAME).exists() else None
+        if self.socket or self.instance:
+            return None
+        return next((Path(name) for name in CONFIG_NAMES if Path(name).exists()), None)
 
 
 def find_client(choice: Choice) -> Client:

@@ -18,8 +18,7 @@ GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI = "gevent", "gevent_pywsgi", "eve
 KINDS = (SYNC, THREADS, GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI)
 """The kinds of workers that have a name of their own."""
 
-_KIND_OF = {
-    **{kind: kind for kind in KINDS},
+KIND_ALIASES = {
     "gthread": THREADS,
     "gevent_wsgi": GEVENT_PYWSGI,
     "uvicorn": ASGI,
@@ -35,6 +34,7 @@ _KIND_OF = {
     "uvicorn_worker.UvicornWorker": ASGI,
     "uvicorn_worker.UvicornH11Worker": ASGI,
 }
+"""Names of gunicorn's and uvicorn's worker classes, and the kind that does the same here."""
 _OWN_LOGGERS = frozenset(
     {
         "",
@@ -60,21 +60,25 @@ _OCTAL = re.compile(r"0o?([0-7]+)|0x[0-9a-fA-F]+")
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
+def known_kind(name: str) -> str:
+    """Return the kind that a name of gunicorn's or uvicorn's means; any other name stays as it is."""
+    own = SYNC if name == "egg:gunicorn" else name.removeprefix("egg:gunicorn#")
+    own = KIND_ALIASES.get(own.replace(":", "."), own)
+    return own if own in KINDS else name
+
+
 def kind_of(name: str) -> str:
-    """Return our name for a kind of workers: gunicorn's names, dotted names and `egg:` names of it are known.
+    """Return our name for a `worker_class` of gunicorn's.
 
     A class of somebody else's, `pkg.mod.Class`, becomes `pkg.mod:Class`.
 
     Raises:
         ValueError: it names an entry point, which says no more here.
     """
-    name = name.strip()
-    own = name.removeprefix("egg:gunicorn#").removeprefix("egg:unicornd#")
-    if own.replace(":", ".") in _KIND_OF:
-        return _KIND_OF[own.replace(":", ".")]
-    if own.startswith("egg:"):
+    kind = known_kind(name.strip())
+    if kind.startswith("egg:"):
         raise _unexpected(name, 'a kind or a class such as "pkg.mod:Class"')
-    return import_of(own)
+    return import_of(kind)
 
 
 def import_of(name: str) -> str:

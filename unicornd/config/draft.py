@@ -40,6 +40,12 @@ PATH_KEYS = frozenset(
         ("tls", "keyfile"),
     }
 )
+IMPORT_KEYS = frozenset({("logging", "logger_class"), ("workers", "kind")})
+"""Keys with import strings whose files are anchored like other paths; `hooks.*` are, too.
+
+Not `app.target`: it starts at `app.chdir`, where the application is at home.
+"""
+
 ADDRESS_KEYS = frozenset({("server", "bind"), ("admin", "bind"), ("metrics", "statsd")})
 """Of these only Unix sockets have paths."""
 
@@ -69,6 +75,14 @@ class Draft:
             self.origins.setdefault(key[:length], origin)
         self.origins[key] = origin
 
+    def drop(self, key: Key) -> None:
+        """Forget one value, and tables that have no other."""
+        table = self._table(key[:-1])
+        table.pop(key[-1], None)
+        self.origins.pop(key, None)
+        if not table and key[:-1]:
+            self.drop(key[:-1])
+
     def _table(self, key: Key) -> dict[str, Any]:
         table = self.values
         for name in key:
@@ -79,14 +93,19 @@ class Draft:
         return table
 
 
-def anchor_paths(table: dict[str, Any], folder: Path) -> None:
+def has_paths(key: Key) -> bool:
+    """Whether values of the key are, or may have, paths."""
+    return key in PATH_KEYS or key in IMPORT_KEYS or key[:1] == ("hooks",)
+
+
+def anchor_paths(table: dict[str, Any], folder: Path, *, above: Key = ()) -> None:
     """Make the paths of a file relative to the file's folder."""
-    for *above, name in PATH_KEYS:
-        inner: Any = table
-        for part in above:
-            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
-        if isinstance(inner, dict) and name in inner:
-            inner[name] = anchored((*above, name), inner[name], folder=folder)
+    for name, value in table.items():
+        key = (*above, name)
+        if isinstance(value, dict):
+            anchor_paths(value, folder, above=key)
+        elif has_paths(key):
+            table[name] = anchored(key, value, folder=folder)
 
 
 def anchored(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - not validated yet
@@ -94,6 +113,9 @@ def anchored(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - no
     match value:
         case list():
             return [anchored(key, item, folder=folder) for item in value]
+        case str() if key not in PATH_KEYS:
+            module, _, rest = value.partition(":")
+            return f"{os.path.normpath(folder / module)}:{rest}" if module.endswith(".py") else value
         case str() if key in ADDRESS_KEYS:
             scheme, path = ("unix:", value.removeprefix("unix:").removeprefix("//"))
             is_path = value.startswith(scheme) and path[:1] not in {"", "@"}
@@ -102,3 +124,26 @@ def anchored(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - no
             return os.path.normpath(folder / value)
         case _:
             return value
+
+
+def relative_to(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - as `anchored`
+    """Undo `anchored`: paths below the folder are written from there, all others stay absolute."""
+    match value:
+        case list():
+            return [relative_to(key, item, folder=folder) for item in value]
+        case str() if key not in PATH_KEYS:
+            module, colon, rest = value.partition(":")
+            below = _below(module, folder) if module.endswith(".py") else ""
+            return f"./{below}{colon}{rest}" if below else value
+        case str() if key in ADDRESS_KEYS:
+            below = _below(value.removeprefix("unix:"), folder) if value.startswith("unix:") else ""
+            return f"unix:{below}" if below else value
+        case _:
+            return _below(value, folder) or value
+
+
+def _below(path: str, folder: Path) -> str:
+    if not os.path.isabs(path):  # noqa: PTH117 - it may be "-" or "@name"
+        return ""
+    relative = os.path.relpath(path, folder)
+    return "" if relative == ".." or relative.startswith("../") else relative

@@ -89,7 +89,7 @@ def _plain(value: object) -> object:
         case float():
             return float(value)
         case str():
-            return str(value)
+            return "".join(value)  # str() of an enum member would be its name
         case os.PathLike():
             return os.fspath(value)
         case list() | tuple() | set() | frozenset():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from unicornd.config.conversions import PROXY_WORDS
 from unicornd.config.given import Given
@@ -123,6 +123,8 @@ def _take_row(reading: _Reading, row: Row, *, value: object, name: str, where: s
         case "refused":
             if not says_nothing(row, value):
                 raise FlagError(f"{name}: {row.reason}", hint=f"leave out {name}")
+        case _:
+            assert_never(row.fate)
 
 
 def _given(row: Row, value: object, *, where: str) -> list[Given]:
@@ -164,6 +166,8 @@ def _value_of(row: Row, name: str, *, words: deque[str]) -> object:
             return words.popleft() if words and words[0].lower() in PROXY_WORDS else row.stores
         case "text" | "list":
             return _next(name, words)
+        case _:
+            assert_never(row.form)
 
 
 def _next(name: str, words: deque[str]) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unicornd.config.draft import ADDRESS_KEYS, PATH_KEYS
-from unicornd.config.gunicorn import ROWS
+from unicornd.config.explain import schema_of
+from unicornd.config.gunicorn import ROWS, row_of_key
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.config.show import apply_of, shown_value
@@ -35,7 +36,9 @@ Every setting of `unicornd.toml`; this file is made of the models (`make generat
 
 A value may also come from a drop-in (`unicornd.d/*.toml` beside the file), from the environment
 (`UNICORND_<SECTION>__<KEY>`) or from the command line (a flag, or `--set section.key=value`); later ones win.
-`unicornctl config show --origin` tells who said what. *Change* says what a changed value needs: **live**: a reload
+`unicornctl config show --origin` tells who said what, `unicornctl config explain NAME` the same as here, with the
+present value. *gunicorn* is gunicorn's name: `unicornctl config import` translates a gunicorn.conf.py, which unicornd
+also takes as it is; what has no counterpart stands at the end. *Change* says what a changed value needs: **live**: a reload
 applies it; **rolling**: a reload replaces the workers; **restart**: unicornd has to be restarted.
 Durations are seconds or text with a unit (`"500ms"`, `"30s"`, `"5m"`), sizes bytes or text (`"64KiB"`, `"1GiB"`).
 Paths are relative to the file's folder.
@@ -72,7 +75,11 @@ def made_files() -> Mapping[Path, str]:
 
 def schema_text() -> str:
     """Return the JSON Schema."""
-    schema = {"$schema": DIALECT, "title": "unicornd.toml", **_for_editors(Settings.model_json_schema())}
+    schema = {
+        "$schema": DIALECT,
+        "title": "unicornd.toml",
+        **_for_editors(_explained(Settings.model_json_schema())),
+    }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -81,7 +88,39 @@ def settings_text() -> str:
     flags = {
         key: ", ".join(f"`{name}`" for name in row.flags) for row in ROWS for key in row.keys if row.flags
     }
-    return "\n".join([INTRODUCTION, *_sections(Settings, (), flags=flags)]).rstrip("\n") + "\n"
+    lines = [INTRODUCTION, *_sections(Settings, (), flags=flags), *_without_counterpart()]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _explained(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write defaults as the operator would, and say in each description what a change needs."""
+    for model, key in _keys(Settings, ()):
+        place = schema["$defs"][model.__name__]["properties"][key[-1]]
+        row = row_of_key(".".join(key))
+        known = f" gunicorn: {row.name}." if row is not None else ""
+        place["description"] = f"{place.get('description', '')} Change: {apply_of(key)}.{known}".strip()
+        place["default"] = schema_of(key).get("default")
+    return schema
+
+
+def _keys(model: type[Section], above: Key) -> Iterator[tuple[type[Section], Key]]:
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from _keys(annotation, (*above, name))
+        else:
+            yield model, (*above, name)
+
+
+def _without_counterpart() -> Iterator[str]:
+    yield "## Settings of gunicorn's without a counterpart\n"
+    yield "| gunicorn | here | why, and what to do instead |\n|---|---|---|"
+    words = {"needless": "taken, and not needed", "refused": "refused", "command": "on the command line only"}
+    for row in ROWS:
+        if row.fate in words:
+            retired = " (gone from gunicorn, too)" if row.is_retired else ""
+            yield f"| `{row.name}` | {words[row.fate]}{retired} | {row.reason} |"
+    yield ""
 
 
 def _sections(model: type[Section], above: Key, *, flags: Mapping[str, str]) -> Iterator[str]:
@@ -94,7 +133,7 @@ def _sections(model: type[Section], above: Key, *, flags: Mapping[str, str]) -> 
             plain.append(name)
     if above:
         yield f"## [{'.'.join(above)}]\n\n{(model.__doc__ or '').strip()}\n"
-        yield "| key | default | change | flag | what |\n|---|---|---|---|---|"
+        yield "| key | default | change | gunicorn | flag | what |\n|---|---|---|---|---|---|"
         yield from (_line(model, (*above, name), flags=flags) for name in plain)
         yield ""
     for annotation, key in inner:
@@ -108,7 +147,9 @@ def _line(model: type[Section], key: Key, *, flags: Mapping[str, str]) -> str:
     flag = flags.get(".".join(key), "")
     about = (info.description or "").replace("|", "\\|")
     path = " A path." if key in PATH_KEYS - ADDRESS_KEYS and "path" not in about.lower() else ""
-    return f"| `{key[-1]}` | {shown} | {apply_of(key)} | {flag} | {about}{path} |"
+    row = row_of_key(".".join(key))
+    known = f"`{row.name}`" if row is not None else ""
+    return f"| `{key[-1]}` | {shown} | {apply_of(key)} | {known} | {flag} | {about}{path} |"
 
 
 def _for_editors(schema: Any) -> Any:  # noqa: ANN401 - JSON
@@ -116,7 +157,7 @@ def _for_editors(schema: Any) -> Any:  # noqa: ANN401 - JSON
     match schema:
         case {"anyOf": [*choices], **rest} if {"type": "null"} in choices:
             kept = [choice for choice in choices if choice != {"type": "null"}]
-            merged = {**rest, **kept[0]} if len(kept) == 1 else {**rest, "anyOf": kept}
+            merged = {**kept[0], **rest} if len(kept) == 1 else {**rest, "anyOf": kept}
             return _for_editors(
                 {key: value for key, value in merged.items() if not (key == "default" and value is None)}
             )

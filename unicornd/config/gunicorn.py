@@ -138,7 +138,7 @@ ROWS: tuple[Row, ...] = (
     _row("uwsgi_allow_ips", "server.uwsgi_allow_ips", flag="--uwsgi-allow-from LIST", convert=to.comma_list, about="Who may speak uwsgi."),
 
     _row("workers", "workers.count", flag="-w --workers N", convert=to.worker_count, about="Worker processes; auto: 2 × processors + 1."),
-    _row("worker_class", "workers.kind", flag="-k --worker-class KIND", convert=to.worker_kind, about="sync, threads (gthread), or a class."),
+    _row("worker_class", "workers.kind", flag="-k --worker-class KIND", convert=to.worker_kind, about="sync, threads, gevent, asgi, …, or a class."),
     _number("threads", "workers.threads", flag="--threads N", about="Requests that a worker runs at a time."),
     _number("worker_connections", "workers.connections", flag="--worker-connections N", about="Open connections of a worker."),
     _number("max_requests", "workers.max_requests", flag="--max-requests N", about="Replace a worker after N requests; 0: never."),

@@ -23,6 +23,10 @@ UNIX_SOCKETS = Path("/proc/net/unix")
 """All Unix sockets (proc(5))."""
 
 
+_PYTHON_NAMES = {"name": "proc_name", "socket": "control_socket"}
+"""What gunicorn calls the two keys that are looked for here."""
+
+
 def instance_of_config(file: Path) -> str:
     """Return the instance's name for a configuration file: `process.name`, or its folder and a digest of its path."""
     name = _said_in(file, "process", key="name")
@@ -104,8 +108,9 @@ def _listening(table: Path) -> Iterator[str]:
 
 def _said_in(file: Path, section: str, *, key: str) -> str | None:
     """Return a text of a file or its drop-ins, the last one that says it; None where nothing can be read."""
-    found = None
-    for path in (file, *drop_ins(file)):
+    is_python = file.suffix == ".py"
+    found = _said_in_python(file, _PYTHON_NAMES[key]) if is_python else None
+    for path in (*(() if is_python else (file,)), *drop_ins(file)):
         try:
             table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -113,6 +118,26 @@ def _said_in(file: Path, section: str, *, key: str) -> str | None:
         value = table.get(section, {}).get(key) if isinstance(table.get(section), dict) else None
         found = value if isinstance(value, str) else found
     return found
+
+
+def _said_in_python(file: Path, name: str) -> str | None:
+    """Return a text that a gunicorn.conf.py sets, if it stands there as one: nothing is run for a question."""
+    import ast  # noqa: PLC0415 - most files are TOML, and a predicate has little time
+
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    found = None
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=str(text))) if (
+                target == name
+            ):
+                found = text.strip()
+            case _:
+                pass
+    return (fitting_name(found) or None) if found and name == _PYTHON_NAMES["name"] else found
 
 
 def fitting_name(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal, assert_never
 
+from unicornd.config.conversions import KINDS, known_kind
 from unicornd.config.problems import suggestion
 from unicornd.config.values import ImportString, quoted
 
@@ -17,27 +18,9 @@ if TYPE_CHECKING:
 
 Interface = Literal["auto", "wsgi", "asgi"]
 
-NAMES = ("sync", "threads", "gevent", "gevent_pywsgi", "eventlet", "tornado", "asgi")
-"""The kinds of ours."""
+NAMES = KINDS
 GROUP = "unicornd.workers"
 """The group of entry points under which a package offers kinds: name → module or class."""
-
-ALIASES = {
-    "gthread": "threads",
-    "gevent_wsgi": "gevent_pywsgi",
-    "gunicorn.workers.sync.SyncWorker": "sync",
-    "gunicorn.workers.gthread.ThreadWorker": "threads",
-    "gunicorn.workers.ggevent.GeventWorker": "gevent",
-    "gunicorn.workers.ggevent.GeventPyWSGIWorker": "gevent_pywsgi",
-    "gunicorn.workers.geventlet.EventletWorker": "eventlet",
-    "gunicorn.workers.gtornado.TornadoWorker": "tornado",
-    "gunicorn.workers.gasgi.ASGIWorker": "asgi",
-    "uvicorn.workers.UvicornWorker": "asgi",
-    "uvicorn.workers.UvicornH11Worker": "asgi",
-    "uvicorn_worker.UvicornWorker": "asgi",
-    "uvicorn_worker.UvicornH11Worker": "asgi",
-}
-_EGG = "egg:gunicorn"
 
 
 def parse_kind(value: object) -> object:
@@ -48,20 +31,15 @@ def parse_kind(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    name = value
-    if value == _EGG:
-        return "sync"
-    if value.startswith(f"{_EGG}#"):
-        name = value.removeprefix(f"{_EGG}#")
-    name = ALIASES.get(name.replace(":", "."), ALIASES.get(name, name))
-    if name in NAMES:
+    name = known_kind(value)
+    if name in KINDS:
         return name
     if value.startswith(("egg:", "gunicorn.")):
         raise ValueError(f"{quoted(value)} is a worker class of gunicorn; kinds are {_listed()}")
     if is_custom(name):
         _check_import(name)
     elif entry_point_of(name) is None:
-        raise ValueError(f"{quoted(name)} is no kind{suggestion(name, NAMES)}; kinds are {_listed()}")
+        raise ValueError(f"{quoted(name)} is no kind{suggestion(name, KINDS)}; kinds are {_listed()}")
     return name
 
 
@@ -103,4 +81,4 @@ def _check_import(name: str) -> None:
 
 
 def _listed() -> str:
-    return ", ".join(NAMES)
+    return ", ".join(KINDS)

@@ -68,7 +68,9 @@ def is_python(file: Path) -> bool:
     return file.suffix == ".py" or str(file).startswith((MODULE_PREFIX, FILE_PREFIX))
 
 
-def run_python(file: Path, *, folder: Path, environ: Mapping[str, str], shown: str) -> PythonFile:
+def run_python(
+    file: Path, *, folder: Path, environ: Mapping[str, str], shown: str, patience: float = PATIENCE
+) -> PythonFile:
     """Run a file, and return what it sets.
 
     Args:
@@ -76,6 +78,7 @@ def run_python(file: Path, *, folder: Path, environ: Mapping[str, str], shown: s
         folder: the working directory of the run, and where imports are looked for first.
         environ: its environment.
         shown: the file as a person would name it.
+        patience: seconds until it is stopped.
 
     Raises:
         ConfigError: it cannot be read, or it raises; with its line.
@@ -84,7 +87,7 @@ def run_python(file: Path, *, folder: Path, environ: Mapping[str, str], shown: s
     if not what.startswith(MODULE_PREFIX):
         what = os.path.normpath(folder / what.removeprefix(FILE_PREFIX))
         _read(Path(what), shown)
-    report = _run(what, folder=folder, environ=environ, shown=shown)
+    report = _run(what, folder=folder, environ=environ, shown=shown, patience=patience)
     if (error := report["error"]) is not None:
         place = f"{shown}:{error['line']}" if error["line"] else shown
         raise ConfigError(
@@ -97,7 +100,9 @@ def run_python(file: Path, *, folder: Path, environ: Mapping[str, str], shown: s
     return PythonFile(shown=shown, reference=reference, values=report["values"], source=source_of(text))
 
 
-def _run(what: str, *, folder: Path, environ: Mapping[str, str], shown: str) -> dict[str, Any]:
+def _run(
+    what: str, *, folder: Path, environ: Mapping[str, str], shown: str, patience: float
+) -> dict[str, Any]:
     # -P: nothing of the working directory may take the place of a module that we import.
     program = "import sys; sys.path.append(sys.argv[1]); from unicornd.config.evaluate import main; main(sys.argv[2])"
     package = str(Path(__file__).parents[2])
@@ -108,12 +113,12 @@ def _run(what: str, *, folder: Path, environ: Mapping[str, str], shown: str) -> 
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
         report: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"{shown}: still running after {PATIENCE:.0f} s; it was stopped") from error
+        raise ConfigError(f"{shown}: still running after {patience:.0f} s; it was stopped") from error
     except OSError as error:
         raise ConfigError(f"{shown}: cannot be run: {error}") from error
     except ValueError as error:

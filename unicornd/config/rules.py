@@ -46,7 +46,7 @@ def _demand_without_certificate(settings: Settings) -> str:
 
 def _demand_without_authorities(settings: Settings) -> str:
     tls = settings.tls
-    if tls.cert_reqs != "none" and tls.ca_certs is None and settings.hooks.ssl_context is None:
+    if tls.cert_reqs != "none" and tls.certfile is not None and tls.ca_certs is None:
         return "clients' certificates need somebody to vouch for them: set tls.ca_certs"
     return ""
 
@@ -69,7 +69,7 @@ RULES = (
         check=_demand_without_certificate,
     ),
     Rule(
-        keys=(("tls", "cert_reqs"), ("tls", "ca_certs"), _SSL_CONTEXT),
+        keys=(("tls", "cert_reqs"), ("tls", "certfile"), ("tls", "ca_certs")),
         check=_demand_without_authorities,
     ),
     Rule(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.conversions import SYNC
-from unicornd.config.draft import PATH_KEYS, Key, anchored
+from unicornd.config.draft import Key, anchored, has_paths
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
 from unicornd.config.problems import FREE_TABLES
@@ -82,7 +82,11 @@ def settings_of(items: Iterable[Item], *, folder: Path) -> list[tuple[Key, Any, 
     start = folder / chdir if isinstance(chdir, str) else folder
     kept = {key: value for key, value, _ in said}
     return [
-        (key, anchored(key, value, folder=start) if key in PATH_KEYS else value, item)
+        (
+            key,
+            anchored(key, value, folder=folder if key == _CHDIR else start) if has_paths(key) else value,
+            item,
+        )
         for key, value, item in said
         if not (key == _KIND and value == SYNC and kept.get(_THREADS, 1) != 1)  # as gunicorn: threads, then
     ]
@@ -147,6 +151,8 @@ def _verdict(
             if converted is None:
                 return "needless", (), "it is what unicornd does anyway" if told.get("plain") else ""
             return "setting", tuple(_spread(row, converted)), ""
+        case _:
+            assert_never(row.fate)
 
 
 def _value(row: Row, told: Mapping[str, Any], *, reference: str) -> object:

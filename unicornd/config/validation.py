@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from unicornd.config.draft import Draft, Key
     from unicornd.config.given import Origin
+    from unicornd.config.rules import Rule
 
 _INDEX = re.compile(r"(\[[0-9]+\])+\Z")
 
@@ -47,7 +48,7 @@ def validated(draft: Draft, problems: Iterable[str] = ()) -> Settings:
     raise ConfigError(f"the configuration is wrong: {count}", detail="\n".join(lines))
 
 
-def examined(draft: Draft) -> tuple[Settings | None, list[Fault]]:
+def examined(draft: Draft, *, rules: Iterable[Rule] = RULES) -> tuple[Settings | None, list[Fault]]:
     """Return the settings, if every value is right, and everything that is wrong, in the order of its places."""
 
     def origin(key: Key) -> Origin:
@@ -62,9 +63,9 @@ def examined(draft: Draft) -> tuple[Settings | None, list[Fault]]:
             ValidationError
         ):  # where the rest is not right by itself either, there is enough to tell
             rest = _validate(_without(draft.values, [fault.key for fault in faults]))
-            faults += _broken_rules(rest, draft, wrong=wrong)
+            faults += _broken_rules(rules, rest, draft=draft, wrong=wrong)
         return None, sorted(faults, key=lambda fault: fault.origin.order)
-    return settings, _broken_rules(settings, draft, wrong=set())
+    return settings, _broken_rules(rules, settings, draft=draft, wrong=set())
 
 
 def fields_of(key: Key) -> Mapping[str, Any]:
@@ -82,9 +83,9 @@ def _validate(values: Mapping[str, Any]) -> Settings:
     return Settings.model_validate_json(json.dumps(values, default=str), strict=True)
 
 
-def _broken_rules(settings: Settings, draft: Draft, *, wrong: set[Key]) -> list[Fault]:
+def _broken_rules(rules: Iterable[Rule], settings: Settings, *, draft: Draft, wrong: set[Key]) -> list[Fault]:
     faults = []
-    for rule in RULES:
+    for rule in rules:
         is_doubtful = any(key[: len(bad)] == bad[: len(key)] for key in rule.keys for bad in wrong)
         sentence = "" if is_doubtful else rule.check(settings)
         if sentence:
@@ -109,7 +110,6 @@ def _without(values: Mapping[str, Any], wrong: Iterable[Key]) -> dict[str, Any]:
         for parts in (key, _plain(key)):
             place: Any = kept
             for part in parts[:-1]:
-                place = place.get(part, {}) if isinstance(place, dict) else {}
-            if isinstance(place, dict):
-                place.pop(parts[-1], None)
+                place = place.get(part, {})
+            place.pop(parts[-1], None)
     return kept

@@ -275,7 +275,13 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     WithJsonSchema(
-        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{_DURATION.pattern}$"}]}
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": f"^{_DURATION.pattern}$", "x-form": "text with a unit"},
+            ],
+            "examples": [30, "500ms", "5m"],
+        }
     ),
 ]
 """Seconds; 0 means no limit wherever a limit is meant."""
@@ -284,25 +290,35 @@ Size = Annotated[
     int,
     BeforeValidator(parse_size),
     WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": f"^{_SIZE.pattern}$", "x-form": "text with a unit"},
+            ],
+            "examples": [65536, "64KiB", "1GiB"],
+        }
     ),
 ]
 """Bytes; 0 means no limit wherever a limit is meant."""
 
 Mode = Annotated[
-    int, BeforeValidator(parse_mode), WithJsonSchema({"type": "string", "pattern": f"^{_MODE.pattern}$"})
+    int,
+    BeforeValidator(parse_mode),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_MODE.pattern}$", "x-form": "octal mode", "examples": ["0660"]}
+    ),
 ]
 """Permission bits."""
 
 AddressText = Annotated[
     Address,
     BeforeValidator(_parse_address),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8000"]}),
+    WithJsonSchema({"type": "string", "x-form": "address", "examples": ["127.0.0.1:8000"]}),
 ]
 ImportText = Annotated[
     ImportString,
     BeforeValidator(_parse_import),
-    WithJsonSchema({"type": "string", "examples": ["shop.wsgi:application"]}),
+    WithJsonSchema({"type": "string", "x-form": "import string", "examples": ["shop.wsgi:application"]}),
 ]
 
 
@@ -330,7 +346,14 @@ def _check_network(text: str) -> None:
 Networks = Annotated[
     tuple[str, ...],
     BeforeValidator(_parse_networks),
-    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string", "x-form": "addresses and networks"}},
+                {"type": "string", "x-form": "text with commas"},
+            ]
+        }
+    ),
 ]
 """IP addresses and networks, or `*`."""
 

@@ -1,4 +1,7 @@
-"""Drop-ins: what a command saves, in a file of its own beside `unicornd.toml`, whose comments are never touched."""
+"""What commands write: drop-ins beside `unicornd.toml`, whose comments are never touched, and imported configurations.
+
+A file appears whole or not at all; none is overwritten unasked.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from unicornd.config.layers import split_key
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 DROP_IN = "50-unicornctl.toml"
@@ -50,6 +53,35 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str =
             f"cannot save {path}: {error}", hint="check that the folder can be written"
         ) from error
     return path
+
+
+def config_text(table: Mapping[str, Any], *, above: Iterable[str], below: Iterable[str] = ()) -> str:
+    """Return a configuration as TOML, with lines of comments above and below.
+
+    A line that is a comment holds no control characters (TOML 1.0, Comment).
+    """
+    parts = [_comments(above), tomli_w.dumps(table), _comments(below)]
+    return "\n".join(part for part in parts if part)
+
+
+def _comments(lines: Iterable[str]) -> str:
+    plain = ("".join(character if character.isprintable() else " " for character in line) for line in lines)
+    return "".join(f"# {line}".rstrip() + "\n" for line in plain)
+
+
+def write_config(path: Path, text: str, *, is_forced: bool) -> None:
+    """Write a configuration file.
+
+    Raises:
+        ConfigError: it is there already, or cannot be written.
+    """
+    try:
+        with path.open("w" if is_forced else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already", hint="--force overwrites it") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _put(table: dict[str, Any], key: str, *, value: object) -> None:

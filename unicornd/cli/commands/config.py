@@ -15,16 +15,21 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from unicornd.cli.commands.config_explain import diff_config, explain_setting
+from unicornd.cli.commands.config_import import import_config
 from unicornd.cli.session import data_console
 from unicornd.config.generate import schema_text
 from unicornd.config.given import Given
 from unicornd.config.layers import DEFAULT_FILE, Loaded, Sources, load, read_value, split_key
 from unicornd.config.show import apply_of, rows_of
 from unicornd.config.starter import starter_text
-from unicornd.config.write import save_drop_in
+from unicornd.config.write import save_drop_in, write_config
 from unicornd.errors import ConfigError
 
 app = typer.Typer(help="Look at a configuration, check it, begin one, change one.", no_args_is_help=True)
+app.command(name="import")(import_config)
+app.command(name="explain")(explain_setting)
+app.command(name="diff")(diff_config)
 
 File = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help=f"Default: ./{DEFAULT_FILE}.")
@@ -87,12 +92,7 @@ def init(
 ) -> int:
     """Write an unicornd.toml to begin with; a Django project or an application here is found."""
     path = config or Path(DEFAULT_FILE)
-    if path.exists() and not force:
-        raise ConfigError(f"{path} is there already", hint="--force overwrites it")
-    try:
-        path.write_text(starter_text(path.resolve().parent), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    write_config(path, starter_text(path.resolve().parent), is_forced=force)
     data_console().print(Text(f"wrote {path}; look at app.target, then: unicornctl start"))
     return 0
 

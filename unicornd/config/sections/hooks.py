@@ -11,7 +11,12 @@ from unicornd.config.values import ImportText
 
 
 def _hook(what: str) -> ImportText | None:
-    hook: ImportText | None = Field(default=None, description=what, json_schema_extra=ROLLING)
+    hook: ImportText | None = Field(
+        default=None,
+        description=what,
+        examples=["shop.hooks:function", "./gunicorn.conf.py:function"],
+        json_schema_extra=ROLLING,
+    )
     return hook
 
 

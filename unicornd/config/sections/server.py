@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from unicornd.config.sections.section import LATER, RESTART, ROLLING, Section
 from unicornd.config.values import MAX_PORT, Address, AddressText, Mode, Networks
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 
 def _as_tuple(value: object) -> object:
@@ -23,10 +26,20 @@ def _as_tuple(value: object) -> object:
             return value
 
 
+_BIND_SCHEMA: JsonDict = {
+    "anyOf": [
+        {"type": "string", "x-form": "address"},
+        {"type": "array", "items": {"type": "string", "x-form": "addresses"}, "minItems": 1},
+    ]
+}
+
+
 class ServerSettings(Section):
     """Where requests come in."""
 
-    bind: Annotated[tuple[AddressText, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = Field(
+    bind: Annotated[
+        tuple[AddressText, ...], BeforeValidator(_as_tuple), Field(min_length=1), WithJsonSchema(_BIND_SCHEMA)
+    ] = Field(
         default=(Address(kind="tcp", host="127.0.0.1", port=8000),),
         description='Addresses to listen on: "HOST:PORT", ":PORT", "[IPV6]:PORT", "unix:PATH", "unix:@NAME", '
         '"fd://N" or "fd://NAME" for a socket that systemd opened, "fd://" for all of them.',

@@ -1,0 +1,2 @@
+class Worker:
+    """Stands for a worker class of somebody else's."""

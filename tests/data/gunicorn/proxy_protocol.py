@@ -1,0 +1,10 @@
+bind = ["0.0.0.0:8000"]
+proxy_protocol = True
+proxy_allow_ips = "10.0.0.0/8,192.168.1.7"
+forwarder_headers = "SCRIPT_NAME,PATH_INFO,REMOTE_USER"
+header_map = "refuse"
+limit_request_line = 0
+limit_request_fields = 200
+limit_request_field_size = 16380
+sendfile = False
+backlog = 512

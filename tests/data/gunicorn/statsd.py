@@ -1,0 +1,12 @@
+bind = "0.0.0.0:8000"
+workers = 5
+worker_class = "sync"
+statsd_host = "localhost:8125"
+statsd_prefix = "shop.web"
+dogstatsd_tags = "env:prod,service:shop"
+logger_class = "gunicorn.instrument.statsd.Statsd"
+proc_name = "shop web"
+syslog = True
+syslog_addr = "unix:///dev/log#dgram"
+syslog_facility = "local3"
+disable_redirect_access_to_syslog = True

@@ -1,0 +1,280 @@
+"""A gunicorn.conf.py and a gunicorn command line → an unicornd.toml, and what is to be told about it.
+
+Run by `unicornctl config import`. Reads and runs the file, writes nothing. What the models refuse is left out of the
+configuration and told, so what is made can be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
+from unicornd.config.conversions import SYNC
+from unicornd.config.draft import Draft, Key, has_paths, relative_to
+from unicornd.config.flags import FlagError, read_command_line
+from unicornd.config.given import Origin
+from unicornd.config.layers import add_given
+from unicornd.config.problems import FREE_TABLES
+from unicornd.config.pyfile import run_python
+from unicornd.config.secrets import masked
+from unicornd.config.settings import Settings
+from unicornd.config.translate import settings_of, translated
+from unicornd.config.validation import examined
+from unicornd.config.values import quoted
+from unicornd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from unicornd.config.translate import Item
+
+Outcome = Literal["taken", "changed", "needless", "by hand", "unknown"]
+"""What has become of a setting: the same value; the value in another form; nothing, its need is gone; a person has to
+look at it; it is no setting."""
+
+_KIND: Key = ("workers", "kind")
+
+OUTCOMES: tuple[Outcome, ...] = ("taken", "changed", "needless", "by hand", "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One line of the report.
+
+    Attributes:
+        outcome: the group that it belongs to.
+        name: gunicorn's name of the setting, or the flag.
+        value: as it was said; empty where `ours` says everything.
+        where: the file and line, or the flag.
+        ours: `workers.count = 4`, one for each key.
+        note: why, or what to do.
+        is_environmental: the value depends on environment variables, and is the one of now.
+    """
+
+    outcome: Outcome
+    name: str
+    value: str
+    where: str
+    ours: tuple[str, ...] = ()
+    note: str = ""
+    is_environmental: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """The configuration, as TOML has it, and the report."""
+
+    table: Mapping[str, Any]
+    report: tuple[Told, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be imported.
+
+    Attributes:
+        file: a Python file of gunicorn's, or None for the one that the arguments name, or none.
+        arguments: of gunicorn's command line.
+        folder: the working directory of gunicorn.
+        environ: environment variables that the file may read.
+        target: folder of the unicornd.toml that is made: paths in it start there.
+    """
+
+    file: Path | None
+    arguments: Sequence[str]
+    folder: Path
+    environ: Mapping[str, str]
+    target: Path
+
+
+def import_gunicorn(wanted: Wanted) -> Imported:
+    """Translate a file and a command line, the latter above the former.
+
+    Raises:
+        ConfigError: the file cannot be run.
+        FlagError: the command line is wrong.
+    """
+    line = read_command_line(wanted.arguments)
+    if line.actions:
+        flag = f"--{min(line.actions)}"
+        raise FlagError(f"{flag} is no setting", hint=f"leave out {flag}")
+    draft = Draft()
+    items: list[Item] = []
+    file = wanted.file or (wanted.folder / line.config if line.config else None)
+    if file is not None:
+        shown = os.path.relpath(file, wanted.folder) if file.is_absolute() else str(file)
+        items = translated(run_python(file, folder=wanted.folder, environ=wanted.environ, shown=shown))
+        for key, value, item in settings_of(items, folder=wanted.folder):
+            draft.put(key, value, origin=Origin(layer="file", where=item.where))
+    problems = add_given(draft, line.given, layer="command line", folder=wanted.folder)
+    if problems:
+        raise ConfigError("the command line is wrong", detail="\n".join(problems))
+    said = _said(draft)
+    refused = _weed(draft)
+    written = {key: _written(key, value, target=wanted.target) for key, (value, _) in _said(draft).items()}
+    result = _Result(said=said, refused=refused, written=written)
+    report = [_told(item, result) for item in items]
+    report += _flags_told(result)
+    report += [_note_told(note) for note in line.notes]
+    return Imported(table=_table(written), report=tuple(report))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """What the report is made of.
+
+    Attributes:
+        said: key → value and who said it, before anything was left out.
+        refused: key → why it was left out.
+        written: key → value as it stands in the new file.
+    """
+
+    said: Mapping[Key, tuple[Any, Origin]]
+    refused: Mapping[Key, str]
+    written: Mapping[Key, Any]
+
+    def reasons(self, keys: Iterable[Key]) -> list[str]:
+        """Return why keys, or else the tables that they are in, were left out."""
+        parts = [*keys]
+        parts += [key[:2] for key in parts]
+        return [self.refused[part] for part in parts if part in self.refused]
+
+    def lines(self, keys: Iterable[Key]) -> tuple[str, ...]:
+        """Return what is written for keys; secrets are hidden."""
+        return tuple(
+            f"{'.'.join(key)} = {_shown(key, self.written[key])}" for key in keys if key in self.written
+        )
+
+
+def _said(draft: Draft) -> dict[Key, tuple[Any, Origin]]:
+    """Return every value with who said it; a table is a value where its names are nobody's keys."""
+
+    def walk(table: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, tuple[Any, Origin]]]:
+        for name, value in table.items():
+            key = (*above, name)
+            is_section = isinstance(value, dict) and value and (len(key) == 1 or not _is_value(key))
+            if is_section:
+                yield from walk(value, key)
+            else:
+                yield key, (value, draft.origins[key])
+
+    return dict(walk(draft.values, ()))
+
+
+def _is_value(key: Key) -> bool:
+    return len(key) > 2 and key[:2] in FREE_TABLES  # noqa: PLR2004 - section, table, the operator's own key
+
+
+def _weed(draft: Draft) -> dict[Key, str]:
+    """Take out of a draft what cannot be in a configuration; return it with the reasons."""
+    refused: dict[Key, str] = {}
+    workers = draft.values.get("workers", {})
+    if workers.get("kind") == SYNC and workers.get("threads", 1) != 1:
+        draft.drop(_KIND)  # as gunicorn: threads, then
+    for key, (value, _) in _said(draft).items():
+        if _has_null(value):
+            refused[key] = (
+                "it has None in it, which TOML lacks; logging.config_json can name a file that has it"
+            )
+            draft.drop(key)
+    while faults := examined(draft)[1]:
+        for fault in faults:
+            key = tuple(part.partition("[")[0] for part in fault.key)
+            refused.setdefault(key, fault.sentence)
+            draft.drop(key)
+    return refused
+
+
+def _has_null(value: object) -> bool:
+    match value:
+        case dict():
+            return any(map(_has_null, value.values()))
+        case list():
+            return any(map(_has_null, value))
+        case _:
+            return value is None
+
+
+def _written(key: Key, value: Any, *, target: Path) -> Any:  # noqa: ANN401 - of any setting
+    return relative_to(key, value, folder=target) if has_paths(key) else value
+
+
+def _table(written: Mapping[Key, Any]) -> dict[str, Any]:
+    """Return the values as nested tables, in the order of the sections; plain values come before tables."""
+    order = list(Settings.model_fields)
+    table: dict[str, Any] = {}
+    for key in sorted(written, key=lambda key: (order.index(key[0]), len(key))):
+        place = table
+        for part in key[:-1]:
+            place = place.setdefault(part, {})
+        place[key[-1]] = written[key]
+    return table
+
+
+def _told(item: Item, result: _Result) -> Told:
+    keys = [key for key, _ in item.ours]
+    outcome, note = _outcome(item, result)
+    return Told(
+        outcome=outcome,
+        name=item.name,
+        value="" if any(key[:2] in FREE_TABLES for key in keys) else quoted(item.value),
+        where=item.where,
+        ours=result.lines(keys),
+        note=note,
+        is_environmental=item.is_environmental,
+    )
+
+
+def _outcome(item: Item, result: _Result) -> tuple[Outcome, str]:
+    keys = [key for key, _ in item.ours]
+    others = [result.said[key][1].where for key in keys if key in result.said]
+    match item.fate:
+        case "needless" | "unknown":
+            return item.fate, item.note
+        case "refused" | "wrong":
+            return "by hand", item.note
+        case "setting" if reasons := result.reasons(keys):
+            return "by hand", reasons[0]
+        case "setting" if not others or (keys == [_KIND] and _KIND not in result.written):
+            return "changed", 'several threads make it "threads"'
+        case "setting" if others[0] != item.where:
+            return "changed", f"{others[0]} says otherwise"
+        case "setting":
+            is_same = len(keys) == 1 and result.written[keys[0]] == item.value
+            return "taken" if is_same else "changed", ""
+        case _:
+            assert_never(item.fate)
+
+
+def _flags_told(result: _Result) -> list[Told]:
+    keys_of: dict[str, list[Key]] = {}
+    for key, (_, origin) in result.said.items():
+        if origin.layer == "command line":
+            keys_of.setdefault(origin.where, []).append(key)
+    return [_flag_told(where, keys, result=result) for where, keys in keys_of.items()]
+
+
+def _flag_told(where: str, keys: list[Key], *, result: _Result) -> Told:
+    reasons = result.reasons(keys)
+    return Told(
+        outcome="by hand" if reasons else "taken",
+        name=where,
+        value=_shown(keys[0], result.said[keys[0]][0]) if reasons else "",
+        where="",
+        ours=result.lines(keys),
+        note=reasons[0] if reasons else "",
+    )
+
+
+def _note_told(note: str) -> Told:
+    name, _, why = note.partition(": not needed: ")
+    return Told(outcome="needless", name=name, value="", where="", note=why)
+
+
+def _shown(key: Key, value: object) -> str:
+    is_free = key[:-1] in FREE_TABLES
+    shown = masked(key[-1], value) if is_free and isinstance(value, str) else value
+    return json.dumps(shown, ensure_ascii=False)
