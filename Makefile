@@ -10,13 +10,14 @@ DEMO := configs/demo/unicornd.toml
 TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 
-.PHONY: help run test lint bench check-generated generate test-unit test-process clean
+.PHONY: help run test lint bench check-generated generate test-unit test-process soak clean
 
 help:
 	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
 	@echo "make test      install what the tests need; lint, types, generated files, all tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure against gunicorn and granian on this machine"
+	@echo "make soak      the fault table again and again, with counts and durations (SOAK=\"--repeat 20\")"
 	@echo "make generate  write schemas/ and docs/settings.md from the models"
 
 # A stamp per set of extras: pip runs again only when pyproject.toml has changed.
@@ -64,6 +65,9 @@ test-process: $(VENV)/.installed-test tools-test
 
 bench: $(VENV)/.installed-bench tools-bench
 	$(BIN)/python -m tests.benchmarks
+
+soak: $(VENV)/.installed-test tools-test
+	$(BIN)/python -m tests.soak $(SOAK)
 
 # Installs the Debian packages whose program is missing; says what to install where it may not.
 tools-%:

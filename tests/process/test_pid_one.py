@@ -21,22 +21,21 @@ ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """A process namespace of its own; users who are not root get one inside a user namespace."""
 
 ORPHAN = """
-import os, pathlib
+import os, pathlib, time
 from site_app import application as inner
 
 FOLDER = pathlib.Path(__file__).parent
 
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/orphan":
-        reader, writer = os.pipe()
         if os.fork() == 0:
+            between = os.getpid()
             if os.fork() == 0:
-                os.close(writer)
-                os.read(reader, 1)  # until the process in between has gone
-                (FOLDER / "orphan").write_text(str(os.getppid()))
+                while os.getppid() == between:
+                    time.sleep(0.001)
+                (FOLDER / "draft").write_text(str(os.getppid()))
+                (FOLDER / "draft").rename(FOLDER / "orphan")
             os._exit(0)
-        os.close(writer)
-        os.close(reader)
         os.wait()
     return inner(environ, start_response)
 """

@@ -70,8 +70,12 @@ if [ -e /dev/kmsg ]; then mount --bind /run/kept/books/console /dev/kmsg; fi
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup
 else
-  umount -l /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
-  umount -l /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+  # Its own hierarchies and no others: systemd would use the machine's controllers.
+  mount -t tmpfs tmpfs /sys/fs/cgroup
+  mkdir /sys/fs/cgroup/unified /sys/fs/cgroup/systemd
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+  mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+  mount -o remount,ro /sys/fs/cgroup
 fi
 exec env -i container=lab PATH="$PATH" SYSTEMD_UNIT_PATH=/run/systemd/system "$SYSTEMD" --system --unit=lab.target \\
   --log-target=kmsg --log-level=info --show-status=no
