@@ -35,7 +35,7 @@ from unicornd.errors import ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
 from unicornd.observe.memory import memory_of
 from unicornd.observe.metrics import Fleet, exposition
-from unicornd.sockets.listener import queue_length
+from unicornd.sockets.queues import queue_of
 from unicornd.units import Monotonic, Pid
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ class Port:
     def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
         found = []
         for listener in deployment.listeners if self.state.halt is Halt.NO else ():
-            queue = queue_length(listener)
+            queue = queue_of(listener)
             found.append(
                 ListenerFacts(
                     address=listener.bound,
