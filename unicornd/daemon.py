@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
-from unicornd.arbiter.daemonize import daemonize
+from unicornd.arbiter.daemonize import STDERR, daemonize, kept_streams
 from unicornd.arbiter.events import HaltAsked, PoolDeclared
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
@@ -32,9 +32,11 @@ from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
+from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.wakeup import Wakeup
 from unicornd.config import instance as instances
+from unicornd.config.gunicorn_view import GunicornView
 from unicornd.config.layers import load
 from unicornd.config.show import differences, rows_of
 from unicornd.control.endpoints import READ_ONLY, Endpoint
@@ -80,10 +82,13 @@ def run_daemon(sources: Sources) -> DaemonExit:
     loaded = load(sources)
     check(loaded.settings)
     address = control_address(loaded, sources)
-    verdict = daemonize() if loaded.settings.process.daemon else None
+    kept = kept_streams(is_asked_for=loaded.settings.process.inherit_stdio)
+    verdict = daemonize(kept) if loaded.settings.process.daemon else None
     try:
-        fallback_log = address.fallback_log if verdict is not None else ""
-        deployments = Deployments(sources, passed, store=store, fallback_log=fallback_log)
+        fallback_log = address.fallback_log if verdict is not None and STDERR not in kept else ""
+        deployments = Deployments(
+            sources, passed, store=store, fallback_log=fallback_log, instance=address.instance
+        )
         arbiter = Assembly(deployments, loaded, address=address, verdict=verdict, notifier=notifier)
         return arbiter.run()
     except UnicorndError as error:
@@ -191,8 +196,7 @@ class Assembly:
         settings = self._settings
         logs.configure(self._deployments.with_log(settings).logging)
         if self._verdict is not None:  # what applications print has to go somewhere
-            for stream in (1, 2):
-                os.dup2(logs.error_fd(), stream)
+            self._verdict.fill_streams(logs.error_fd())
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
@@ -201,7 +205,11 @@ class Assembly:
         if settings.app.chdir is not None:
             os.chdir(settings.app.chdir)
         sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]  # hooks live where the application does
-        hooks = ArbiterHooks.load(settings.hooks, settings, log=self._log, name=self._address.instance)
+        self._deployments.open_logs(
+            settings
+        )  # once more: the operator's logging may live where the application does
+        cfg = GunicornView(settings, name=self._address.instance)
+        hooks = ArbiterHooks.load(settings.hooks, cfg, log=self._log, name=self._address.instance)
         hooks.call_starting()
         deployment = self._deployments.start(self._loaded)
         self._stack.callback(self._deployments.close_listeners)
@@ -215,6 +223,7 @@ class Assembly:
         hooks.connect(loop, port)
         loop.tickers.append(port.tick)
         loop.tickers.append(Retiring(loop, lambda: self._deployments.present.settings.workers).tick)
+        loop.tickers.append(Telemetry(loop, self._deployments).tick)
         self._serve_control(port, loop)
         self._prepare_memory(deployment)
         pool = deployment.pool(settings.workers.resolved_count())

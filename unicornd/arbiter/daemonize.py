@@ -12,19 +12,33 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unicornd.observe.logfile import line_by_line
 from unicornd.units import Fd
 
 if TYPE_CHECKING:
     from unicornd.errors import DaemonExit
 
 FAILED = 1
+STDIN, STDOUT, STDERR = range(3)
 
 
 class Verdict:
-    """The daemon's end of the pipe to the process that started it."""
+    """The daemon's end of the pipe to the process that started it.
 
-    def __init__(self, fd: Fd) -> None:
+    Args:
+        fd: writes to it.
+        kept: standard streams that the daemon has kept.
+    """
+
+    def __init__(self, fd: Fd, kept: frozenset[int]) -> None:
         self._fd: Fd | None = fd
+        self._kept = kept
+
+    def fill_streams(self, fd: int) -> None:
+        """Let standard output and error, unless they were kept, lead to a log; Python writes line by line there."""
+        for stream in {STDOUT, STDERR} - self._kept - {fd}:
+            os.dup2(fd, stream)
+        line_by_line()
 
     def give(self, code: DaemonExit, text: str = "") -> None:
         """Say how the start ended; only the first time counts."""
@@ -41,7 +55,13 @@ class Verdict:
             self._fd = None
 
 
-def daemonize() -> Verdict:
+def kept_streams(*, is_asked_for: bool) -> frozenset[int]:
+    """Return the standard streams that a daemon keeps (`process.inherit_stdio`): never a terminal."""
+    streams = (STDOUT, STDERR) if is_asked_for else ()
+    return frozenset(stream for stream in streams if not os.isatty(stream))
+
+
+def daemonize(kept: frozenset[int] = frozenset()) -> Verdict:
     """Go to the background; returns in the daemon only.
 
     The calling process waits for the verdict, prints its text to standard error, and exits with its code.
@@ -57,10 +77,10 @@ def daemonize() -> Verdict:
     if os.fork() != 0:
         os._exit(0)
     null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
+    for stream in {STDIN, STDOUT, STDERR} - kept:
         os.dup2(null, stream)
     os.close(null)
-    return Verdict(Fd(writer))
+    return Verdict(Fd(writer), kept)
 
 
 def _await_verdict(reader: int) -> None:

@@ -36,7 +36,7 @@ from unicornd.errors import ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
 from unicornd.observe.memory import memory_of
 from unicornd.observe.metrics import Fleet, exposition
-from unicornd.sockets.listener import queue_length
+from unicornd.sockets.queues import queue_of
 from unicornd.units import Monotonic, Pid, Slot
 from unicornd.workers import signals
 
@@ -326,7 +326,7 @@ class Port:
     def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
         found = []
         for listener in () if self.state.has_left_listeners else deployment.listeners:
-            queue = queue_length(listener)
+            queue = queue_of(listener)
             found.append(
                 ListenerFacts(
                     address=listener.bound,

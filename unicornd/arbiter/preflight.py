@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.trial import try_logs
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers.fitting import check_fit
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from unicornd.config.sections.asgi import AsgiSettings
     from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.logging import LoggingSettings
+    from unicornd.config.sections.metrics import MetricsSettings
     from unicornd.config.sections.process import ProcessSettings
     from unicornd.config.sections.workers import WorkersSettings
 
@@ -54,10 +56,13 @@ def check_workers(
         check_fit("wsgi", app=app, http=http, asgi=asgi)
 
 
-def check_logging(logging: LoggingSettings) -> None:
-    """Raise ConfigError if a log cannot be opened or its format is wrong."""
+def check_logging(
+    logging: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: object
+) -> None:
+    """Raise ConfigError if a log cannot be opened, its format is wrong, or the operator's logging does not work."""
     logs.check_files(logging)
     access.compile_format(logging.access.format)
+    try_logs(logging, metrics=metrics, app=app, cfg=cfg)
 
 
 def _check_folder(key: str, folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter import preflight
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
+from unicornd.config.gunicorn_view import GunicornView
 from unicornd.config.layers import load
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
@@ -26,6 +27,7 @@ from unicornd.units import Generation, Seconds
 from unicornd.workers.boot import Casting
 from unicornd.workers.handover import Handover
 from unicornd.workers.identity import identity_of
+from unicornd.workers.logbook import open_logs
 from unicornd.workers.mold import run_mold
 from unicornd.workers.registry import cells_of
 
@@ -88,6 +90,7 @@ class Deployments:
 
     Args:
         sources: where the configuration is read from, each time anew.
+        instance: the instance's name.
         passed: descriptors that systemd has passed on.
         store: listeners that it keeps over a restart.
         fallback_log: where a daemon logs that would log to standard error; empty for a process that has one.
@@ -98,8 +101,15 @@ class Deployments:
     """
 
     def __init__(
-        self, sources: Sources, passed: tuple[Passed, ...], *, store: Store, fallback_log: str = ""
+        self,
+        sources: Sources,
+        passed: tuple[Passed, ...],
+        *,
+        store: Store,
+        fallback_log: str = "",
+        instance: str = "unicornd",
     ) -> None:
+        self._instance = instance
         self._sources = sources
         self._fallback_log = fallback_log
         self._passed = passed
@@ -168,7 +178,7 @@ class Deployments:
             with suppress(
                 ConfigError
             ):  # it could be opened a moment ago; if not any more, the old log goes on
-                logs.configure(self.present.settings.logging)
+                self.open_logs(self.present.settings)
 
     def discard(self) -> None:
         """Give the next deployment up."""
@@ -225,11 +235,24 @@ class Deployments:
         return shared or Handover.open()
 
     def with_log(self, settings: Settings) -> Settings:
-        """Return the settings with a log file, for a daemon that has none."""
-        if not self._fallback_log or settings.logging.error != logs.STANDARD_STREAM:
-            return settings
-        logging = settings.logging.model_copy(update={"error": self._fallback_log})
-        return settings.model_copy(update={"logging": logging})
+        """Return the settings with a log file, for a daemon that has none, and with a name for syslog."""
+        logging = settings.logging
+        if self._fallback_log and logging.error == logs.STANDARD_STREAM:
+            logging = logging.model_copy(update={"error": self._fallback_log})
+        if logging.syslog.enabled and logging.syslog.prefix is None:
+            syslog = logging.syslog.model_copy(update={"prefix": self._instance})
+            logging = logging.model_copy(update={"syslog": syslog})
+        return settings if logging is settings.logging else settings.model_copy(update={"logging": logging})
+
+    def open_logs(self, settings: Settings) -> None:
+        """Open the arbiter's logs anew.
+
+        Raises:
+            ConfigError: see `logbook.open_logs`.
+        """
+        settings = self.with_log(settings)
+        cfg = GunicornView(settings, name=self._instance)
+        open_logs(settings.logging, metrics=settings.metrics, cfg=cfg)
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
         """Return the wanted listeners: those that are open already, and new ones."""
@@ -246,7 +269,8 @@ def check(settings: Settings) -> None:
     preflight.check_app(settings.app)
     preflight.check_process(settings.process)
     preflight.check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
-    preflight.check_logging(settings.logging)
+    cfg = GunicornView(settings)
+    preflight.check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 
 
 def _manner(settings: Settings) -> Manner:

@@ -1,4 +1,4 @@
-"""The access log's line: gunicorn's format, compiled once into a list of functions.
+"""The access log's line: gunicorn's format, compiled once into a list of functions; or named fields for JSON.
 
 Everything that comes from the client is escaped: control characters, quotes and backslashes, so that no request can
 end a line or forge another one.
@@ -11,15 +11,19 @@ import binascii
 import os
 import re
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-_ATOM = re.compile(r"%(?:\((?:\{(?P<name>[^}]+)\}(?P<kind>[ioe])|(?P<atom>[A-Za-z]))\)s|(?P<percent>%))")
+_ATOM = re.compile(r"%(?:\((?:\{(?P<name>[^}]+)\}(?P<kind>[ioe])|(?P<atom>[A-Za-z]))\)[sd]|(?P<percent>%))")
+_KEY = re.compile(r"\{(?P<name>[^}]+)\}(?P<kind>[ioe])")
+_NUMBERS = frozenset("BTMD")
+_QUERY_ATOM = re.compile(r"%\([rq]\)s")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\"\\\x80-\x9f]")
 MISSING = "-"
 
@@ -60,6 +64,62 @@ def compile_format(text: str) -> Callable[[Request], str]:
         return "".join(part if isinstance(part, str) else part(request) for part in parts)
 
     return line
+
+
+class Atoms(Mapping[str, "str | int"]):
+    """A request's atoms by gunicorn's names: `h`, `{user-agent}i`; each made when it is asked for.
+
+    Args:
+        request: what they are of.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __getitem__(self, key: str) -> str | int:
+        if key in _ATOMS:
+            text = _ATOMS[key](self._request)
+            return int(text) if key in _NUMBERS else text
+        match = _KEY.fullmatch(key)
+        return _named(match["name"], match["kind"])(self._request) if match is not None else MISSING
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_ATOMS)
+
+    def __len__(self) -> int:
+        return len(_ATOMS)
+
+
+def shows_query(text: str) -> bool:
+    """Whether a format shows query strings: who has taken them out of the line does not want them in JSON."""
+    return _QUERY_ATOM.search(text) is not None
+
+
+def fields_of(request: Request, *, slot: int, has_query: bool) -> dict[str, object]:
+    """Return a request as named fields; those that it does not have are left out."""
+    environ = request.environ
+    optional = {
+        "query": environ.get("QUERY_STRING") if has_query else None,
+        "remote": environ.get("REMOTE_ADDR"),
+        "user": None if (user := _user(request)) == MISSING else user,
+        "referer": environ.get("HTTP_REFERER"),
+        "user_agent": environ.get("HTTP_USER_AGENT"),
+        "request_id": environ.get("HTTP_X_REQUEST_ID"),
+    }
+    if not has_query and optional["referer"]:
+        optional["referer"] = str(optional["referer"]).partition("?")[0]
+    return {
+        "method": environ.get("REQUEST_METHOD"),
+        "path": environ.get("PATH_INFO"),
+        "protocol": environ.get("SERVER_PROTOCOL"),
+        "status": int(request.status[:3] or 0),
+        "bytes": request.size,
+        "seconds": round(request.seconds, 6),
+        "slot": slot,
+        **{key: value for key, value in optional.items() if value},
+    }
 
 
 def _checked(literal: str) -> str:

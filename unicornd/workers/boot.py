@@ -15,27 +15,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
+from unicornd.config.gunicorn_view import GunicornView
 from unicornd.errors import BootError, DaemonExit, UnicorndError
 from unicornd.http.limits import limits_of
-from unicornd.observe import access, logs
+from unicornd.observe import logs
 from unicornd.units import Seconds
 from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
-from unicornd.workers.context import HttpPolicy, Served, WorkerContext
-from unicornd.workers.hooks import (
-    WORKER_HOOKS,
-    Hooks,
-    RequestView,
-    ResponseView,
-    ServerView,
-    WorkerView,
-    load_hooks,
-)
+from unicornd.workers.context import HttpPolicy, WorkerContext
+from unicornd.workers.hooks import WORKER_HOOKS, Hooks, RequestView, ServerView, WorkerView, load_hooks
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.loading import load_app, prepared_kind
+from unicornd.workers.logbook import open_logs
 from unicornd.workers.recycle import Recycling
+from unicornd.workers.served import on_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,15 +107,16 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
 
 def _views(seat: Seat, settings: Settings, *, log: logging.Logger) -> tuple[ServerView, WorkerView]:
     """Return what hooks get as `server` and as `worker`."""
+    cfg = GunicornView(settings)
     server = ServerView(
         log=log,
-        cfg=settings,
+        cfg=cfg,
         pid=os.getppid(),
         num_workers=settings.workers.resolved_count(),
         proc_name=settings.process.name or "unicornd",
     )
     worker = WorkerView(
-        pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=settings
+        pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=cfg
     )
     return server, worker
 
@@ -180,7 +176,9 @@ def _surround(settings: Settings) -> None:
         UnicorndError: one of them cannot be had.
     """
     process, app = settings.process, settings.app
-    logs.configure(settings.logging)  # of its own generation, not those of the arbiter
+    # Of its own generation, not those of the arbiter.
+    open_logs(settings.logging, metrics=settings.metrics, cfg=GunicornView(settings))
+    signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     for log_file in logs.log_files():
         log_file.give_to(identity.uid, identity.gid)
@@ -254,7 +252,7 @@ def _context(
         pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
         if has_pre_request
         else None,
-        on_served=_on_served(settings, hooks=hooks, worker=worker),
+        on_served=on_served(settings.logging, metrics=settings.metrics, hooks=hooks, worker=worker),
     )
 
 
@@ -283,37 +281,4 @@ def _policy(settings: Settings, *, keeps_alive: bool) -> HttpPolicy:
         keepalive=Seconds(timeouts.keepalive),
         is_kept_alive=keeps_alive and timeouts.keepalive > 0,
         connections=settings.workers.connections,
-    )
-
-
-def _on_served(settings: Settings, *, hooks: Hooks, worker: WorkerView) -> Callable[[Served], None] | None:
-    """Return what is to be done after a request, or None if nobody wants to know."""
-    tellers: list[Callable[[Served], None]] = []
-    if settings.logging.access.file is not None:
-        line = access.compile_format(settings.logging.access.format)
-        log = logging.getLogger(logs.ACCESS_LOG)
-        tellers.append(lambda served: log.info("%s", line(_loggable(served))))
-    if hooks.has("post_request"):
-        tellers.append(
-            lambda served: hooks.call(
-                "post_request", worker, RequestView(served.head), served.environ, ResponseView(served)
-            )
-        )
-    if not tellers:
-        return None
-
-    def tell(served: Served) -> None:
-        for teller in tellers:
-            teller(served)
-
-    return tell
-
-
-def _loggable(served: Served) -> access.Request:
-    return access.Request(
-        environ=served.environ,
-        status=served.status,
-        headers={name.lower(): value for name, value in served.headers},
-        size=served.size,
-        seconds=served.seconds,
     )

@@ -93,7 +93,17 @@ def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) 
     signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
     for each, meaning in meanings.items():
         signal.signal(each, meaning)
-    # These write the stacks from the signal itself, then let the functions above have it: so even if Python is stuck.
-    faulthandler.enable(file=logs.error_fd(), all_threads=True)
-    faulthandler.register(EXPIRE, file=logs.error_fd(), all_threads=True, chain=True)
+    write_stacks_to(logs.error_fd())
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def write_stacks_to(fd: int) -> None:
+    """Have ABRT and EXPIRE write the stacks of all threads: from the signal itself, so even if Python is stuck.
+
+    Then they let the functions above have it. To be said again whenever the error log was opened anew: its descriptor is
+    another one then, and the old number may have become somebody's connection.
+    """
+    faulthandler.enable(file=fd, all_threads=True)
+    if callable(signal.getsignal(EXPIRE)):  # a mold has no requests
+        faulthandler.unregister(EXPIRE)
+        faulthandler.register(EXPIRE, file=fd, all_threads=True, chain=True)

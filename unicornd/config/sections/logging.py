@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, RESTART, ROLLING, Section
+from unicornd.config.sections.section import RESTART, ROLLING, Section
 from unicornd.config.values import ImportText
 
 GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
@@ -36,24 +36,24 @@ Facility = Literal[
 class SyslogSettings(Section):
     """[logging.syslog]: the logs sent to a syslog daemon, too."""
 
-    enabled: Annotated[bool, LATER] = Field(
+    enabled: bool = Field(
         default=False, description="Send the error log to syslog.", json_schema_extra=ROLLING
     )
-    access: Annotated[bool, LATER] = Field(
+    access: bool = Field(
         default=True, description="Send the access log there, too.", json_schema_extra=ROLLING
     )
-    address: Annotated[str, LATER] = Field(
+    address: str = Field(
         default="udp://localhost:514",
         description='Where it listens: "udp://HOST:PORT", "tcp://HOST:PORT", "unix://PATH" (with "#dgram" or "#stream" '
         "behind it for one of the two).",
         json_schema_extra=ROLLING,
     )
-    prefix: Annotated[str | None, LATER] = Field(
+    prefix: str | None = Field(
         default=None,
         description="Program name: unicornd.PREFIX. Default: the name of the instance.",
         json_schema_extra=ROLLING,
     )
-    facility: Annotated[Facility, LATER] = Field(
+    facility: Facility = Field(
         default="user", description="The facility of the messages.", json_schema_extra=ROLLING
     )
 
@@ -70,25 +70,25 @@ class LoggingSettings(Section):
         description="Lines for people, or one JSON object a line.",
         json_schema_extra=ROLLING,
     )
-    capture_output: Annotated[bool, LATER] = Field(
+    capture_output: bool = Field(
         default=False,
         description="Send what the application prints to the error log's file.",
         json_schema_extra=RESTART,
     )
-    logger_class: Annotated[ImportText | None, LATER] = Field(
+    logger_class: ImportText | None = Field(
         default=None,
         description="A class with the interface of gunicorn's loggers, which then writes both logs.",
         json_schema_extra=ROLLING,
     )
-    config_file: Annotated[Path | None, LATER] = Field(
+    config_file: Path | None = Field(
         default=None,
         description="Configuration of Python's logging as a file for fileConfig.",
         json_schema_extra=ROLLING,
     )
-    config_json: Annotated[Path | None, LATER] = Field(
+    config_json: Path | None = Field(
         default=None, description="The same as JSON for dictConfig.", json_schema_extra=ROLLING
     )
-    config: Annotated[dict[str, Any], LATER] = Field(
+    config: dict[str, Any] = Field(
         default_factory=dict, description="The same as a table for dictConfig.", json_schema_extra=ROLLING
     )
     access: AccessSettings = Field(default_factory=AccessSettings, description="The access log.")

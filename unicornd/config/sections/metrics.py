@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, ROLLING, Section
+from unicornd.config.sections.section import ROLLING, Section
 from unicornd.config.values import StatsdText
 
 
 class MetricsSettings(Section):
     """Numbers for statsd, with gunicorn's names. Prometheus asks for its own at /metrics, see [admin]."""
 
-    statsd: Annotated[StatsdText | None, LATER] = Field(
+    statsd: StatsdText | None = Field(
         default=None,
         description='Where to: "HOST:PORT" (UDP) or "unix:PATH" (datagrams). Default: nowhere.',
         examples=["127.0.0.1:8125"],
         json_schema_extra=ROLLING,
     )
-    statsd_prefix: Annotated[str, LATER] = Field(
+    statsd_prefix: str = Field(
         default="", description="Put in front of every name, with a dot.", json_schema_extra=ROLLING
     )
-    dogstatsd_tags: Annotated[str, LATER] = Field(
+    dogstatsd_tags: str = Field(
         default="", description='Tags of every metric: "env:prod,region:eu".', json_schema_extra=ROLLING
     )
-    backlog: Annotated[bool, LATER] = Field(
+    backlog: bool = Field(
         default=False,
         description="Send the length of the accept queues (gunicorn.backlog).",
         json_schema_extra=ROLLING,

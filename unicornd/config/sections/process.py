@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, RESTART, Section
+from unicornd.config.sections.section import RESTART, Section
 from unicornd.config.values import Mode
 
 
@@ -44,7 +43,7 @@ class ProcessSettings(Section):
     umask: Mode | None = Field(
         default=None, description="File mode creation mask.", json_schema_extra=RESTART
     )
-    inherit_stdio: Annotated[bool, LATER] = Field(
+    inherit_stdio: bool = Field(
         default=False,
         description="A daemon keeps standard output and error, unless they are terminals.",
         json_schema_extra=RESTART,

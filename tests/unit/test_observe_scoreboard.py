@@ -1,0 +1,78 @@
+"""Rows, and the numbers that are made of them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from unicornd.observe.metrics import Fleet, Totals, exposition
+from unicornd.observe.scoreboard import BUCKETS, MAX_TEXT_BYTES, Row
+from unicornd.units import Monotonic
+
+
+def test_a_row_says_what_its_threads_are_doing() -> None:
+    with closing(Row.create(2)) as row:
+        cell = row.cell(1)
+        row.beat(Monotonic(5.0))
+        row.set_connections(3)
+        assert row.oldest() == (5.0, None)
+        cell.begin(Monotonic(6.0), b"GET /slow")
+        reading = row.read()
+        assert [(each.cell, each.since, each.text) for each in reading.in_flight] == [(1, 6.0, "GET /slow")]
+        assert (reading.heartbeat, reading.connections, reading.busy_since) == (5.0, 3, 6.0)
+        assert row.oldest() == (5.0, 6.0)
+        cell.finish(Monotonic(6.2), is_error=True)
+        reading = row.read()
+        assert (reading.requests, reading.errors, reading.in_flight) == (1, 1, ())
+        assert reading.busy_seconds == pytest.approx(0.2)
+        assert reading.buckets[BUCKETS.index(0.25)] == 1
+        del cell  # it has a part of the row's memory
+
+
+def test_a_long_request_line_is_cut_and_leaves_the_next_cell_alone() -> None:
+    with closing(Row.create(2)) as row:
+        row.cell(1).begin(Monotonic(1.0), b"second")
+        row.cell(0).begin(Monotonic(2.0), b"x" * (MAX_TEXT_BYTES + 50))
+        assert [request.text for request in row.read().in_flight] == ["x" * MAX_TEXT_BYTES, "second"]
+
+
+def test_a_request_longer_than_all_buckets_is_counted_above_them() -> None:
+    with closing(Row.create(1)) as row:
+        row.cell(0).begin(Monotonic(1.0), b"GET /")
+        row.cell(0).finish(Monotonic(1000.0), is_error=False)
+        assert row.read().buckets[-1] == 1
+
+
+def test_counters_of_the_dead_are_added_to_those_of_the_living() -> None:
+    with closing(Row.create(1)) as row:
+        cell = row.cell(0)
+        for _ in range(2):
+            cell.begin(Monotonic(1.0), b"GET /")
+            cell.finish(Monotonic(1.003), is_error=False)
+        totals = Totals()
+        totals.add(row.read())
+        both = totals.with_living([row.read()])
+        assert (totals.requests, both.requests, both.buckets[0]) == (2, 4, 4)
+        del cell
+
+
+def test_prometheus_gets_cumulated_buckets_and_escaped_labels() -> None:
+    totals = Totals(requests=3, errors=1, busy_seconds=0.5, buckets=[2, 1, *[0] * (len(BUCKETS) - 1)])
+    fleet = Fleet(
+        workers={"ready": 2, "booting": 0}, wanted=2, generation=4, restarts=1, connections=5, busy=1,
+        queues={'unix:/a"b\\c': 7}, started=1.5,
+    )  # fmt: skip
+    lines = exposition(fleet, totals).decode().splitlines()
+    assert 'unicornd_workers{phase="ready"} 2' in lines
+    assert 'unicornd_accept_queue{listener="unix:/a\\"b\\\\c"} 7' in lines
+    assert "unicornd_requests_total 3" in lines
+    name = "unicornd_request_duration_seconds"
+    assert f'{name}_bucket{{le="0.005"}} 2' in lines
+    assert f'{name}_bucket{{le="0.01"}} 3' in lines
+    assert f'{name}_bucket{{le="+Inf"}} 3' in lines
+    assert f"{name}_sum 0.5" in lines
+    assert f"{name}_count 3" in lines
+    assert [line for line in lines if line.startswith("# TYPE unicornd_requests_total")] == [
+        "# TYPE unicornd_requests_total counter"
+    ]

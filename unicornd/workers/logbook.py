@@ -1,0 +1,80 @@
+"""Opening the logs as the operator wants them: our own, then his logging configuration, then his logger class.
+
+Run by arbiter, molds and workers, each for itself, whenever a generation's settings take effect; and by a process that
+only tries whether it would work (`arbiter.trial`).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from unicornd.errors import AppError, BootError, ConfigError
+from unicornd.observe import logconfig, logs
+from unicornd.observe.logger import Forward
+from unicornd.observe.statsd import Statsd, StatsdSink
+from unicornd.workers.apploader import boot_error, load_object
+
+if TYPE_CHECKING:
+    from unicornd.config.sections.logging import LoggingSettings
+    from unicornd.config.sections.metrics import MetricsSettings
+    from unicornd.config.values import ImportString
+
+
+def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: object) -> None:
+    """Open the logs anew.
+
+    Args:
+        settings: [logging].
+        metrics: [metrics]: the error log counts for statsd.
+        cfg: gunicorn's view of all settings, for the operator's logger class.
+
+    Raises:
+        ConfigError: a file cannot be opened, a configuration is wrong, a class cannot be loaded or made.
+    """
+    logs.configure(settings)
+    logconfig.apply(settings)
+    if settings.logger_class is not None:
+        install_class(settings.logger_class, cfg=cfg)
+    if metrics.statsd is not None:
+        statsd = Statsd(metrics)
+        logging.getLogger(logs.ERROR_LOG).addHandler(StatsdSink(statsd))
+        if not statsd.is_open:
+            logging.getLogger(logs.ERROR_LOG).warning(
+                "metrics.statsd: %s is not known; no metrics are sent", metrics.statsd
+            )
+
+
+def is_own(settings: LoggingSettings) -> bool:
+    """Whether the operator's code or configuration takes part: then it has to be tried before it is relied on."""
+    return settings.logger_class is not None or logconfig.has_own(settings)
+
+
+def install_class(target: ImportString, *, cfg: object) -> None:
+    """Have the operator's class write both logs.
+
+    Raises:
+        ConfigError: it cannot be loaded, or its constructor raises.
+    """
+    try:
+        made = load_object(target)
+        logs.set_aliases(are_there=False)
+        logger: Any = made(cfg) if isinstance(made, type) or target.arguments is None else made
+    except (AppError, BootError) as error:
+        logs.set_aliases(are_there=True)
+        message = error.message.removeprefix("app.target: ")
+        raise ConfigError(f"logging.logger_class: {message}", hint=error.hint, detail=error.detail) from error
+    except Exception as error:
+        logs.set_aliases(are_there=True)
+        failure = boot_error(f"{target} raised", error)
+        raise ConfigError(f"logging.logger_class: {failure.message}", detail=failure.detail) from error
+    missing = [name for name in ("log", "access") if not callable(getattr(logger, name, None))]
+    if missing:
+        logs.set_aliases(are_there=True)
+        raise ConfigError(
+            f"logging.logger_class: {target} has no {' and no '.join(missing)}",
+            hint="inherit from unicornd.observe.logger.Logger, which has all that is needed",
+        )
+    error_log = logging.getLogger(logs.ERROR_LOG)
+    logs.install(logs.ERROR_LOG, [Forward(logger)], level=logging.getLevelName(error_log.level))
+    logs.install(logs.ACCESS_LOG, [], level="INFO")
