@@ -73,6 +73,9 @@ KINDS = {
         at_least=(0, 35),
         extra="asgi",
     ),
+    "gevent": Offer(
+        module="unicornd.workers.kinds.gevent", packages=("gevent",), at_least=(24, 10), extra="gevent"
+    ),
 }
 
 
