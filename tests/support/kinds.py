@@ -17,7 +17,7 @@ from unicornd.workers.registry import load_kind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-EVERY_KIND = ["sync", "threads", "asgi"]
+EVERY_KIND = ["sync", "threads", "asgi", "gevent", "eventlet"]
 LARGE = 3_000_000
 PARTS = [b"one ", b"two ", b"three"]
 TEXT = "text/plain"

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,7 +29,7 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
 from unicornd.workers.context import HttpPolicy, Seat, WorkerContext
-from unicornd.workers.registry import load_kind
+from unicornd.workers.registry import load_kind, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 CLIENT_TIMEOUT = 20.0
 BACKLOG = 512
+GATE_PAUSE = 0.005
 POLICY = HttpPolicy(
     limits=Limits(),
     body_memory=256 * 1024,
@@ -72,7 +74,10 @@ class Gate:
         """For the application: be counted, and wait."""
         with self._arrivals.get_lock():
             self._arrivals.value += 1
-        assert self._open.wait(CLIENT_TIMEOUT)
+        deadline = time.monotonic() + CLIENT_TIMEOUT
+        while not self._open.is_set():  # not `wait`, which would keep a whole loop of greenlets waiting
+            assert time.monotonic() < deadline
+            time.sleep(GATE_PAUSE)
 
     def open(self) -> None:
         self._open.set()
@@ -199,6 +204,7 @@ class Worker:
         log.addHandler(_log_handler(self._log_file))
         orders = signals.install(on_quit=lambda: None, on_abort=lambda: None)
         kind = load_kind(setup.kind)
+        prepare(kind)
         host, port = (self.address[:2]) if isinstance(self.address, tuple) else ("", 0)
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
         address = Address.parse(text if host else f"unix:{self.address}")

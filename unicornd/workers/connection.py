@@ -7,12 +7,13 @@ knows the socket, but no poller and no application.
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import struct
 import termios
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from unicornd.http.head import END_OF_HEAD, parse_head, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
@@ -22,6 +23,7 @@ from unicornd.workers.spool import Spool
 if TYPE_CHECKING:
     from unicornd.http.environ import Environ
     from unicornd.http.messages import Head
+    from unicornd.units import Seconds
     from unicornd.workers.context import HttpPolicy
 
 RECEIVE_BYTES = 64 * 1024
@@ -76,6 +78,9 @@ class Connection:
         "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
     )  # fmt: skip
 
+    is_taken: ClassVar[bool] = False
+    """Whether the application has taken it over: never."""
+
     def __init__(
         self, sock: socket.socket, remote: tuple[str, str], *, base: Environ, policy: HttpPolicy
     ) -> None:
@@ -109,6 +114,15 @@ class Connection:
     def leftover(self) -> bytes:
         """What has been received of the next request, or of one that is not complete."""
         return bytes(self._buffer)
+
+    def take_leftover(self) -> bytes:
+        """Return what has been received behind the head: who reads the body goes on with it (`policy.is_streaming`)."""
+        received, self._buffer = bytes(self._buffer), b""
+        return received
+
+    def put_back(self, received: bytes) -> None:
+        """Give back what was received behind the body: of a further request."""
+        self._buffer = received
 
     def receive(self, now: float) -> bool:
         """Read once; True when a request is complete.
@@ -179,6 +193,12 @@ class Connection:
         if not self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT):
             raise EOFError
 
+    def wait_writable(self, patience: Seconds) -> bool:
+        """Wait until the client takes more of its response; False if it has not within `patience` (0: for ever)."""
+        poller = select.poll()
+        poller.register(self.fd, select.POLLOUT)
+        return bool(poller.poll(patience * 1000 if patience else None))
+
     def reset_on_close(self) -> None:
         """Have the client see a reset: for a response whose end would be the connection's, and that is not whole."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -232,7 +252,7 @@ class Connection:
         self.request = request = parse_head(block, self.policy.limits)
         self.block = block
         self._has_skipped = False
-        if request.length == 0:
+        if request.length == 0 or self.policy.is_streaming:
             self.stage = RESPONSE
             return True
         self.spool = spool = Spool(request.length, self.policy)

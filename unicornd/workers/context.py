@@ -137,6 +137,8 @@ class HttpPolicy:
         head, body, write, keepalive: how long a client may take for each.
         is_kept_alive: whether connections are kept at all.
         connections: how many are open at a time.
+        is_streaming: whether the application reads the body while it arrives; else it is complete when the application
+            is called.
     """
 
     limits: Limits
@@ -150,6 +152,7 @@ class HttpPolicy:
     keepalive: Seconds
     is_kept_alive: bool
     connections: int
+    is_streaming: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from unicornd.units import Monotonic
 from unicornd.workers.channel import RetiringReport
-from unicornd.workers.context import Served
 from unicornd.workers.reactor import Reactor
+from unicornd.workers.telling import tell
 from unicornd.workers.wsgi import Exchange
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Dispatch:
         is_error = exchange.run()
         end = time.monotonic()
         if self._context.on_served is not None:
-            self._tell(exchange, seconds=end - now)
+            tell(exchange, self._context, seconds=end - now)
         is_last = False
         with self._lock:
             row.finish(Monotonic(end), is_error=is_error)
@@ -190,22 +190,6 @@ class Dispatch:
     def _note_blocked(self, seconds: float) -> None:
         self._blocked += SMOOTHING * (seconds - self._blocked)
         self._blocks = self._blocked > (BLOCKING_BELOW if self._blocks else BLOCKING_ABOVE)
-
-    def _tell(self, exchange: Exchange, *, seconds: float) -> None:
-        served = Served(
-            head=exchange.request,
-            remote=str(exchange.environ.get("REMOTE_ADDR", "")),
-            status=exchange.status,
-            headers=exchange.headers,
-            size=exchange.sent,
-            seconds=seconds,
-            environ=exchange.environ,
-        )
-        if self._context.on_served is not None:
-            try:
-                self._context.on_served(served)
-            except Exception:
-                self._context.log.exception("the access log or a hook failed")
 
     def _monitor(self) -> None:
         """Take the right to poll from a thread that is in the application since the last look."""

@@ -71,7 +71,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._acceptor = Acceptor(context, self._epoll)
         self._connections: dict[int, Connection] = {}
-        self._tick = self._patience = _tick_of(self._policy)
+        self._tick = self._patience = tick_of(self._policy)
         self._next_tick = 0.0
         self._drains = False
         self.clock = Clock()
@@ -420,7 +420,8 @@ def _after(now: float, patience: float) -> float:
     return now + patience if patience else 0.0
 
 
-def _tick_of(policy: HttpPolicy) -> float:
+def tick_of(policy: HttpPolicy) -> float:
+    """Return how often deadlines are looked at, in seconds."""
     shortest = min(
         (t for t in (policy.head, policy.body, policy.write, policy.keepalive) if t), default=LONGEST_TICK
     )

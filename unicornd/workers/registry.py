@@ -73,6 +73,15 @@ KINDS = {
         at_least=(0, 35),
         extra="asgi",
     ),
+    "gevent": Offer(
+        module="unicornd.workers.kinds.gevent", packages=("gevent",), at_least=(24, 10), extra="gevent"
+    ),
+    "eventlet": Offer(
+        module="unicornd.workers.kinds.eventlet",
+        packages=("eventlet",),
+        at_least=(0, 36, 1),
+        extra="eventlet",
+    ),
 }
 
 

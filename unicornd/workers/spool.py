@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from http import HTTPStatus
 from io import BytesIO
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from unicornd.http.body import decoder_for
 from unicornd.http.errors import Refusal
@@ -29,6 +29,9 @@ class Spool:
     """
 
     __slots__ = ("_decoder", "_file", "_policy", "size")
+
+    refusal: ClassVar[None] = None
+    """Why it could not be read: never, it is complete before the application is called."""
 
     def __init__(self, length: int, policy: HttpPolicy) -> None:
         self._decoder = decoder_for(length, policy.limits)

@@ -7,7 +7,6 @@ Run by the thread that has the request; nothing here polls. An exception of the 
 from __future__ import annotations
 
 import os
-import select
 import stat
 from http import HTTPStatus
 from io import BytesIO
@@ -21,18 +20,21 @@ from unicornd.http.response import (
     encode_chunk,
     encode_head,
     plain_response,
+    refusal_response,
 )
+from unicornd.workers.line import Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from unicornd.http.environ import Environ
+    from unicornd.http.errors import Refusal
     from unicornd.http.messages import Head
     from unicornd.http.response import ResponseHead
     from unicornd.workers.clock import Clock
-    from unicornd.workers.connection import Connection
     from unicornd.workers.context import WorkerContext
+    from unicornd.workers.line import Line
 
 ExcInfo = tuple[type[BaseException], BaseException, "TracebackType"] | tuple[None, None, None]
 FILE_BLOCK = 64 * 1024
@@ -92,9 +94,7 @@ class Exchange:
         "status",
     )
 
-    def __init__(
-        self, connection: Connection, request: Head, *, context: WorkerContext, clock: Clock
-    ) -> None:
+    def __init__(self, connection: Line, request: Head, *, context: WorkerContext, clock: Clock) -> None:
         self._connection = connection
         self._context = context
         self._clock = clock
@@ -106,6 +106,11 @@ class Exchange:
         self.sent = 0
         self.keep_alive = request.keep_alive and context.http.is_kept_alive and not self._ends_connection()
         self.environ: Environ = {}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the head of the response has been sent."""
+        return self._head is not None
 
     def run(self) -> bool:
         """Run the application and send what it answers; return whether that was an error (5xx)."""
@@ -264,11 +269,8 @@ class Exchange:
         """Wait until the client has taken half of what is kept; a client that does not read is given up."""
         policy = self._context.http
         output = self._connection.output
-        poller = select.poll()
-        poller.register(self._connection.fd, select.POLLOUT)
-        patience = policy.write * 1000 if policy.write else None
         while output.size > policy.response_buffer // 2:
-            if not poller.poll(patience):
+            if not self._connection.wait_writable(policy.write):
                 raise ClientGoneError("the client does not read")
             try:
                 output.flush()
@@ -304,21 +306,44 @@ class Exchange:
     def _fail(self, error: BaseException) -> None:
         """Answer 500 if nothing was sent, else break the connection so that nobody takes the rest for whole."""
         self.keep_alive = False
-        request = self.request
-        self._complain("the application failed", error)
-        what = "the response cannot be sent" if isinstance(error, ResponseError) else "the application failed"
-        self.status = "500 Internal Server Error"
+        if (
+            self._connection.is_taken
+        ):  # there is nobody to be answered; StopIteration is how some say that they are done
+            if not isinstance(error, StopIteration | OSError | Interruption):
+                self._complain("the application failed", error)
+            return
+        body = self._connection.spool
+        refusal = body.refusal if body is not None else None
+        if isinstance(error, Interruption):
+            refusal = error.refusal
+        if refusal is None:
+            self._complain("the application failed", error)
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if refusal is None else refusal.status
+        self.status = f"{status.value} {status.phrase}"
         if self._head is not None:
             self._connection.output.close()
             if self._head.framing is Framing.CLOSE:
                 self._connection.reset_on_close()
             return
-        answer = plain_response(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            what,
-            standing=self._clock.standing(),
-            is_head=request.method == "HEAD",
-        )
+        self._answer_for(error, refusal)
+
+    def _answer_for(self, error: BaseException, refusal: Refusal | None) -> None:
+        """Send what the client is told of a failure."""
+        is_head = self.request.method == "HEAD"
+        standing = self._clock.standing()
+        if refusal is not None:
+            facts = {"status": refusal.status.value, "why": str(refusal), "path": self.request.path}
+            self._context.log.info("request refused", extra=facts)
+            answer = refusal_response(refusal, standing=standing, is_head=is_head)
+        else:
+            what = (
+                "the response cannot be sent"
+                if isinstance(error, ResponseError)
+                else "the application failed"
+            )
+            answer = plain_response(
+                HTTPStatus.INTERNAL_SERVER_ERROR, what, standing=standing, is_head=is_head
+            )
         try:
             self._connection.output.send(answer)
         except OSError:

@@ -1,0 +1,186 @@
+"""`eventlet`: one green thread a connection; the standard library is patched before the application is imported.
+
+Run in the worker's main thread. `serve` does the work; here is how green threads wait, and when the hub calls back.
+Eventlet itself is only kept alive by its authors; this kind is for applications that have been written for it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import traceback
+import warnings
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from unicornd.observe import logs
+from unicornd.workers.serve import Server, with_raw_listeners
+from unicornd.workers.strand import tell_use
+
+if TYPE_CHECKING:
+    import select
+    import socket
+    from collections.abc import Callable
+
+    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.strand import Strand
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that it is deprecated is said in the log, once
+    import eventlet
+    from eventlet import event, hubs, patcher
+    from eventlet.greenio import GreenSocket
+
+INTERFACE: Literal["wsgi"] = "wsgi"
+KEEPS_ALIVE = True
+
+FIRST = 1
+"""Age of the first worker of a fleet: the one that says what need not be said by each."""
+
+
+def prepare() -> None:
+    """Patch the standard library; before hooks and application are imported."""
+    logging.disable(logging.CRITICAL)  # it complains of locks that it cannot find; ours are made anew here
+    try:
+        eventlet.monkey_patch()
+    finally:
+        logging.disable(logging.NOTSET)
+    for log_file in logs.log_files():
+        log_file.createLock()
+
+
+def run(context: WorkerContext) -> None:
+    """Serve until told to drain; return when nothing is in flight."""
+    if context.seat.age == FIRST:
+        context.log.warning(
+            'eventlet is in maintenance: its authors advise against new uses; kind "gevent" is alike'
+        )
+    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    make = cast("type[socket.socket]", patcher.original("socket").socket)
+    Server(with_raw_listeners(context, make), EventletLoop(context.log)).run()
+
+
+def tell_stacks(log: logging.Logger) -> None:
+    """Write where every green thread is that waits for a socket."""
+    text = io.StringIO()
+    hub = hubs.get_hub()
+    for listener in (*hub.get_readers(), *hub.get_writers()):
+        frame = getattr(getattr(listener.cb, "__self__", None), "gr_frame", None)
+        if frame is not None:
+            text.write(f"file descriptor {listener.fileno}\n")
+            traceback.print_stack(frame, file=text)
+    log.error("green threads\n%s", text.getvalue().rstrip())
+
+
+class Pause:
+    """How the current green thread waits for a socket (`strand.Pause`).
+
+    Args:
+        hub: of the thread.
+        fd: of the socket.
+    """
+
+    __slots__ = ("_fd", "_greenlet", "_hub")
+
+    def __init__(self, hub: Any, fd: int) -> None:  # noqa: ANN401 - eventlet has no types
+        self._hub = hub
+        self._fd = fd
+        self._greenlet: Any = eventlet.getcurrent()
+
+    def wait_readable(self) -> None:
+        """Wait until there is something to read."""
+        self._wait(self._hub.READ)
+
+    def wait_writable(self) -> None:
+        """Wait until something can be written."""
+        self._wait(self._hub.WRITE)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raise `error` in the green thread; called by the hub, so it runs at once and comes back when it waits again."""
+        self._greenlet.throw(error)
+
+    def close(self) -> None:
+        """Nothing is watched but during a wait."""
+
+    def _wait(self, event_type: str) -> None:
+        current = self._greenlet
+        listener = self._hub.add(event_type, self._fd, current.switch, current.throw, _ignore)
+        try:
+            self._hub.switch()
+        finally:
+            self._hub.remove(listener)
+
+
+class EventletLoop:
+    """eventlet's hub (`serve.Loop`).
+
+    Args:
+        log: takes what green threads of the application raise at the worker.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._hub: Any = hubs.get_hub()
+        self._log = log
+        self._end: Any = event.Event()
+        self._is_over = False
+
+    def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
+        """See `serve.Loop`."""
+        eventlet.spawn_n(live, strand)
+
+    def pause(self, fd: int) -> Pause:
+        """See `serve.Loop`."""
+        return Pause(self._hub, fd)
+
+    def let_others_run(self) -> None:
+        """See `serve.Loop`."""
+        eventlet.sleep(0)
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """See `serve.Loop`."""
+        listener = self._hub.add(self._hub.READ, fd, lambda _fd: callback(), _ignore, _ignore)
+
+        def stop() -> None:
+            with suppress(KeyError):
+                self._hub.remove(listener)
+
+        return stop
+
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """See `serve.Loop`."""
+
+        def call() -> None:
+            if not self._is_over:
+                self._hub.schedule_call_global(seconds, call)
+                callback()
+
+        self._hub.schedule_call_global(seconds, call)
+
+    def make_epoll(self) -> select.epoll:
+        """See `serve.Loop`."""
+        return cast("select.epoll", patcher.original("select").epoll())
+
+    def make_socket(self, sock: socket.socket, on_use: Callable[[], None]) -> socket.socket:
+        """See `serve.Loop`."""
+        own = GreenSocket(sock.dup())
+        tell_use(own, on_use)
+        return cast("socket.socket", own)
+
+    def run(self) -> None:
+        """See `serve.Loop`."""
+        while not self._is_over:
+            try:
+                self._end.wait()
+            except BaseException:  # noqa: BLE001 - sys.exit() in a green thread of the application reaches the main one
+                self._log.exception("a green thread of the application ended with what would end the worker")
+
+    def stop(self) -> None:
+        """See `serve.Loop`."""
+        if not self._is_over:
+            self._is_over = True
+            self._end.send()
+
+
+def _ignore(*_arguments: object) -> None:
+    """For events that cannot come: nobody else closes our sockets."""

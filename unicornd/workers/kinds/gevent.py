@@ -1,0 +1,166 @@
+"""`gevent`: one greenlet a connection; the standard library is patched before the application is imported.
+
+Run in the worker's main thread. `serve` does the work; here is how greenlets wait, and when the loop calls back.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import gevent
+from gevent import monkey
+from gevent.event import Event
+from gevent.socket import socket as cooperative_socket
+from gevent.util import format_run_info
+
+from unicornd.workers.serve import Server, with_raw_listeners
+from unicornd.workers.strand import tell_use
+
+if TYPE_CHECKING:
+    import logging
+    import select
+    import socket
+    from collections.abc import Callable
+
+    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.strand import Strand
+
+INTERFACE: Literal["wsgi"] = "wsgi"
+KEEPS_ALIVE = True
+
+READ, WRITE = 1, 2
+"""Events of the loop (libev: EV_READ, EV_WRITE)."""
+
+
+def prepare() -> None:
+    """Patch the standard library; before hooks and application are imported."""
+    monkey.patch_all()
+
+
+def run(context: WorkerContext) -> None:
+    """Serve until told to drain; return when nothing is in flight."""
+    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    make = cast("type[socket.socket]", monkey.get_original("socket", "socket"))
+    Server(with_raw_listeners(context, make), GeventLoop(context.log)).run()
+
+
+def tell_stacks(log: logging.Logger) -> None:
+    """Write where every greenlet is."""
+    lines: Any = format_run_info(thread_stacks=False)  # type: ignore[func-returns-value] # it does
+    log.error("greenlets\n%s", "\n".join(lines))
+
+
+class Pause:
+    """How the current greenlet waits for a socket (`strand.Pause`).
+
+    Args:
+        hub: of the thread.
+        fd: of the socket.
+    """
+
+    __slots__ = ("_fd", "_greenlet", "_hub", "_reader", "_switch", "_writer")
+
+    def __init__(self, hub: Any, fd: int) -> None:  # noqa: ANN401 - gevent's hub has no types
+        self._hub = hub
+        self._fd = fd
+        self._greenlet = gevent.getcurrent()
+        self._switch = self._greenlet.switch
+        self._reader = hub.loop.io(fd, READ)
+        self._writer: Any = None
+
+    def wait_readable(self) -> None:
+        """Wait until there is something to read."""
+        self._wait(self._reader)
+
+    def wait_writable(self) -> None:
+        """Wait until something can be written."""
+        if self._writer is None:
+            self._writer = self._hub.loop.io(self._fd, WRITE)
+        self._wait(self._writer)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raise `error` in the greenlet; called by the hub, so it runs at once and comes back when it waits again."""
+        self._greenlet.throw(error)
+
+    def close(self) -> None:
+        """Watch the socket no more."""
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.close()
+
+    def _wait(self, watcher: Any) -> None:  # noqa: ANN401 - as above
+        watcher.start(self._switch)
+        try:
+            self._hub.switch()
+        finally:
+            watcher.stop()
+
+
+class ClientSocket(cooperative_socket):
+    """A client's socket that an application may take over; without slots, so that `tell_use` can do its work."""
+
+
+class GeventLoop:
+    """gevent's hub (`serve.Loop`).
+
+    Args:
+        log: takes what greenlets of the application raise at the worker.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._hub = gevent.get_hub()
+        self._log = log
+        self._end = Event()
+        self._watchers: list[Any] = []
+
+    def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
+        """See `serve.Loop`."""
+        gevent.spawn(live, strand)
+
+    def pause(self, fd: int) -> Pause:
+        """See `serve.Loop`."""
+        return Pause(self._hub, fd)
+
+    def let_others_run(self) -> None:
+        """See `serve.Loop`."""
+        gevent.sleep(0)
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """See `serve.Loop`."""
+        watcher = self._hub.loop.io(fd, READ)
+        watcher.start(callback)
+        self._watchers.append(watcher)
+        return watcher.stop
+
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """See `serve.Loop`."""
+        timer = self._hub.loop.timer(seconds, repeat=seconds)
+        timer.start(callback)
+        self._watchers.append(timer)
+
+    def make_epoll(self) -> select.epoll:
+        """See `serve.Loop`."""
+        return cast("select.epoll", monkey.get_original("select", "epoll")())
+
+    def make_socket(self, sock: socket.socket, on_use: Callable[[], None]) -> socket.socket:
+        """See `serve.Loop`."""
+        own = ClientSocket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        tell_use(own, on_use)
+        return cast("socket.socket", own)
+
+    def run(self) -> None:
+        """See `serve.Loop`."""
+        while not self._end.is_set():
+            try:
+                self._end.wait()
+            except BaseException:  # noqa: BLE001 - sys.exit() in a greenlet of the application reaches the main one
+                self._log.exception("a greenlet of the application ended with what would end the worker")
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.close()
+
+    def stop(self) -> None:
+        """See `serve.Loop`."""
+        self._end.set()

@@ -1,0 +1,424 @@
+"""Connections served by one greenlet each: the kinds gevent and eventlet.
+
+One thread. Code runs either in the greenlet of a connection, which may wait, or in the loop (accepting, orders, the
+regular look), which may not. No library of greenlets is named here: what is needed of it is a `Loop`.
+
+Sockets are raw, non-blocking in effect (MSG_DONTWAIT); a greenlet waits for one explicitly. There is no timer for a
+connection: what has lasted too long is found by the look, a few times a second, and is interrupted only while it waits.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from unicornd.http.errors import Refusal
+from unicornd.http.response import refusal_response
+from unicornd.units import Fd, Monotonic
+from unicornd.workers.accepting import Acceptor
+from unicornd.workers.channel import RetiringReport
+from unicornd.workers.clock import Clock
+from unicornd.workers.connection import HEAD, IDLE, LINGER
+from unicornd.workers.ledger import Ledger
+from unicornd.workers.line import Interruption
+from unicornd.workers.output import SEND_FLAGS
+from unicornd.workers.reactor import (
+    DRAIN_LINGER_SECONDS,
+    LINGER_SECONDS,
+    MOST_LAST_ROUNDS,
+    SHORTEST_TICK,
+    tick_of,
+)
+from unicornd.workers.strand import OverdueError, Request, Strand
+from unicornd.workers.stream import Stream, too_slow
+from unicornd.workers.telling import tell
+from unicornd.workers.wsgi import Exchange
+
+if TYPE_CHECKING:
+    import select
+    from collections.abc import Callable
+
+    from unicornd.http.messages import Head
+    from unicornd.sockets.listener import Listener
+    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.strand import Pause
+
+MOST_DISCARDED = 256 * 1024
+"""Bytes of a body that its application has not read, beyond which a connection is closed rather than kept."""
+LOOKS_A_LIMIT = 20
+"""How often `timeouts.request` is looked at while it runs: a request is ended this part of it early, so that its client
+has been answered when the arbiter loses patience."""
+SECOND_CHANCE = 2.0
+"""Seconds that an application has after it was told to end, before the arbiter ends the worker."""
+LONGEST_MOMENT = 1.0
+"""Seconds before the end of `timeouts.graceful` at which what still runs is told to end."""
+SWITCHING = "101 Switching Protocols"
+OVERDUE = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in time")
+LEAVING = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is leaving")
+
+
+class Loop(Protocol):
+    """What is needed of a library of greenlets."""
+
+    def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
+        """Have `live(strand)` run in a greenlet of its own, soon."""
+
+    def pause(self, fd: int) -> Pause:
+        """Return how the current greenlet waits for a socket."""
+
+    def let_others_run(self) -> None:
+        """Let the other greenlets and the loop have their turn."""
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called by the loop whenever `fd` is readable, until what is returned is called."""
+
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Have `callback` called by the loop again and again."""
+
+    def make_epoll(self) -> select.epoll:
+        """Make a poller as the operating system has it."""
+
+    def make_socket(self, sock: socket.socket, on_use: Callable[[], None]) -> socket.socket:
+        """Return a socket for the application, of the same connection, whose use is told."""
+
+    def run(self) -> None:
+        """Run until `stop` is called; what greenlets of the application raise at it is logged."""
+
+    def stop(self) -> None:
+        """Have `run` return."""
+
+
+class RawListener:
+    """A listening socket whose connections are raw sockets, although the module `socket` has been patched."""
+
+    def __init__(self, sock: socket.socket, make: type[socket.socket]) -> None:
+        self._sock = sock
+        self._make = make
+        self.family = sock.family
+        self.fileno = sock.fileno
+        self.getsockname = sock.getsockname
+        self.close = sock.close
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection (accept(2)); as the standard library does it."""
+        fd, address = cast("Any", self._sock)._accept()  # noqa: SLF001 - socket.accept() itself makes a patched socket
+        return self._make(self._sock.family, self._sock.type, self._sock.proto, fileno=fd), address
+
+
+def with_raw_listeners(context: WorkerContext, make: type[socket.socket]) -> WorkerContext:
+    """Return the context for greenlets.
+
+    Args:
+        context: the worker's.
+        make: the class of sockets as it was before it was patched.
+    """
+
+    def raw(listener: Listener) -> Listener:
+        return replace(listener, sock=cast("socket.socket", RawListener(listener.sock, make)))
+
+    seat = replace(context.seat, listeners=tuple(raw(listener) for listener in context.seat.listeners))
+    http = replace(context.http, is_streaming=True)
+    return replace(context, seat=seat, http=http, threads=max(2, http.connections))
+
+
+class Server:
+    """All connections of one worker.
+
+    Args:
+        context: of `with_raw_listeners`.
+        loop: where they run.
+    """
+
+    def __init__(self, context: WorkerContext, loop: Loop) -> None:
+        self._context = context
+        self._loop = loop
+        self._policy = context.http
+        self._orders = context.orders
+        self._row = context.seat.row
+        self._epoll = loop.make_epoll()
+        self._acceptor = Acceptor(context, self._epoll)
+        self._strands: dict[Strand, None] = {}
+        self._ledger: Ledger[Request] = Ledger(context.seat.row)
+        self._clock = Clock()
+        self._limit = context.asgi.request
+        tick = tick_of(context.http)
+        self._tick = max(SHORTEST_TICK, min(tick, self._limit / LOOKS_A_LIMIT)) if self._limit else tick
+        self._drains = False
+        self._last_call = 0.0
+        self._stop_accepting: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        """Serve until told to drain; return when nothing is in flight."""
+        loop, lifeline = self._loop, self._context.seat.lifeline
+        self._stop_accepting = loop.watch(self._epoll.fileno(), self._accept)
+        loop.watch(self._orders.wake.fileno(), self._take_order)
+        stop_watching = loop.watch(lifeline, lambda: self._take_end(stop_watching))
+        self._look()
+        loop.every(self._tick, self._look)
+        self._context.ready()
+        if self._orders.is_draining:
+            self._drain()
+        loop.run()
+        self._epoll.close()
+
+    # In the loop: accepting, orders, the regular look. Nothing here may wait or raise.
+
+    def _accept(self) -> None:
+        now = time.monotonic()
+        for fd, _mask in self._epoll.poll(0):
+            self._accept_from(Fd(fd), now)
+
+    def _accept_from(self, fd: Fd, now: float) -> bool:
+        """Accept what waits at a listener, one at a time if there are siblings: the one that is least busy comes first.
+
+        Returns:
+            Whether anything was accepted.
+        """
+        is_any = False
+        for connection in self._acceptor.accept(fd, room=self._room(), now=now):
+            is_any = True
+            connection.deadline = self._first_deadline(now)
+            strand = Strand(connection)
+            self._strands[strand] = None
+            self._loop.spawn(self._live, strand)
+            if self._context.is_multiprocess and not self._drains:
+                break
+        return is_any
+
+    def _first_deadline(self, now: float) -> float:
+        if self._drains:
+            return now + DRAIN_LINGER_SECONDS
+        return now + self._policy.head if self._policy.head else 0.0
+
+    def _room(self) -> int:
+        return sys.maxsize if self._drains else self._policy.connections - len(self._strands)
+
+    def _take_order(self) -> None:
+        with suppress(BlockingIOError):
+            if signal.SIGTERM in self._orders.wake.recv(4096):
+                self._orders.is_draining = True
+        if self._orders.is_draining:
+            self._drain()
+
+    def _take_end(self, stop_watching: Callable[[], None]) -> None:
+        stop_watching()
+        self._context.log.warning("the arbiter is gone; finishing what is in flight")
+        self._orders.is_draining = True
+        self._drain()
+
+    def _drain(self) -> None:
+        """Leave the listeners after a last look at what the kernel has queued."""
+        if self._drains:
+            return
+        self._drains = True
+        now = time.monotonic()
+        self._stop_accepting()
+        for fd in self._acceptor.fds:
+            for _ in range(MOST_LAST_ROUNDS):
+                if not self._accept_from(Fd(fd), now):
+                    break
+        self._acceptor.close()
+        for strand in self._strands:
+            if strand.is_waiting and strand.connection.stage is IDLE:
+                strand.connection.deadline = now + DRAIN_LINGER_SECONDS
+        if graceful := self._context.asgi.graceful:
+            self._last_call = now + graceful - min(LONGEST_MOMENT, graceful / 4)
+        self._loop.every(SHORTEST_TICK, self._look)
+        if not self._strands:
+            self._loop.stop()
+
+    def _look(self) -> None:
+        """Give a sign of life, and end what has lasted too long."""
+        now = time.monotonic()
+        self._row.beat(Monotonic(now))
+        self._row.set_connections(len(self._strands))
+        if self._acceptor.is_paused and not self._drains:
+            self._acceptor.resume(room=self._room(), now=now)
+        is_last_call = bool(self._last_call) and now >= self._last_call
+        for strand in list(self._strands):
+            request = strand.request
+            if strand.is_waiting:
+                if 0.0 < strand.connection.deadline < now:
+                    strand.pause.interrupt(OverdueError())
+                    continue
+                if request is not None and not request.is_ended:
+                    self._ledger.postpone(request, now)  # the client's time, not the application's
+            if request is not None and not request.is_ended:
+                if is_last_call:
+                    _end(strand, request, refusal=LEAVING)
+                else:
+                    self._look_at(strand, request, now=now)
+
+    def _look_at(self, strand: Strand, request: Request, *, now: float) -> None:
+        """End a request that has run too long; one whose answer has begun may take its time."""
+        if request.is_stream or not self._limit:
+            return
+        if request.exchange.has_begun:
+            self._ledger.begin_stream(request)
+        elif now - request.since >= self._limit - 2 * self._tick:
+            head = request.exchange.request
+            facts = {"method": head.method, "path": head.path, "seconds": round(now - request.began, 3)}
+            self._context.log.error("a request ran into timeouts.request and is ended", extra=facts)
+            self._ledger.postpone(request, now + SECOND_CHANCE - self._limit)
+            _end(strand, request, refusal=OVERDUE)
+
+    # In the greenlet of a connection.
+
+    def _live(self, strand: Strand) -> None:
+        """Serve a connection from its first byte to its end."""
+        strand.pause = self._loop.pause(strand.connection.fd)
+        try:
+            self._converse(strand)
+        except (OSError, EOFError, OverdueError, Interruption):
+            pass  # the client has gone or is too slow, or the worker leaves
+        except Exception:
+            self._context.log.exception("a connection is dropped because of a defect in the server")
+        finally:
+            strand.close()
+            self._strands.pop(strand, None)
+            if self._drains and not self._strands:
+                self._loop.stop()
+
+    def _converse(self, strand: Strand) -> None:
+        try:
+            while self._has_request(strand) and self._answer(strand):
+                pass
+        except OverdueError:
+            if strand.connection.stage is not HEAD:
+                raise
+            self._refuse(strand, too_slow("head"))
+        except Refusal as refusal:
+            self._refuse(strand, refusal)
+
+    def _has_request(self, strand: Strand) -> bool:
+        """Wait until the head of a request has come."""
+        connection = strand.connection
+        if strand.is_ready:  # a pipeline must not keep the others out
+            strand.is_ready = False
+            self._loop.let_others_run()
+            return True
+        if connection.keeps_alive:
+            strand.wait_readable()
+        while True:
+            try:
+                if connection.receive(time.monotonic()):
+                    connection.deadline = 0.0
+                    return True
+            except BlockingIOError:
+                pass
+            strand.wait_readable()
+
+    def _answer(self, strand: Strand) -> bool:
+        """Run a request; True if the connection goes on."""
+        connection = strand.connection
+        head = cast("Head", connection.request)
+        if head.length:
+            received = connection.take_leftover()
+            strand.spool = Stream(strand, head, received=received, limits=self._policy.limits)
+        exchange = Exchange(strand, head, context=self._context, clock=self._clock)
+        request = strand.request = Request(time.monotonic(), exchange)
+        if strand.spool is not None:
+            _bind(strand.spool, exchange)
+        self._ledger.begin(request)
+        if "HTTP_UPGRADE" in head.fields or head.method == "CONNECT":
+            is_error = self._run_offering_socket(strand, request)
+        else:
+            is_error = exchange.run()
+        strand.request = None
+        self._count(request, is_error=is_error)
+        return not strand.is_taken and self._conclude(strand, exchange)
+
+    def _run_offering_socket(self, strand: Strand, request: Request) -> bool:
+        """Run a request whose application may take the connection over, for a protocol of its own (a WebSocket)."""
+
+        def on_use() -> None:
+            if not strand.is_taken:
+                strand.take()
+                self._ledger.begin_stream(request)
+
+        sock = self._loop.make_socket(strand.connection.sock, on_use)
+        strand.base = {**strand.base, "unicornd.socket": sock, "gunicorn.socket": sock}
+        exchange = request.exchange
+        try:
+            is_error = exchange.run()
+        finally:
+            sock.close()
+            strand.base = strand.connection.base
+        if strand.is_taken:
+            exchange.status = SWITCHING
+            is_error = exchange.keep_alive = False
+        return is_error
+
+    def _count(self, request: Request, *, is_error: bool) -> None:
+        now = time.monotonic()
+        context = self._context
+        self._ledger.finish(request, now, is_error=is_error)
+        if context.on_served is not None:
+            tell(request.exchange, context, seconds=now - request.began)
+        if context.recycling is not None and context.recycling.count():
+            context.report(RetiringReport(why=f"max_requests reached after {self._ledger.count} requests"))
+
+    def _conclude(self, strand: Strand, exchange: Exchange) -> bool:
+        """A response is there: have it sent whole, then read on or close. True if the connection goes on."""
+        connection = strand.connection
+        if strand.output.is_pending:
+            strand.flush(self._policy.write)
+        keeps_alive = exchange.keep_alive
+        if strand.spool is not None:
+            keeps_alive = keeps_alive and strand.spool.discard(MOST_DISCARDED)
+            connection.put_back(strand.spool.leftover)
+            has_rest, strand.spool = not keeps_alive, None
+        else:
+            has_rest = False
+        connection.keeps_alive = keeps_alive
+        if not keeps_alive:
+            if has_rest or connection.has_leftover:
+                self._linger(strand)
+            return False
+        now = time.monotonic()
+        if not connection.rest():
+            strand.is_ready = connection.next_request(now)
+        if connection.stage is IDLE:
+            connection.deadline = now + (DRAIN_LINGER_SECONDS if self._drains else self._policy.keepalive)
+        return True
+
+    def _refuse(self, strand: Strand, refusal: Refusal) -> None:
+        """Answer a request that is not served, and close: what follows it cannot be read."""
+        strand.connection.sock.send(refusal_response(refusal, standing=self._clock.standing()), SEND_FLAGS)
+        self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        self._linger(strand)
+
+    def _linger(self, strand: Strand) -> None:
+        """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
+        connection = strand.connection
+        connection.sock.shutdown(socket.SHUT_WR)
+        connection.stage = LINGER
+        connection.deadline = time.monotonic() + LINGER_SECONDS
+        while True:
+            with suppress(BlockingIOError):
+                connection.discard()
+                continue
+            strand.wait_readable()
+
+
+def _bind(stream: Stream, exchange: Exchange) -> None:
+    """Have a connection kept only if its body can be read to the end."""
+    is_wanted = exchange.keep_alive
+
+    def look() -> None:
+        exchange.keep_alive = is_wanted and stream.refusal is None and not stream.awaits_continue
+
+    stream.on_change = look
+    look()
+
+
+def _end(strand: Strand, request: Request, *, refusal: Refusal) -> None:
+    """Have an application end; what it still does then is under no limit of ours."""
+    request.is_ended = True
+    strand.pause.interrupt(Interruption(refusal))
