@@ -56,7 +56,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tornado": ("workers/kinds/tornado.py",),
     "uvicorn": ("workers/kinds/asgi.py",),
     "asyncio": ("workers/kinds/asgi.py", "workers/asgi/"),
-    "uvloop": ("workers/kinds/asgi.py",),
+    "uvloop": ("workers/asgi/loop.py",),
 }
 
 HTTP_MAY_NOT = frozenset({"socket", "os", "time", "logging"})

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram in seconds; one more bucket is for all above."""
 
+SHORTEST = BUCKETS[0]
+
 _WORD = 8
 _HEARTBEAT, _REQUESTS, _ERRORS, _CONNECTIONS, _BUSY, _FIRST_BUCKET = range(6)
 _HEADER_WORDS = 24
@@ -35,6 +38,11 @@ _TEXT_LENGTH = 1
 _TEXT_OFFSET = 2 * _WORD
 MAX_TEXT_BYTES = (_CELL_WORDS - 2) * _WORD
 MAX_STACKS_BYTES = 256 * 1024
+_PACK_CELL = struct.Struct(f"@dQ{MAX_TEXT_BYTES}s").pack_into
+"""A cell in one call: 0.2 µs, in three 0.4 µs. What is longer is cut. Native ("@"), not standard ("="): that stores each
+number at once, this byte by byte, and a reader that saw half of a time would take it for a request without end."""
+_PACK_COUNTERS = struct.Struct("@dQQ").pack_into
+"""Heartbeat, requests, errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,27 +95,22 @@ class Cell:
     Args:
         numbers: the row as whole numbers; times: as seconds.
         word: index of the cell's first word.
-        text: the bytes of the cell's text.
+        memory: the cell's bytes.
     """
 
-    __slots__ = ("_numbers", "_text", "_times", "_word")
+    __slots__ = ("_memory", "_numbers", "_times", "_word")
 
     def __init__(
-        self, *, numbers: memoryview[int], times: memoryview[float], word: int, text: memoryview[int]
+        self, *, numbers: memoryview[int], times: memoryview[float], word: int, memory: memoryview[int]
     ) -> None:
         self._numbers = numbers
         self._times = times
         self._word = word
-        self._text = text
+        self._memory = memory
 
     def begin(self, now: Monotonic, text: bytes) -> None:
         """Say that the thread starts on a request; `text` is its method and path."""
-        size = len(text)
-        if size > MAX_TEXT_BYTES:
-            text, size = text[:MAX_TEXT_BYTES], MAX_TEXT_BYTES
-        self._text[:size] = text
-        self._numbers[self._word + _TEXT_LENGTH] = size
-        self._times[self._word] = now
+        _PACK_CELL(self._memory, 0, now, len(text), text)
 
     def finish(self, now: Monotonic, *, is_error: bool) -> None:
         """Say that the thread has answered it. Counters are the worker's: written under its dispatch lock."""
@@ -122,8 +125,45 @@ class Cell:
         numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
 
     def clear(self) -> None:
-        """Say that nothing runs; the counters are told by `Row.count`."""
+        """Say that nothing runs; the counters are told by `Counters`."""
         self._times[self._word] = 0.0
+
+
+class Counters:
+    """A row's counters for a writer of its own: they are known here, and only stored there.
+
+    For kinds that know the time of a request without its cell. Cheaper than to read each number, add, and store it.
+
+    Args:
+        numbers: the row as whole numbers; times: as seconds.
+        memory: its bytes.
+
+    Attributes:
+        requests, errors: so far.
+    """
+
+    __slots__ = ("_buckets", "_busy", "_memory", "_numbers", "_times", "errors", "requests")
+
+    def __init__(
+        self, *, numbers: memoryview[int], times: memoryview[float], memory: memoryview[int]
+    ) -> None:
+        self._numbers = numbers
+        self._times = times
+        self._memory = memory
+        self._busy = 0.0
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        self.requests = 0
+        self.errors = 0
+
+    def add(self, now: float, seconds: float, *, is_error: bool) -> None:
+        """Count a request that took so long."""
+        self.requests += 1
+        if is_error:
+            self.errors += 1
+        _PACK_COUNTERS(self._memory, 0, now, self.requests, self.errors)
+        self._busy = self._times[_BUSY] = self._busy + seconds
+        bucket = 0 if seconds <= SHORTEST else bisect_left(BUCKETS, seconds)
+        self._buckets[bucket] = self._numbers[_FIRST_BUCKET + bucket] = self._buckets[bucket] + 1
 
 
 class Row:
@@ -178,15 +218,9 @@ class Row:
         """Give a sign of life."""
         self._times[_HEARTBEAT] = now
 
-    def count(self, now: Monotonic, seconds: float, *, is_error: bool) -> None:
-        """Count a request that has been answered; for kinds that know a request's time without its cell."""
-        times, numbers = self._times, self._numbers
-        times[_HEARTBEAT] = now
-        times[_BUSY] += seconds
-        numbers[_REQUESTS] += 1
-        if is_error:
-            numbers[_ERRORS] += 1
-        numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
+    def counters(self) -> Counters:
+        """Return the writer of the counters, for a worker whose cells do not count."""
+        return Counters(numbers=self._numbers, times=self._times, memory=self._bytes)
 
     def cell(self, number: int) -> Cell:
         """Return the writer of one thread's cell."""
@@ -195,7 +229,7 @@ class Row:
             numbers=self._numbers,
             times=self._times,
             word=word,
-            text=self._bytes[word * _WORD + _TEXT_OFFSET : (word + _CELL_WORDS) * _WORD],
+            memory=self._bytes[word * _WORD : (word + _CELL_WORDS) * _WORD],
         )
 
     def set_connections(self, count: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from unicornd.workers.asgi.proxies import Trust
 from unicornd.workers.asgi.views import head_of, served_of
 from unicornd.workers.ledger import Entry, Ledger
 
@@ -31,6 +32,7 @@ SWITCHING = 101
 CLOSE = (b"connection", b"close")
 _VERBS = {verb: f"{verb} ".encode() for verb in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _TEXTS = {
+    500: b"the application failed\n",
     503: b"the server is leaving\n",
     504: b"the application did not answer in time\n",
 }
@@ -44,50 +46,54 @@ class Exchange(Entry):
         is_answered: whether the response is complete; what the application does then is its own affair.
         verdict: the status that ends it: 504, 503; 0 while it may run.
         left_at: when its client was found to have left (monotonic), 0 for not.
+        scope: the request's.
         task: the one that runs the application.
         server_send: the protocol's `send`.
     """
 
-    __slots__ = ("_room", "is_answered", "left_at", "server_send", "status", "task", "verdict")
+    status: int = 0
+    is_answered: bool = False
+    verdict: int = 0
+    left_at: float = 0.0
+    task: asyncio.Task[None] | None = None
 
-    def __init__(self, began: float, text: bytes, *, room: Room, send: Send) -> None:
-        self.began = self.since = began
-        self.text = text
-        self.cell = None
-        self.is_stream = self.is_answered = False
-        self._room = room
+    room: Room
+    """Of the class: each worker makes its own one (`Room`)."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:  # not by super(): 0.1 µs
+        self.began = self.since = time.monotonic()
+        self.text = (_VERBS.get(scope.get("method")) or _verb_of(scope)) + scope["raw_path"]
+        self.scope = scope
         self.server_send = send
-        self.status = self.verdict = 0
-        self.left_at = 0.0
-        self.task = asyncio.current_task()
+
+    @property
+    def facts(self) -> tuple[str, str]:
+        """Method and path."""
+        method, _, path = self.text.decode("latin-1").partition(" ")
+        return method, path
 
     def send(self, message: Message) -> Awaitable[None]:
         """The application's `send`: note what it says, and pass it on."""
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message.get("status", 0)
-            if self._room.closes or self._room.orders.is_draining:
+            if self.room.closes or self.room.orders.is_draining:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
         elif kind == "http.response.body" and self.status and not self.is_answered:
             if not message.get("more_body"):
                 self.is_answered = True
-                self._room.finish(self)
+                self.room.finish(self)
             elif not self.is_stream:
-                self._room.ledger.begin_stream(self)
+                self.room.ledger.begin_stream(self)
         return self.server_send(message)  # type: ignore[no-any-return] # the protocol's coroutine
 
 
 class ToldExchange(Exchange):
     """A request that hooks or the access log want to hear of."""
 
-    __slots__ = ("_head", "headers", "scope", "size")
-
-    def __init__(self, began: float, text: bytes, *, room: Room, send: Send) -> None:
-        super().__init__(began, text, room=room, send=send)
-        self.headers: Iterable[tuple[bytes, bytes]] = ()
-        self.size = 0
-        self.scope: Scope = None
-        self._head: Head | None = None
+    headers: Iterable[tuple[bytes, bytes]] = ()
+    size: int = 0
+    _head: Head | None = None
 
     @property
     def head(self) -> Head:
@@ -119,77 +125,87 @@ class Room:
 
     Args:
         context: the worker's.
+        tasks: those that run applications, which the server counts.
 
     Attributes:
         ledger: the requests in flight.
         closes: whether all responses end their connection.
+        loop: the event loop.
+        trust: whose X-Forwarded-… are believed; of HTTP requests, the connection has done that.
         orders: what the arbiter says; those of a draining worker do.
     """
 
-    def __init__(self, context: WorkerContext) -> None:
+    def __init__(self, context: WorkerContext, tasks: set[asyncio.Task[None]]) -> None:
         self._context = context
+        self.tasks = tasks
         self._app: Any = context.app
         self.orders = context.orders
-        is_told = context.on_served is not None or context.pre_request is not None
-        self._make: type[Exchange] = ToldExchange if is_told else Exchange
+        self.trust = Trust(context.asgi.trusted)
+        self.loop = asyncio.get_running_loop()
+        self._is_told = context.on_served is not None or context.pre_request is not None
+        kind = ToldExchange if self._is_told else Exchange
+        self._make: type[Exchange] = type(kind.__name__, (kind,), {"room": self})
         self.ledger: Ledger[Exchange] = Ledger(context.seat.row)
         self.closes = not context.http.is_kept_alive
         self._refusals: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Be the application that the server calls."""
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send=send)
-        else:
+        """Be the application that the server calls, with a task of its own making."""
+        if scope["type"] != "http":
             await self._serve_websocket(scope, receive, send=send)
+            return
+        exchange = self.begin(scope, send)
+        exchange.task = asyncio.current_task(self.loop)
+        await self.serve(exchange, receive)
+
+    def begin(self, scope: Scope, send: Send) -> Exchange:
+        """Note a request that has come; `serve` has to follow."""
+        exchange = self._make(scope, send)
+        self.ledger.begin(exchange)
+        if self._is_told:
+            self._announce(exchange)
+        return exchange
+
+    async def serve(self, exchange: Exchange, receive: Receive) -> None:
+        """Run the application for a request; never raises."""
+        try:
+            await self._app(exchange.scope, receive, exchange.send)
+        except BaseException as error:  # noqa: BLE001 - whatever an application raises, the worker lives on
+            await self._take_failure(exchange, error)
+        if not exchange.is_answered:
+            await self._end_unanswered(exchange)
+        self.tasks.discard(exchange.task)
 
     def finish(self, exchange: Exchange) -> None:
         """Count a request whose response is complete, or that has none."""
         now = time.monotonic()
         self.ledger.finish(exchange, now, is_error=exchange.status >= SERVER_ERROR)
         context = self._context
-        if isinstance(exchange, ToldExchange):
+        if self._is_told:
             self._tell(exchange, now)
         if context.recycling is not None and context.recycling.count():
             from unicornd.workers.channel import RetiringReport  # noqa: PLC0415 - once in a worker's life
 
             context.report(RetiringReport(why=f"max_requests reached after {self.ledger.count} requests"))
 
-    def _begin(self, scope: Scope, send: Send) -> Exchange:
-        method = scope.get("method", "WS")
-        text = (_VERBS.get(method) or f"{method} ".encode("latin-1")) + (
-            scope.get("raw_path") or scope["path"].encode()
-        )
-        exchange = self._make(time.monotonic(), text, room=self, send=send)
-        self.ledger.begin(exchange)
-        if isinstance(exchange, ToldExchange):
-            exchange.scope = scope
-            if self._context.pre_request is not None:
-                self._context.pre_request(exchange.head)
-        return exchange
+    def _announce(self, exchange: Exchange) -> None:
+        """Call the hook that comes before a request."""
+        if isinstance(exchange, ToldExchange) and self._context.pre_request is not None:
+            self._context.pre_request(exchange.head)
 
-    async def _serve(self, scope: Scope, receive: Receive, *, send: Send) -> None:
-        exchange = self._begin(scope, send)
-        try:
-            await self._app(scope, receive, exchange.send)
-        except BaseException as error:
-            if exchange.verdict and isinstance(error, asyncio.CancelledError):
-                await self.refuse(exchange)
-                return
+    async def _take_failure(self, exchange: Exchange, error: BaseException) -> None:
+        """Answer for an application that has raised, or break off what it had begun to answer."""
+        is_ended = isinstance(error, asyncio.CancelledError) and (exchange.verdict or exchange.is_answered)
+        if not is_ended:
             self._complain(exchange, error)
-            if exchange.is_answered:  # in what it did after its response: the connection may serve on
-                return
-            if not exchange.status:
-                exchange.status = SERVER_ERROR  # which the protocol answers
-            raise
-        finally:
-            if not exchange.is_answered:
-                exchange.is_answered = True
-                self._end_unanswered(exchange)
-                self.finish(exchange)
+        if exchange.is_answered:  # it was about something that it did after its response
+            return
+        exchange.verdict = exchange.verdict or SERVER_ERROR
+        await self.refuse(exchange)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, *, send: Send) -> None:
-        exchange = self._begin(scope, send)
+        exchange = self.begin(scope, send)
+        exchange.task = asyncio.current_task(self.loop)
 
         def watch(message: Message) -> Any:  # noqa: ANN401 - the protocol's coroutine
             if isinstance(exchange, ToldExchange):
@@ -223,7 +239,7 @@ class Room:
         task.add_done_callback(self._refusals.discard)
 
     async def refuse(self, exchange: Exchange) -> None:
-        """Answer a request that was ended, if nothing has been answered yet; else its connection is broken off."""
+        """Answer with the verdict, if nothing has been answered yet; else break the connection off."""
         if exchange.status:
             break_off(exchange)
             return
@@ -235,19 +251,30 @@ class Room:
         )
         await exchange.server_send({"type": "http.response.body", "body": text})
 
-    def _end_unanswered(self, exchange: Exchange) -> None:
-        """An application that returns without an answer is told of by the protocol, which answers 500 or breaks off."""
-        if not exchange.status and not exchange.left_at:
-            exchange.status = SERVER_ERROR
+    async def _end_unanswered(self, exchange: Exchange) -> None:
+        """The application has ended without a whole answer, or we have answered for it."""
+        if not exchange.verdict and not self._has_left(exchange):
+            what = "before the end of its response" if exchange.status else "without a response"
+            method, path = exchange.facts
+            self._context.log.error(
+                "the application returned %s", what, extra={"method": method, "path": path}
+            )
+            exchange.verdict = SERVER_ERROR
+            await self.refuse(exchange)
+        exchange.is_answered = True
+        self.finish(exchange)
+
+    def _has_left(self, exchange: Exchange) -> bool:
+        return bool(exchange.left_at or getattr(protocol_of(exchange), "disconnected", False))
 
     def _complain(self, exchange: Exchange, error: BaseException) -> None:
-        method, _, path = exchange.text.decode("latin-1").partition(" ")
+        method, path = exchange.facts
         self._context.log.error(
             "the application failed", exc_info=error, extra={"method": method, "path": path}
         )
 
-    def _tell(self, exchange: ToldExchange, now: float) -> None:
-        if self._context.on_served is None:
+    def _tell(self, exchange: Exchange, now: float) -> None:
+        if self._context.on_served is None or not isinstance(exchange, ToldExchange):
             return
         try:
             served = served_of(
@@ -277,3 +304,7 @@ def break_off(exchange: Exchange) -> None:
 
 def _with_close(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [*(field for field in headers if field[0].lower() != b"connection"), CLOSE]
+
+
+def _verb_of(scope: Scope) -> bytes:
+    return f"{scope.get('method', 'WS')} ".encode("latin-1")

@@ -58,7 +58,9 @@ class Watch:
         self._idle_since: dict[int, float] = {}
         policy, asgi = context.http, context.asgi
         patience = [
-            limit for limit in (policy.head, policy.body, policy.write, asgi.disconnect_grace) if limit
+            limit
+            for limit in (policy.head, policy.body, policy.write, policy.keepalive, asgi.disconnect_grace)
+            if limit
         ]
         ticks = [LONGEST_TICK, *(limit / 4 for limit in patience)]
         if asgi.request:
@@ -114,7 +116,7 @@ class Watch:
         elif _awaits_body(server):  # the client's time, not the application's
             self._room.ledger.postpone(exchange, now)
         elif now - exchange.since >= asgi.request - 2 * self.tick:
-            method, _, path = exchange.text.decode("latin-1").partition(" ")
+            method, path = exchange.facts
             facts = {"method": method, "path": path, "seconds": round(now - exchange.began, 3)}
             self._context.log.error("a request ran into timeouts.request and is cancelled", extra=facts)
             self._room.ledger.postpone(exchange, now + SECOND_CHANCE - asgi.request)

@@ -9,16 +9,14 @@ startup has completed.
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import uvicorn
@@ -29,11 +27,13 @@ from unicornd.http.messages import UNKNOWN_LENGTH
 from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.lifespan import Lifespan
+from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, tell_tasks
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unicornd.http.limits import Limits
     from unicornd.workers.context import HttpPolicy, WorkerContext
 
 INTERFACE: Literal["asgi"] = "asgi"
@@ -52,7 +52,7 @@ NOISE = ("Exception in ASGI application", "Invalid HTTP request received", "ASGI
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
     _take_over_logs(context.log)
-    with asyncio.Runner(loop_factory=_loop_factory(context.asgi.loop)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(context.asgi.loop)) as runner:
         runner.run(_live(context))
 
 
@@ -60,24 +60,50 @@ class Refused(Exception):  # noqa: N818 - ends the parser's work, is no error
     """Raised in a callback of the parser: the rest of what the client sends is not read."""
 
 
+class Timers:
+    """What a connection takes for its event loop: its keep-alive timer is a number, which the regular look compares.
+
+    uvicorn sets and cancels a timer with every request: 1 µs each, and 0.4 KB an idle connection.
+
+    Args:
+        loop: the real one.
+    """
+
+    __slots__ = ("create_task",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.create_task = loop.create_task
+
+    def call_later(self, _seconds: float, callback: Callable[[], None]) -> Timers:
+        """Note that the connection whose timer this would be is idle from now on."""
+        connection: Connection = callback.__self__  # type: ignore[attr-defined] # a bound method: the only call there is
+        connection.idle_since = time.monotonic()
+        return self
+
+    def cancel(self) -> None:
+        """There is no timer."""
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's HTTP protocol within our limits.
 
     Args:
-        policy: limits and times.
-        log: the error log.
+        means: what all connections of the worker share.
         more: uvicorn's own.
     """
 
     __slots__ = (
-        "_body_size", "_head_since", "_head_size", "_log", "_made_at", "_policy", "_progress_at", "_size", "_stuck",
-        "is_refused",
+        "_body_size", "_head_since", "_head_size", "_is_trusted", "_made_at", "_means", "_policy", "_progress_at",
+        "_size", "_stuck", "idle_since", "is_refused",
     )  # fmt: skip
 
-    def __init__(self, policy: HttpPolicy, log: logging.Logger, **more: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(self, means: Means, **more: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(**more)
-        self._policy = policy
-        self._log = log
+        self.loop = cast("asyncio.AbstractEventLoop", means.timers)
+        self._means = means
+        self._policy = means.policy
+        self._is_trusted = False
+        self.idle_since = 0.0
         self._made_at = time.monotonic()
         self._size = self._head_size = self._body_size = 0
         self._head_since = self._progress_at = 0.0
@@ -95,6 +121,14 @@ class Connection(HttpToolsProtocol):
         connected = cast("asyncio.Transport", transport)
         super().connection_made(connected)
         connected.set_write_buffer_limits(high=self._policy.response_buffer)
+        self._is_trusted = self._means.room.trust.has(self.client[0] if self.client else None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        super().connection_lost(exc)
+        cycle: Any = self.cycle
+        if cycle is not None:
+            cycle.on_response = _nothing  # it refers to us: two that only the collector would find
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -114,21 +148,21 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request's head has come; hold it against the limits before the application sees it."""
-        limits = self._policy.limits
-        method = self.parser.get_method()
-        if len(self.url) + len(method) + LINE_REST > limits.request_line:
-            self._refuse_head(
-                HTTPStatus.REQUEST_URI_TOO_LONG, f"request line over {limits.request_line} bytes"
-            )
-        if len(self.headers) > limits.header_count:
-            self._refuse_head(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields"
-            )
-        if self._size > limits.header_size or self._head_since:
+        means = self._means
+        if self._size > means.small or self._head_since or len(self.headers) > means.limits.header_count:
             self._check_sizes()
-        if method != b"GET":
+        if self.parser.get_method() != b"GET":
             self._check_length()
+        if self._is_trusted:
+            self._means.room.trust.believe(self.scope, self.headers)
         HttpToolsProtocol.on_headers_complete(self)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
+        """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
+        room = self._means.room
+        exchange = room.begin(cycle.scope, cycle.send)
+        exchange.task = task = room.loop.create_task(room.serve(exchange, cycle.receive))
+        self.tasks.add(task)
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has come."""
@@ -148,7 +182,7 @@ class Connection(HttpToolsProtocol):
     def refuse(self, status: HTTPStatus, why: str) -> None:
         """Answer a request that is not served, if its client expects an answer now, and end the connection."""
         self.is_refused = True
-        self._log.info("request refused", extra={"status": status.value, "why": why})
+        self._means.log.info("request refused", extra={"status": status.value, "why": why})
         self._unset_keepalive_if_required()
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -172,7 +206,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(b"\r\n".join([*lines, b"content-length: %d" % len(text), b"", text]))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(REFUSED_LINGER, self.transport.close)
+        asyncio.get_running_loop().call_later(REFUSED_LINGER, self.transport.close)
 
     def look(self, now: float) -> None:
         """End what has lasted too long."""
@@ -182,6 +216,9 @@ class Connection(HttpToolsProtocol):
             return
         if policy.head and self._head_since and now - self._head_since > policy.head:
             self.refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's head did not arrive in time")
+        elif self.timeout_keep_alive_task is not None:
+            if now - self.idle_since > policy.keepalive:
+                self.transport.close()
         elif policy.head and scope is None and now - self._made_at > policy.head:
             self.transport.close()
         elif policy.body and not self.is_idle and self.cycle.more_body and not self.flow.read_paused:
@@ -200,7 +237,18 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _check_sizes(self) -> None:
-        most = self._policy.limits.header_size
+        """Hold a head that did not come as one small piece against the limits."""
+        limits = self._means.limits
+        line = len(self.parser.get_method()) + len(self.url) + LINE_REST
+        if line > limits.request_line:
+            self._refuse_head(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"request line over {limits.request_line} bytes"
+            )
+        if len(self.headers) > limits.header_count:
+            self._refuse_head(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields"
+            )
+        most = limits.header_size
         if any(len(name) + len(value) + len(b": ") > most for name, value in self.headers):
             self._refuse_head(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a header field is over {most} bytes"
@@ -224,6 +272,22 @@ class Connection(HttpToolsProtocol):
         raise Refused
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What all connections of a worker share.
+
+    Attributes:
+        small: bytes that hold no line and no field above its limit, however they are spread.
+    """
+
+    policy: HttpPolicy
+    limits: Limits
+    small: int
+    log: logging.Logger
+    room: Room
+    timers: Timers
+
+
 class Server:
     """One worker's event loop at work.
 
@@ -235,14 +299,25 @@ class Server:
     def __init__(self, context: WorkerContext, lifespan: Lifespan) -> None:
         self._context = context
         self._state = ServerState()
-        self._room = Room(context)
+        self._room = Room(context, self._state.tasks)
         config = _config(context, self._room)
         self._watch = Watch(context, self._room, connections=self._state.connections)
         self._next_date = 0.0
 
+        loop = asyncio.get_running_loop()
+        limits = context.http.limits
+        means = Means(
+            policy=context.http,
+            limits=limits,
+            small=min(limits.request_line, limits.header_size),
+            log=context.log,
+            room=self._room,
+            timers=Timers(loop),
+        )
+
         def make_protocol() -> asyncio.Protocol:
             return Connection(
-                context.http, context.log, config=config, server_state=self._state, app_state=lifespan.state
+                means, config=config, server_state=self._state, app_state=lifespan.state, _loop=loop
             )
 
         self._door = Door(context, make_protocol, connections=self._state.connections)
@@ -293,8 +368,8 @@ async def _live(context: WorkerContext) -> None:
     if context.threads > 1:
         loop.set_default_executor(ThreadPoolExecutor(context.threads, thread_name_prefix="asyncio"))
     is_told_to_leave = asyncio.Event()
-    _listen_to_orders(context, is_told_to_leave)
-    context.orders.tell_stacks = lambda: _tell_tasks(loop, context.log)
+    listen_to_orders(context, is_told_to_leave)
+    context.orders.tell_stacks = lambda: tell_tasks(loop, context.log)
     lifespan = Lifespan(cast("Any", context.app), mode=context.asgi.lifespan, log=context.log)
     await lifespan.start()
     try:
@@ -302,30 +377,6 @@ async def _live(context: WorkerContext) -> None:
             await Server(context, lifespan).serve(is_told_to_leave)
     finally:
         await lifespan.stop()
-
-
-def _listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) -> None:
-    """Have the event set by TERM and by the end of the lifeline."""
-    loop = asyncio.get_running_loop()
-    orders, lifeline = context.orders, context.seat.lifeline
-    signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)  # uvloop has put its own there
-
-    def on_wake() -> None:
-        with suppress(BlockingIOError):
-            if signal.SIGTERM in orders.wake.recv(4096):
-                orders.is_draining = True
-        if orders.is_draining:
-            is_told_to_leave.set()
-
-    def on_lifeline() -> None:
-        loop.remove_reader(lifeline)
-        context.log.warning("the arbiter is gone; finishing what is in flight")
-        orders.is_draining = True
-        is_told_to_leave.set()
-
-    loop.add_reader(orders.wake, on_wake)
-    loop.add_reader(lifeline, on_lifeline)
-    on_wake()
 
 
 def _config(context: WorkerContext, room: Room) -> uvicorn.Config:
@@ -339,22 +390,11 @@ def _config(context: WorkerContext, room: Room) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         root_path=asgi.root_path,
-        proxy_headers=True,
-        forwarded_allow_ips=list(asgi.trusted),
-        timeout_keep_alive=cast("int", context.http.keepalive),  # a float will do: it is given to call_later
+        proxy_headers=False,
         ws_max_size=asgi.websocket_max_message or sys.maxsize,
     )
     config.load()
     return config
-
-
-def _loop_factory(loop: Literal["auto", "asyncio", "uvloop"]) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the event loop."""
-    if loop == "asyncio" or (loop == "auto" and find_spec("uvloop") is None):
-        return asyncio.SelectorEventLoop
-    import uvloop  # noqa: PLC0415 - not installed everywhere
-
-    return uvloop.new_event_loop
 
 
 def _take_over_logs(log: logging.Logger) -> None:
@@ -369,9 +409,5 @@ def _take_over_logs(log: logging.Logger) -> None:
     access.propagate = False
 
 
-def _tell_tasks(loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
-    """Write where every task is."""
-    text = io.StringIO()
-    for task in asyncio.all_tasks(loop):
-        task.print_stack(file=text)
-    log.error("asyncio tasks\n%s", text.getvalue().rstrip())
+def _nothing() -> None:
+    """Do nothing."""
