@@ -12,11 +12,13 @@ import os
 import selectors
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
+from unicornd.arbiter.changeover import Changeover, Estate
 from unicornd.arbiter.daemonize import STDERR, daemonize, kept_streams
 from unicornd.arbiter.events import HaltAsked, PoolDeclared
 from unicornd.arbiter.journal import Journal
@@ -32,13 +34,15 @@ from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
+from unicornd.arbiter.succession import Baton
 from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
+from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
-from unicornd.config import instance as instances
 from unicornd.config.gunicorn_view import GunicornView
 from unicornd.config.layers import load
 from unicornd.config.show import differences, rows_of
+from unicornd.control.address import ControlAddress
 from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.listening import ControlSocket, open_control_socket
 from unicornd.control.peers import make_peer_rule, socket_mode
@@ -47,6 +51,7 @@ from unicornd.control.server import ControlServer
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import take_passed
+from unicornd.sockets.legacy import take_legacy
 from unicornd.sockets.listener import Ownership, open_listener
 from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store, split_passed
@@ -60,7 +65,9 @@ if TYPE_CHECKING:
     from unicornd.arbiter.daemonize import Verdict
     from unicornd.arbiter.reload import Deployment
     from unicornd.config.layers import Loaded, Sources
+    from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
+    from unicornd.units import Pid
 
 EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
 
@@ -76,20 +83,41 @@ def run_daemon(sources: Sources) -> DaemonExit:
     Raises:
         UnicorndError: the start is refused; a terminal that started a daemon has been told already.
     """
-    passed, stored = split_passed(take_passed(os.environ, os.getpid()))
+    legacy = take_legacy(os.environ)
+    baton = Baton(legacy) if legacy is not None else None
+    try:
+        return _run(sources, legacy, baton=baton)
+    except UnicorndError as error:
+        if baton is None:
+            raise
+        baton.give(error.exit_code, describe(error))
+        return error.exit_code
+
+
+def _run(sources: Sources, legacy: Legacy | None, *, baton: Baton | None) -> DaemonExit:
+    origin = Origin.of(sys.orig_argv, sys.executable, os.environ)
+    given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
+    passed, stored = split_passed(given)
     notifier = Notifier.from_environ(os.environ, os.getpid())
     store = Store.from_environ(os.environ, notifier, passed=stored)
     loaded = load(sources)
     check(loaded.settings)
-    address = control_address(loaded, sources)
+    address = ControlAddress(loaded, sources)
     kept = kept_streams(is_asked_for=loaded.settings.process.inherit_stdio)
-    verdict = daemonize(kept) if loaded.settings.process.daemon else None
+    is_daemon = loaded.settings.process.daemon
+    verdict = baton or (daemonize(kept) if is_daemon else None)
     try:
-        fallback_log = address.fallback_log if verdict is not None and STDERR not in kept else ""
+        fallback_log = address.fallback_log if is_daemon and STDERR not in kept else ""
         deployments = Deployments(
-            sources, passed, store=store, fallback_log=fallback_log, instance=address.instance
+            sources,
+            passed,
+            store=store,
+            fallback_log=fallback_log,
+            instance=address.instance,
+            legacy=legacy,
         )
-        arbiter = Assembly(deployments, loaded, address=address, verdict=verdict, notifier=notifier)
+        birth = Birth(origin=origin, verdict=verdict, legacy=legacy, baton=baton)
+        arbiter = Assembly(deployments, loaded, address=address, birth=birth, notifier=notifier)
         return arbiter.run()
     except UnicorndError as error:
         if verdict is None:
@@ -104,45 +132,30 @@ def describe(error: UnicorndError) -> str:
     return "\n".join([*lines, f"  hint: {error.hint}"] if error.hint else lines)
 
 
-class ControlAddress:
-    """Where the control socket may be, and what the instance is called.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """Where this process comes from.
 
-    Args:
-        loaded: the settings.
-        sources: where they came from.
+    Attributes:
+        origin: how it was started.
+        verdict: tells whoever started it how that went, or None.
+        legacy: what the predecessor in an upgrade has left, or None; baton: leads to it.
     """
 
-    def __init__(self, loaded: Loaded, sources: Sources) -> None:
-        settings = loaded.settings
-        if settings.process.name is not None:
-            self.instance = settings.process.name
-        elif loaded.config_file is not None:
-            self.instance = instances.instance_of_path(loaded.config_file)
-        else:
-            self.instance = instances.instance_of_target(str(settings.app.target), sources.folder)
-        own = settings.control.socket
-        self.candidates = (
-            (own,)
-            if own
-            else instances.control_socket_candidates(os.environ, uid=os.geteuid(), instance=self.instance)
-        )
+    origin: Origin
+    verdict: Verdict | Baton | None
+    legacy: Legacy | None
+    baton: Baton | None
 
     @property
-    def fallback_log(self) -> str:
-        """Where a daemon logs that has no log file: beside its control socket."""
-        places = [address for address in self.candidates if not address.startswith("@")]
-        for place in places:
-            folder = os.path.dirname(place)  # noqa: PTH120 - addresses are texts
-            with suppress(OSError):
-                os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - addresses are texts
-            if os.access(folder, os.W_OK):
-                return place.removesuffix(".sock") + ".log"
-        return os.devnull
+    def predecessor(self) -> Pid | None:
+        """The old arbiter, or None."""
+        return self.legacy.pid if self.legacy is not None else None
 
-
-def control_address(loaded: Loaded, sources: Sources) -> ControlAddress:
-    """Return the instance's name and where its control socket may be."""
-    return ControlAddress(loaded, sources)
+    @property
+    def is_alone(self) -> bool:
+        """Whether no predecessor has what we have."""
+        return self.baton is None or self.baton.is_alone
 
 
 class Assembly:
@@ -152,7 +165,7 @@ class Assembly:
         deployments: the first one is started here.
         loaded: its settings.
         address: of the control socket.
-        verdict: tells the terminal that started a daemon how it went, or None.
+        birth: where this process comes from.
         notifier: tells systemd how the fleet is.
     """
 
@@ -162,7 +175,7 @@ class Assembly:
         loaded: Loaded,
         *,
         address: ControlAddress,
-        verdict: Verdict | None,
+        birth: Birth,
         notifier: Notifier,
     ) -> None:
         self._stack = ExitStack()
@@ -170,7 +183,9 @@ class Assembly:
         self._loaded = loaded
         self._settings = loaded.settings
         self._address = address
-        self._verdict = verdict
+        self._birth = birth
+        self._verdict = birth.verdict
+        self._admin: Listener | None = None
         self._notifier = notifier
         self._log = logging.getLogger(logs.ERROR_LOG)
         self._journal = Journal(time.time)
@@ -178,6 +193,7 @@ class Assembly:
         self._wakeup = Wakeup()
         self._servers: list[ControlServer] = []
         self._control: ControlSocket | None = None
+        self._pidfile: Pidfile | None = None
 
     def run(self) -> DaemonExit:
         """Start, supervise, clean up."""
@@ -200,8 +216,10 @@ class Assembly:
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
-            pidfile = Pidfile.write(settings.process.pidfile, os.getpid())
-            self._stack.callback(pidfile.remove)
+            self._pidfile = Pidfile.write(
+                settings.process.pidfile, os.getpid(), predecessor=self._birth.predecessor
+            )
+            self._stack.callback(self._pidfile.remove)
         if settings.app.chdir is not None:
             os.chdir(settings.app.chdir)
         sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]  # hooks live where the application does
@@ -224,7 +242,12 @@ class Assembly:
         loop.tickers.append(port.tick)
         loop.tickers.append(Retiring(loop, lambda: self._deployments.present.settings.workers).tick)
         loop.tickers.append(Telemetry(loop, self._deployments).tick)
-        self._serve_control(port, loop)
+        self._serve_admin(port, loop)
+        self._prepare_upgrades(port, loop, hooks=hooks)
+        if self._birth.baton is None:
+            self._serve_control(port, loop)
+        else:
+            self._birth.baton.watch(self._selector, lambda: self._promote(port, loop))
         self._prepare_memory(deployment)
         pool = deployment.pool(settings.workers.resolved_count())
         self._tell_start(deployment)
@@ -265,18 +288,56 @@ class Assembly:
         control = self._settings.control
         if not control.enabled:
             return
+        legacy = self._birth.legacy
+        if legacy is not None and legacy.control is not None:
+            self._control = ControlSocket.inherited(legacy.control, legacy.control_address)
+            self._stack.callback(self._remove_control)
+            return
         rule = make_peer_rule(control.allow_users, control.allow_groups)
         try:
             self._control = open_control_socket(
                 self._address.candidates, mode=socket_mode(control.mode, rule)
             )
-            self._stack.callback(self._control.remove)
+            self._stack.callback(self._remove_control)
         except ListenError as error:
             self._log.info("no control socket: unicornctl cannot reach this fleet\n%s", error.detail)
         except AlreadyRunningError as error:
             raise AlreadyRunningError(
                 f"{self._address.instance} is already running: {error.message}", hint=error.hint
             ) from error
+
+    def _remove_control(self) -> None:
+        """Take the control socket's path away, unless another arbiter listens there."""
+        if self._control is not None and not self._deployments.is_shared():
+            self._control.remove()
+
+    def _prepare_upgrades(self, port: Port, loop: Loop, *, hooks: ArbiterHooks) -> None:
+        estate = Estate(
+            origin=self._birth.origin,
+            control=self._control,
+            admin=self._admin,
+            let_go=self._stop_answering,
+            leave=lambda _legacy: hooks.call("pre_exec"),
+        )
+        self._changeover = port.changeover = Changeover(loop, port.means, estate=estate)
+        self._deployments.is_shared = lambda: (
+            not self._birth.is_alone or self._changeover.successor is not None
+        )
+
+    def _stop_answering(self) -> None:
+        for server in self._servers:
+            server.stop_listening()
+
+    def _promote(self, port: Port, loop: Loop) -> None:
+        """The predecessor is gone, or has left everything to us."""
+        self._log.info("this unicornd is the only one now")
+        self._journal.append("upgrade.promoted", "this unicornd is the only one now")
+        if self._pidfile is not None and self._settings.process.pidfile is not None:
+            self._pidfile.promote(self._settings.process.pidfile)
+        self._serve_control(port, loop)
+        self._notifier.main(os.getpid())
+        if loop.served_at is not None:
+            self._notifier.ready("ready")
 
     def _serve_control(self, port: Port, loop: Loop) -> None:
         settings = self._settings
@@ -289,9 +350,18 @@ class Assembly:
                 ),
                 loop,
             )
+
+    def _serve_admin(self, port: Port, loop: Loop) -> None:
+        settings = self._settings
         if settings.admin.bind is not None:
+            legacy = self._birth.legacy
             ownership = Ownership(mode=settings.server.socket_mode)
-            listener = open_listener(settings.admin.bind, backlog=128, ownership=ownership)
+            left = legacy.admin if legacy is not None else None
+            if left is not None and left.address == settings.admin.bind:
+                listener = left
+            else:
+                listener = open_listener(settings.admin.bind, backlog=128, ownership=ownership)
+            self._admin = listener
             route = make_route(port, among=READ_ONLY)
             server = ControlServer(
                 self._selector, listener.sock, route=route, authorize=lambda _sock: None, clock=port.now
@@ -315,6 +385,7 @@ class Assembly:
             for sock in server.sockets:
                 sock.close()
         loop.seats.leave_behind()
+        self._changeover.leave_behind()
         if self._verdict is not None:
             self._verdict.close()
         gc.unfreeze()

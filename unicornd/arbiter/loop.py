@@ -91,6 +91,8 @@ class Loop:
         self.served_at: Monotonic | None = None
         self.state = State()
         self.postmortems = Postmortems()
+        self.is_replaced = False
+        self.claims_death: Callable[[Death], bool] = lambda _death: False
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
         self.on_exit: Callable[[Seated], None] = lambda _seated: None
@@ -139,6 +141,8 @@ class Loop:
 
     def _begin_to_stop(self, *, drains: bool) -> None:
         """Ask the service manager for the time that it may take; have the workers send their clients elsewhere."""
+        if self.is_replaced:
+            return
         limits = [pool.patience for pool in self.state.pools.values()]
         longest = max((each.drain + each.graceful + each.kill for each in limits), default=0.0)
         self._means.notifier.stopping("Stopping")
@@ -215,6 +219,8 @@ class Loop:
                 self._on_signal(number)
 
     def _take_death(self, death: Death) -> None:
+        if self.claims_death(death):
+            return
         if child_of(self.state, death.pid) is None:
             self.seats.meet_all()
         child = child_of(self.state, death.pid)

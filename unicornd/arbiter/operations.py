@@ -38,6 +38,7 @@ class Kind(StrEnum):
     STOP = "stop"
     REOPEN = "reopen"
     RECYCLE = "recycle"
+    UPGRADE = "upgrade"
 
 
 class Outcome(StrEnum):
@@ -333,4 +334,5 @@ _GOALS: Mapping[Kind, Callable[[Operation, _Moment], Operation]] = {
     Kind.RECYCLE: _replace_worker,
     Kind.STOP: _empty_fleet,
     Kind.REOPEN: lambda operation, _moment: operation,  # it has ended when it begins
+    Kind.UPGRADE: lambda operation, _moment: operation,  # the loop says how it ends
 }

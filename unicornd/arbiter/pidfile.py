@@ -30,8 +30,10 @@ class Pidfile:
         self._path = path
 
     @classmethod
-    def write(cls, path: Path, pid: int) -> Self:
+    def write(cls, path: Path, pid: int, *, predecessor: int | None = None) -> Self:
         """Write `pid` to `path`; the first line is the pid, as everybody expects, the second its start time.
+
+        While the predecessor of an upgrade has the file, it is `path` with `.2` behind it, as in gunicorn.
 
         Raises:
             AlreadyRunningError: the process that the file names is there.
@@ -39,7 +41,9 @@ class Pidfile:
         """
         path = path.absolute()
         owner = owner_of(path)
-        if owner is not None and owner != pid:
+        if owner is not None and owner == predecessor:
+            path = path.with_name(f"{path.name}.2")
+        elif owner is not None and owner != pid:
             raise AlreadyRunningError(
                 f"already running: {path} names process {owner}, which is there",
                 hint="`unicornctl status` shows it, `unicornctl restart` replaces it",
@@ -54,6 +58,14 @@ class Pidfile:
                 draft.unlink()
             raise ConfigError(f"process.pidfile: cannot write {path}: {error.strerror}") from error
         return cls(path)
+
+    def promote(self, path: Path) -> None:
+        """Take the predecessor's file over."""
+        path = path.absolute()
+        if self._path != path:
+            with suppress(OSError):
+                self._path.rename(path)
+                self._path = path
 
     def remove(self) -> None:
         """Remove the file if it still names this process."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from unicornd import __version__
 from unicornd.arbiter.events import Resized, RolloutStarted
+from unicornd.arbiter.operations import Outcome
 from unicornd.arbiter.reload import config_path
 from unicornd.arbiter.requests import (
     MAX_WORKERS,
@@ -23,6 +24,7 @@ from unicornd.arbiter.requests import (
     Reopen,
     Scale,
     Stop,
+    Upgrade,
     Wish,
     decide,
     no_worker,
@@ -32,7 +34,7 @@ from unicornd.arbiter.state import Halt, Phase, State
 from unicornd.arbiter.view import Facts, ListenerFacts
 from unicornd.config.show import needing_restart
 from unicornd.config.write import save_drop_in
-from unicornd.errors import ConfigError, CtlExit, UnicorndError
+from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
 from unicornd.observe.memory import memory_of
 from unicornd.observe.metrics import Fleet, exposition
@@ -43,6 +45,7 @@ from unicornd.workers import signals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from unicornd.arbiter.changeover import Changeover
     from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.loop import Loop, Means
     from unicornd.arbiter.operations import Operation, Operations
@@ -61,6 +64,7 @@ SIGNAL_WISHES: Mapping[signal.Signals, Wish] = {
     signal.SIGTTIN: Scale(count=1, is_relative=True),
     signal.SIGTTOU: Scale(count=-1, is_relative=True),
     signal.SIGUSR1: Reopen(),
+    signal.SIGUSR2: Upgrade(is_final=False),
 }
 
 
@@ -92,10 +96,16 @@ class Port:
         self._started_at = means.kernel.now()
         self._wall_at_start = time.time()
         self.loop: Loop
+        self.changeover: Changeover
         self.control: str | None = None
         self._has_pending_reload = False
         self.on_reload: Callable[[], None] = lambda: None
         self.on_resize: Callable[[int, int], None] = lambda _new, _old: None
+
+    @property
+    def means(self) -> Means:
+        """What the loop works with."""
+        return self._means
 
     @property
     def state(self) -> State:
@@ -197,6 +207,8 @@ class Port:
             case Scale(save=True):
                 refusal = self._save(decision)
                 return refusal or self._begin(decision)
+            case Upgrade():
+                return self._upgrade(decision, is_final=wish.is_final)
             case Reopen():
                 logs.reopen()
                 for pid in self.loop.seats.seated:
@@ -204,6 +216,21 @@ class Port:
                 return self._begin(decision)
             case _:
                 return self._begin(decision)
+
+    def _upgrade(self, granted: Granted, *, is_final: bool) -> Operation | Refusal:
+        if self.changeover.successor is not None:
+            error = AlreadyRunningError(
+                f"an upgrade is there already: process {self.changeover.successor}",
+                hint="end one of the two first",
+            )
+            return _refused(error, self.state)
+        operation = self._begin(granted)
+        try:
+            self.changeover.start(is_final=is_final)
+        except OSError as error:
+            result = f"unicornd cannot be executed: {error.strerror}"
+            self.operations.end(Outcome.FAILED, result=result, now=self.now())
+        return self.operations.find(operation.id) or operation
 
     def preview_reload(self) -> Sequence[str] | Refusal:
         """Say what a reload would change, or why it would be refused."""

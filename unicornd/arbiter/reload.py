@@ -21,9 +21,10 @@ from unicornd.config.layers import load
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
+from unicornd.sockets.legacy import Legacy
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
-from unicornd.units import Generation, Seconds
+from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting
 from unicornd.workers.handover import Handover
 from unicornd.workers.identity import identity_of
@@ -32,8 +33,11 @@ from unicornd.workers.mold import run_mold
 from unicornd.workers.registry import cells_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unicornd.config.layers import Loaded, Sources
     from unicornd.config.settings import Settings
+    from unicornd.control.listening import ControlSocket
     from unicornd.sockets.inherit import Passed
     from unicornd.sockets.store import Store
 
@@ -94,8 +98,10 @@ class Deployments:
         passed: descriptors that systemd has passed on.
         store: listeners that it keeps over a restart.
         fallback_log: where a daemon logs that would log to standard error; empty for a process that has one.
+        legacy: what the predecessor in an upgrade has left, or None.
 
     Attributes:
+        is_shared: says whether another arbiter uses the listeners, too: then they are only let go of.
         present: what serves.
         next: what is on trial, or None.
     """
@@ -108,7 +114,10 @@ class Deployments:
         store: Store,
         fallback_log: str = "",
         instance: str = "unicornd",
+        legacy: Legacy | None = None,
     ) -> None:
+        self._legacy = legacy
+        self.is_shared: Callable[[], bool] = lambda: False
         self._instance = instance
         self._sources = sources
         self._fallback_log = fallback_log
@@ -131,7 +140,11 @@ class Deployments:
             UnicorndError: something that it needs is not there.
         """
         check(loaded.settings)
-        self.present = self._made(loaded, self._opened(loaded.settings, self._store.returned))
+        left = self._legacy.listeners if self._legacy is not None else ()
+        self.present = self._made(loaded, self._opened(loaded.settings, (*left, *self._store.returned)))
+        for listener in left:
+            if listener not in self.present.listeners:
+                listener.sock.close()  # not wanted any more; its file is the predecessor's
         for listener in self._store.settle(self.present.listeners):
             manner = _manner(loaded.settings)
             renew_listener(listener, backlog=manner.backlog, ownership=manner.ownership)
@@ -169,6 +182,20 @@ class Deployments:
         check(loaded.settings)
         return loaded
 
+    def legacy(self, baton: int, *, control: ControlSocket | None, admin: Listener | None) -> Legacy:
+        """Return what a successor gets."""
+        handover = self.present.blueprint.handover
+        return Legacy(
+            pid=Pid(os.getpid()),
+            baton=baton,
+            control=control.sock.fileno() if control is not None else None,
+            control_address=control.address if control is not None else "",
+            admin=admin,
+            handover=(handover.giving.fileno(), handover.taking.fileno()) if handover is not None else (),
+            listeners=tuple(each for each in self.present.listeners if not each.is_inherited),
+            passed=self._passed,
+        )
+
     def adopt(self) -> None:
         """The next deployment is the present one from now on."""
         if self.next is not None:
@@ -197,6 +224,10 @@ class Deployments:
 
         What systemd keeps for the next start stays as it is: connections queue there.
         """
+        if self.is_shared():
+            for listener in self.all_listeners():
+                listener.sock.close()
+            return
         for deployment in (self.present, self.next):
             if deployment is not None and deployment.blueprint.handover is not None:
                 deployment.blueprint.handover.shut()
@@ -231,7 +262,11 @@ class Deployments:
         """Return the pair that the workers share with those that they replace, if both can hand over."""
         if kind not in HANDS_OVER:
             return None
-        shared = self.present.blueprint.handover if hasattr(self, "present") else None
+        if hasattr(self, "present"):
+            shared = self.present.blueprint.handover
+        else:
+            left = self._legacy.handover if self._legacy is not None else ()
+            shared = Handover.of(*left) if left else None
         return shared or Handover.open()
 
     def with_log(self, settings: Settings) -> Settings:

@@ -68,7 +68,14 @@ class Recycle:
     slot: Slot
 
 
-Wish = Reload | Scale | Stop | Reopen | Recycle
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """Execute unicornd anew, beside this one, and leave when it serves (USR2: stay)."""
+
+    is_final: bool = True
+
+
+Wish = Reload | Scale | Stop | Reopen | Recycle | Upgrade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +140,8 @@ def decide(wish: Wish, *, state: State, running: Operation | None, now: Monotoni
             return _scale(wish, state=state, now=now)
         case Recycle():
             return _recycle(wish, state=state, now=now)
+        case Upgrade():
+            return _upgrade(state)
         case _:
             assert_never(wish)
 
@@ -197,6 +206,13 @@ def _reload(state: State) -> Granted | Refusal:
         return _busy("the fleet has not been ready yet: there is nothing to go back to if the reload failed")
     title = f"replace generation {pool.generation} by what is on disk"
     return Granted(kind=Kind.RELOAD, title=title, pool=pool.name)
+
+
+def _upgrade(state: State) -> Granted | Refusal:
+    pool = only_pool(state)
+    if pool.name not in state.served:
+        return _busy("the fleet has not been ready yet: there is nothing to go back to if the upgrade failed")
+    return Granted(kind=Kind.UPGRADE, title="execute unicornd anew and leave to it", pool=pool.name)
 
 
 def _scale(wish: Scale, *, state: State, now: Monotonic) -> Granted | Refusal:

@@ -19,6 +19,7 @@ from unicornd.arbiter.requests import (
     Reopen,
     Scale,
     Stop,
+    Upgrade,
     decide,
     only_pool,
     rehearse,
@@ -199,6 +200,11 @@ def _reopen(call: _Call) -> Answer:
     return _grant(call, Reopen())
 
 
+def _upgrade(call: _Call) -> Answer:
+    parse_body(protocol.NoParameters, call.request)
+    return _grant(call, Upgrade())
+
+
 def _recycle(call: _Call) -> Answer:
     parse_body(protocol.NoParameters, call.request)
     return _grant(call, Recycle(slot=_slot(call)))
@@ -285,6 +291,7 @@ ANSWERS: Mapping[Endpoint, Callable[[_Call], Answer]] = {
     Endpoint.SCALE: _scale,
     Endpoint.STOP: _stop,
     Endpoint.REOPEN: _reopen,
+    Endpoint.UPGRADE: _upgrade,
     Endpoint.RECYCLE: _recycle,
     Endpoint.STACKS: _stacks,
     Endpoint.POSTMORTEMS: _postmortems,

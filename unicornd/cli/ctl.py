@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "scale": "change",
     "recycle": "change",
     "reopen": "change",
+    "upgrade": "change",
     "status": "report",
     "workers": "report",
     "top": "look",

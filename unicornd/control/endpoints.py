@@ -125,6 +125,15 @@ class Endpoint(Enum):
         body=protocol.NoParameters,
         parameters=(DRY_RUN,),
     )
+    UPGRADE = Description(
+        method="POST",
+        path="/v1/upgrade",
+        summary="execute unicornd anew beside this one, and leave to it once it serves",
+        answer=protocol.Operation,
+        status=HTTPStatus.ACCEPTED,
+        body=protocol.NoParameters,
+        parameters=(DRY_RUN,),
+    )
     RECYCLE = Description(
         method="POST",
         path="/v1/workers/{slot}/recycle",

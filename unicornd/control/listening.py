@@ -23,6 +23,7 @@ from unicornd.errors import AlreadyRunningError, ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Self
 
 BACKLOG = 128
 
@@ -40,6 +41,13 @@ class ControlSocket:
     sock: socket.socket
     address: str
     inode: tuple[int, int] | None
+
+    @classmethod
+    def inherited(cls, fd: int, address: str) -> Self:
+        """Return the one that a predecessor listens on."""
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        return cls(sock=sock, address=address, inode=None if address.startswith("@") else _inode(address))
 
     def remove(self) -> None:
         """Take the path away, unless another socket has it by now."""

@@ -180,7 +180,7 @@ class Operation(Document):
 
     schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
     id: str
-    kind: Literal["reload", "scale", "stop", "reopen", "recycle"]
+    kind: Literal["reload", "scale", "stop", "reopen", "recycle", "upgrade"]
     title: str
     state: Literal["running", "done", "failed", "rolled_back"]
     seconds: Seconds = Field(description="how long it has been running, or ran")

@@ -57,6 +57,7 @@ class ControlServer:
         self._clock = clock
         self._connections: dict[Connection, int] = {}
         self._resume_at: Monotonic | None = None
+        self._is_listening = True
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def tick(self, now: Monotonic) -> Monotonic | None:
@@ -74,15 +75,21 @@ class ControlServer:
         deadlines = [each.deadline for each in self._connections if each.deadline is not None]
         return min([*deadlines, *([self._resume_at] if self._resume_at is not None else [])], default=None)
 
+    def stop_listening(self) -> None:
+        """Let nobody new in; who is connected is still answered."""
+        if self._is_listening and self._resume_at is None:
+            self._selector.unregister(self._listener)
+        self._is_listening = False
+        self._resume_at = None
+        self._listener.close()
+
     def close(self) -> None:
         """Answer what can be answered at once, hang up on everybody, stop listening."""
         now = self._clock()
         for connection in tuple(self._connections):
             connection.finish(now)
             self._settle(connection)
-        if self._resume_at is None:
-            self._selector.unregister(self._listener)
-        self._listener.close()
+        self.stop_listening()
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:

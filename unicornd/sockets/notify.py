@@ -46,6 +46,10 @@ class Notifier:
         """The fleet serves (after the start, and after a reload however it ended)."""
         self._send("READY=1", f"STATUS={status}")
 
+    def main(self, pid: int) -> None:
+        """Another process is the main one from now on; it speaks for itself."""
+        self._send(f"MAINPID={pid}")
+
     def reloading(self, status: str, *, now: Monotonic) -> None:
         """A reload begins (systemd 253 wants to know when, by CLOCK_MONOTONIC)."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={int(now * MICROSECONDS)}", f"STATUS={status}")

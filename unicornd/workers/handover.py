@@ -68,6 +68,14 @@ class Handover:
         giving.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
         return cls(giving=giving, taking=taking)
 
+    @classmethod
+    def of(cls, giving: int, taking: int) -> Self:
+        """Return the pair that a predecessor has left."""
+        pair = cls(giving=socket.socket(fileno=giving), taking=socket.socket(fileno=taking))
+        for sock in (pair.giving, pair.taking):
+            sock.setblocking(False)
+        return pair
+
     def shut(self) -> None:
         """Nobody will take anything out any more: what is put in is refused from now on, in all processes."""
         with suppress(OSError):

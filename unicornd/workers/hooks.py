@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ARBITER_HOOKS = (
     "on_starting", "when_ready", "on_reload", "pre_fork", "child_exit", "nworkers_changed", "on_exit",
+    "pre_exec",
 )  # fmt: skip
 WORKER_HOOKS = (
     "post_fork", "post_worker_init", "worker_int", "worker_abort", "pre_request", "post_request", "worker_exit",

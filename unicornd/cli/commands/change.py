@@ -77,6 +77,18 @@ def recycle(
 
 
 @app.command(epilog=EPILOG)
+def upgrade(
+    context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
+) -> int:
+    """Execute unicornd anew: another release of it, another interpreter, another virtual environment.
+
+    The new one boots beside the running one and takes over when it serves; listeners and kept connections go on. If it
+    does not become ready, it is ended and nothing has changed: exit code 5, with the reason.
+    """
+    return change(session_of(context), "/v1/upgrade", dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+@app.command(epilog=EPILOG)
 def reopen(context: typer.Context) -> int:
     """Open the log files anew (after logrotate)."""
     return change(session_of(context), "/v1/reopen", dry_run=False, wait=True, timeout=0)

@@ -47,7 +47,7 @@ class HooksSettings(Section):
         "(server, new, old) Arbiter: another number of workers is wanted."
     )
     on_exit: ImportText | None = _hook("(server) Arbiter: just before it ends.")
-    pre_exec: Annotated[ImportText | None, LATER] = _hook(
+    pre_exec: ImportText | None = _hook(
         "(server) New process: an upgrade, before the new unicornd is executed."
     )
     ssl_context: Annotated[ImportText | None, LATER] = _hook(

@@ -1,0 +1,231 @@
+"""A new unicornd in the place of a running one: by `unicornctl upgrade`, and by hand with USR2."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet_in
+from tests.support.traffic import Traffic
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEPT = ("-k", "threads", "--threads", "4", "--keep-alive", "60", "-p", "unicornd.pid")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_in(tmp_path) as fleet:
+        try:
+            yield fleet
+        finally:
+            fleet.open_gate()
+            for pid in arbiters(fleet):
+                if fleet.process is None or pid != fleet.process.pid:
+                    os.kill(pid, signal.SIGTERM)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def arbiters(fleet: Fleet) -> list[int]:
+    """The processes of the fleet that are no workers: they have children, or no parent here."""
+    everybody = fleet.processes()
+    parents = {}
+    for pid in everybody:
+        try:
+            parents[pid] = parent_of(pid)
+        except (OSError, IndexError):
+            continue
+    return [pid for pid in parents if pid in parents.values() or parents[pid] not in everybody]
+
+
+def upgrade(fleet: Fleet, *more: str) -> tuple[int, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "unicornd.cli.ctl", "upgrade", "--json", *more], cwd=fleet.folder, env=fleet.environ(),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout or "{}")
+
+
+def pid_in_file(fleet: Fleet, name: str = "unicornd.pid") -> int:
+    return int((fleet.folder / name).read_text().split()[0])
+
+
+def await_arbiter(fleet: Fleet, old: int) -> int:
+    """Wait until another arbiter answers at the control socket."""
+
+    def is_another() -> bool:
+        try:
+            return bool(fleet.status()["arbiter"]["pid"] != old)
+        except Exception:  # noqa: BLE001 - while they change places
+            return False
+
+    eventually(is_another, "the new arbiter answers")
+    return int(fleet.status()["arbiter"]["pid"])
+
+
+@pytest.mark.parametrize("is_keepalive", [True, False])
+def test_an_upgrade_takes_over_and_no_request_is_lost(fleet: Fleet, *, is_keepalive: bool) -> None:
+    old = fleet.start(*KEPT)
+    [address] = fleet.addresses()
+    with Traffic(lambda: fleet.connect(address), is_keepalive=is_keepalive, clients=6) as traffic:
+        eventually(traffic.answered_more(50), "requests are answered")
+        fleet.change("site_app.py", '"v1"', '"v2"')
+        code, operation = upgrade(fleet)
+        assert (code, operation["state"]) == (0, "done"), operation
+        new = await_arbiter(fleet, old.pid)
+        eventually(lambda: old.poll() is not None, "the old arbiter has left")
+        eventually(traffic.answered_more(50), "requests are answered")
+    assert traffic.tally.failures == []
+    assert old.returncode == 0
+    if is_keepalive:
+        assert traffic.tally.connections == 6, "kept connections went on"
+    assert fleet.get(address=address).startswith("v2 ")
+    assert pid_in_file(fleet) == new
+    assert fleet.addresses() == [address]
+
+
+def test_the_new_one_can_be_upgraded_and_stopped_too(fleet: Fleet) -> None:
+    old = fleet.start(*KEPT)
+    first = old.pid
+    assert upgrade(fleet)[0] == 0
+    second = await_arbiter(fleet, first)
+    eventually(lambda: old.poll() is not None, "the old arbiter has left")
+    assert upgrade(fleet)[0] == 0
+    third = await_arbiter(fleet, second)
+    eventually(lambda: not Path(f"/proc/{second}").exists(), "the second has left")
+    assert fleet.get().startswith("v1 ")
+    os.kill(third, signal.SIGTERM)
+    eventually(lambda: not fleet.processes(), "all have left")
+    assert not (fleet.folder / "unicornd.pid").exists()
+    assert not (fleet.folder / "control.sock").exists()
+
+
+@pytest.mark.parametrize("preload", ["true", "false"])
+def test_an_application_that_cannot_boot_any_more_rolls_back(fleet: Fleet, preload: str) -> None:
+    fleet.change("unicornd.toml", "[app]", f"[app]\npreload = {preload}")
+    process = fleet.start(*KEPT)
+    workers = fleet.pids()
+    with Traffic(fleet.connect) as traffic:
+        fleet.change("site_app.py", 'VERSION = "v1"', "import no_such_module")
+        code, operation = upgrade(fleet)
+    assert (code, operation["state"]) == (5, "rolled_back")
+    assert "no_such_module" in operation["result"]
+    assert traffic.tally.failures == []
+    assert fleet.pids() == workers
+    assert process.poll() is None
+    assert pid_in_file(fleet) == process.pid
+    eventually(lambda: arbiters(fleet) == [process.pid], "the new one has left")
+    fleet.change("site_app.py", "import no_such_module", 'VERSION = "v3"')
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("generation 2 serves")
+    assert fleet.get().startswith("v3 ")
+
+
+def test_a_wrong_configuration_rolls_back(fleet: Fleet) -> None:
+    process = fleet.start(*KEPT)
+    fleet.change("unicornd.toml", "count", "cuont")
+    code, operation = upgrade(fleet)
+    assert code == 5
+    assert "the configuration is wrong" in operation["result"]
+    assert fleet.get().startswith("v1 ")
+    assert process.poll() is None
+
+
+def test_one_that_is_not_ready_in_time_is_ended(fleet: Fleet) -> None:
+    fleet.change("unicornd.toml", "[workers]", "[timeouts]\nboot = 2\n[workers]")
+    process = fleet.start(*KEPT)
+    fleet.change("site_app.py", 'VERSION = "v1"', "import time; time.sleep(1000)")
+    code, operation = upgrade(fleet)
+    assert code == 5, operation
+    eventually(lambda: arbiters(fleet) == [process.pid], "the new one has left")
+    assert fleet.get().startswith("v1 ")
+
+
+def test_a_unix_socket_and_the_admin_page_go_on(fleet: Fleet) -> None:
+    fleet.change(
+        "unicornd.toml",
+        'bind = "127.0.0.1:0"',
+        'bind = ["127.0.0.1:0", "unix:web.sock"]\n[admin]\nbind = "unix:admin.sock"',
+    )
+    old = fleet.start(*KEPT)
+    assert upgrade(fleet)[0] == 0
+    await_arbiter(fleet, old.pid)
+    eventually(lambda: old.poll() is not None, "the old arbiter has left")
+    for name in ("web.sock", "admin.sock"):
+        assert (fleet.folder / name).is_socket()
+    done = subprocess.run(
+        ["curl", "-sS", "--unix-socket", "web.sock", "http://x/", "--next", "--unix-socket", "admin.sock", "http://x/readyz"],
+        cwd=fleet.folder, capture_output=True, text=True, timeout=20, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("v1 ")
+    assert '"ok":true' in done.stdout.replace(" ", "")
+
+
+def test_usr2_leaves_both_side_by_side_until_one_is_ended(fleet: Fleet) -> None:
+    old = fleet.start(*KEPT)
+    fleet.change("site_app.py", '"v1"', '"v2"')
+    fleet.send(signal.SIGUSR2)
+    fleet.await_log("serves beside this one")
+    new = pid_in_file(fleet, "unicornd.pid.2")
+    assert fleet.status()["arbiter"]["pid"] == old.pid
+    fleet.send(signal.SIGUSR2)
+    fleet.await_log("an upgrade is there already")
+    [address] = fleet.addresses()
+    with Traffic(lambda: fleet.connect(address)) as traffic:
+        assert fleet.end(signal.SIGTERM) == 0
+        assert await_arbiter(fleet, old.pid) == new
+        eventually(lambda: pid_in_file(fleet) == new, "the pidfile is the new one's")
+    assert traffic.tally.failures == []
+    assert fleet.get().startswith("v2 ")
+
+
+def test_usr2_can_be_taken_back_by_ending_the_new_one(fleet: Fleet) -> None:
+    old = fleet.start(*KEPT)
+    fleet.send(signal.SIGUSR2)
+    fleet.await_log("serves beside this one")
+    with Traffic(fleet.connect) as traffic:
+        os.kill(pid_in_file(fleet, "unicornd.pid.2"), signal.SIGTERM)
+        eventually(lambda: arbiters(fleet) == [old.pid], "the new one has left")
+        eventually(traffic.answered_more(20), "requests are answered")
+    assert traffic.tally.failures == []
+    assert fleet.status()["state"] == "ready"
+    assert not (fleet.folder / "unicornd.pid.2").exists()
+    assert upgrade(fleet)[0] == 0, "another attempt is possible"
+    await_arbiter(fleet, old.pid)
+    eventually(lambda: old.poll() is not None, "the old arbiter has left")
+
+
+def test_the_hook_pre_exec_is_called_in_the_new_process(fleet: Fleet) -> None:
+    fleet.write(
+        "our_hooks.py",
+        "import os\ndef before(server): print('hook pre_exec', server.pid != os.getpid(), flush=True)\n",
+    )
+    fleet.change("unicornd.toml", "[workers]", '[hooks]\npre_exec = "./our_hooks.py:before"\n[workers]')
+    old = fleet.start(*KEPT)
+    assert upgrade(fleet)[0] == 0
+    fleet.await_log("hook pre_exec True")
+    await_arbiter(fleet, old.pid)
+    eventually(lambda: old.poll() is not None, "the old arbiter has left")
+
+
+def test_a_daemon_is_upgraded(fleet: Fleet) -> None:
+    fleet.run(*KEPT, "-D", "--log-file", "log")
+    fleet.await_state("ready")
+    old = pid_in_file(fleet)
+    code, operation = upgrade(fleet)
+    assert code == 0, operation
+    await_arbiter(fleet, old)
+    eventually(lambda: not Path(f"/proc/{old}").exists(), "the old arbiter has left")
+    assert fleet.get().startswith("v1 ")

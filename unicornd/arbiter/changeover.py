@@ -1,0 +1,123 @@
+"""An upgrade as the old arbiter sees it: what is left to the new one, and what follows from how that goes.
+
+Run by the arbiter's loop. See `upgrade` for the process itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter.events import HaltAsked, ListenersLeft
+from unicornd.arbiter.operations import Outcome
+from unicornd.arbiter.state import Halt
+from unicornd.arbiter.upgrade import Ends, Upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unicornd.arbiter.loop import Loop, Means
+    from unicornd.arbiter.upgrade import Origin
+    from unicornd.control.listening import ControlSocket
+    from unicornd.sockets.legacy import Legacy
+    from unicornd.sockets.listener import Listener
+    from unicornd.units import Pid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estate:
+    """What the arbiter has beside its deployment.
+
+    Attributes:
+        origin: how it was started.
+        control: its control socket, or None; admin: the listener of [admin], or None.
+        let_go: stops listening there; who is connected is still answered.
+        leave: called in the new process before it is executed (the hook pre_exec, and what must not be kept).
+    """
+
+    origin: Origin
+    control: ControlSocket | None
+    admin: Listener | None
+    let_go: Callable[[], None]
+    leave: Callable[[Legacy], None]
+
+
+class Changeover:
+    """From this unicornd to a new one.
+
+    Args:
+        loop: the old one's.
+        means: what it works with.
+        estate: what is left to the new one.
+    """
+
+    def __init__(self, loop: Loop, means: Means, *, estate: Estate) -> None:
+        self._loop = loop
+        self._means = means
+        self._estate = estate
+        self._is_final = True
+        self._upgrade = Upgrade(means.kernel, means.selector, ends=Ends(ready=self._ready, failed=self._fail))
+        loop.claims_death = self._upgrade.take_death
+        loop.tickers.append(self._upgrade.tick)
+
+    @property
+    def successor(self) -> Pid | None:
+        """The new unicornd, while there is one."""
+        return self._upgrade.pid
+
+    def start(self, *, is_final: bool) -> None:
+        """Execute unicornd anew.
+
+        Args:
+            is_final: leave to it as soon as it serves; else it stays beside this one.
+
+        Raises:
+            OSError: no process can be made.
+        """
+        self._is_final = is_final
+        deployments = self._means.deployments
+        pid = self._upgrade.start(
+            self._estate.origin,
+            self._estate.leave,
+            legacy=lambda baton: deployments.legacy(
+                baton, control=self._estate.control, admin=self._estate.admin
+            ),
+            seconds=deployments.present.settings.timeouts.boot,
+        )
+        text = f"unicornd is executed anew: {' '.join(self._estate.origin.command)}"
+        self._means.narrator.say("upgrade.started", text, facts={"pid": pid})
+
+    def leave_behind(self) -> None:
+        """Close what is the arbiter's, in a forked child."""
+        self._upgrade.leave_behind()
+
+    def _ready(self, pid: Pid) -> None:
+        now = self._means.kernel.now()
+        if not self._is_final:
+            text = f"the new unicornd (pid {pid}) serves beside this one; QUIT ends either"
+            self._means.narrator.say("upgrade.ready", text, facts={"pid": pid})
+            self._means.operations.end(Outcome.DONE, result=text, now=now)
+            return
+        text = f"the new unicornd (pid {pid}) has taken over"
+        self._means.narrator.say("upgrade.finished", text, facts={"pid": pid})
+        self._means.notifier.main(pid)
+        self._loop.is_replaced = True
+        self._estate.let_go()
+        self._upgrade.promote()
+        self._means.operations.end(Outcome.DONE, result=text, now=now)
+        self._means.deployments.close_listeners()
+        self._loop.take(HaltAsked(at=now, halt=Halt.GRACEFUL))
+        self._loop.take(ListenersLeft(at=now))
+
+    def _fail(self, reason: str) -> None:
+        first, _, detail = reason.partition("\n")
+        first = first.removeprefix("unicornd: ")
+        text = f"the upgrade has failed, this unicornd goes on serving: {first}"
+        self._means.narrator.say("upgrade.rolled_back", text, level=logging.ERROR, detail=detail)
+        self._means.operations.end(
+            Outcome.ROLLED_BACK,
+            result=f"rolled back, the old unicornd goes on serving: {first}",
+            now=self._means.kernel.now(),
+            detail=detail,
+        )

@@ -1,0 +1,68 @@
+"""The new arbiter's side of an upgrade: it serves beside its predecessor until it is promoted, or left alone.
+
+Run by the loop of the new arbiter. It tells how its start went over the baton, as a daemon tells its terminal; it takes
+over control socket and pidfile when the predecessor says so, or is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unicornd.errors import DaemonExit
+    from unicornd.sockets.legacy import Legacy
+
+
+class Baton:
+    """The new arbiter's end of the baton; has what `daemonize.Verdict` has.
+
+    Args:
+        legacy: what the predecessor has left.
+    """
+
+    def __init__(self, legacy: Legacy) -> None:
+        self._sock = socket.socket(fileno=legacy.baton)
+        self._sock.setblocking(False)
+        self._has_spoken = False
+        self.predecessor = legacy.pid
+        self.is_promoted = False
+
+    def fill_streams(self, fd: int) -> None:
+        """Standard output and error are the predecessor's already."""
+
+    def give(self, code: DaemonExit, text: str = "") -> None:
+        """Say how the start ended; only the first time counts."""
+        if not self._has_spoken:
+            self._has_spoken = True
+            with suppress(OSError):  # the predecessor is gone
+                self._sock.send(json.dumps({"code": int(code), "text": text}).encode())
+
+    def watch(self, selector: selectors.BaseSelector, promoted: Callable[[], None]) -> None:
+        """Have `promoted` called, once, when this is the only arbiter."""
+
+        def read(_mask: int) -> None:
+            with suppress(BlockingIOError):
+                self._sock.recv(64)  # the word, or nothing any more: both mean the same
+                selector.unregister(self._sock)
+                self._sock.close()
+                self.is_promoted = True
+                promoted()
+
+        selector.register(self._sock, selectors.EVENT_READ, read)
+
+    def close(self) -> None:
+        """Let go of it, in a forked child."""
+        with suppress(OSError):
+            self._sock.close()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no predecessor any more that listens, too."""
+        return self.is_promoted or os.getppid() != self.predecessor
