@@ -144,14 +144,14 @@ def comma_list(value: object) -> object:
 def pairs(value: object) -> object:
     r"""A table out of texts with `KEY=VALUE`; a `\=` in the key is none of the parting kind."""
     if isinstance(value, dict):
-        return {str(key): str(text) for key, text in value.items()}
+        return {str(key): str(text) for key, text in value.items()} or None
     said: dict[str, str] = {}
     for item in texts(value):
         key, equals, text = re.sub(r"\\=", "\0", str(item)).partition("=")
         if not equals or not key:
             raise _unexpected(item, "KEY=VALUE")
         said[key.replace("\0", "=")] = text.replace("\0", "=")
-    return said
+    return said or None
 
 
 def path(value: object) -> object:

@@ -76,10 +76,11 @@ class Draft:
         self.origins[key] = origin
 
     def drop(self, key: Key) -> None:
-        """Forget one value, and tables that have no other."""
+        """Forget one value or table, and the tables around it that have no other."""
         table = self._table(key[:-1])
         table.pop(key[-1], None)
-        self.origins.pop(key, None)
+        for known in [known for known in self.origins if known[: len(key)] == key]:
+            del self.origins[known]
         if not table and key[:-1]:
             self.drop(key[:-1])
 

@@ -45,6 +45,8 @@ def check(*, config: File = None, as_json: Json = False) -> int:
         raise ConfigError(
             "app.target is not set: there is nothing to serve", hint='target = "module:application"'
         )
+    for note in loaded.notes:
+        sys.stderr.write(f"{note}\n")
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})
     else:
