@@ -48,6 +48,9 @@ _OWN_LOGGERS = frozenset(
 )
 """What gunicorn's own loggers do, unicornd does by itself."""
 
+AT_ONCE = 0.1
+"""Seconds; gunicorn looks ten times a second whether its workers have ended."""
+
 _CERT_REQS = {0: "none", 1: "optional", 2: "required"}
 _PROXY_MODES = {
     "0": "off", "false": "off", "off": "off", "none": "off", "": "off", "1": "auto", "true": "auto", "auto": "auto",
@@ -104,6 +107,12 @@ def number(value: object) -> object:
         except ValueError:
             return value.strip()
     return value
+
+
+def patience(value: object) -> object:
+    """Seconds that gunicorn waits for something to end: 0 is "at once" there, and no limit here."""
+    seconds = number(value)
+    return AT_ONCE if seconds == 0 else seconds
 
 
 def worker_count(value: object) -> object:
