@@ -189,7 +189,7 @@ def test_paths_start_where_gunicorn_stood_and_are_written_from_the_new_file(tmp_
         "logging.error": "-",
         "server.bind": ["unix:app/web.sock", "unix:/run/b.sock", ":1"],
         "logging.access.file": str(tmp_path.parent / "elsewhere.log"),
-        "hooks.on_exit": "./gunicorn.conf.py:on_exit",
+        "hooks.on_exit": "../gunicorn.conf.py:on_exit",
         "control.socket": "@shop",
     }
 

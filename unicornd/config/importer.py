@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.conversions import SYNC
-from unicornd.config.draft import Draft, Key, has_paths, relative_to
+from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.given import Origin
 from unicornd.config.layers import add_given
@@ -124,7 +124,11 @@ def combine(items: list[Item], line: CommandLine, *, folder: Path, target: Path)
         raise ConfigError("the command line is wrong", detail="\n".join(problems))
     said = _said(draft)
     refused = _weed(draft)
-    written = {key: _written(key, value, target=target) for key, (value, _) in _said(draft).items()}
+    chdir = said.get(("app", "chdir"), (str(folder), None))[0]
+    start = folder / str(chdir)
+    written = {
+        key: _written(key, value, target=target, start=start) for key, (value, _) in _said(draft).items()
+    }
     result = _Result(said=said, refused=refused, written=written)
     report = [_told(item, result) for item in items]
     report += _flags_told(result)
@@ -202,8 +206,14 @@ def _has_null(value: object) -> bool:
             return value is None
 
 
-def _written(key: Key, value: Any, *, target: Path) -> Any:  # noqa: ANN401 - of any setting
-    return relative_to(key, value, folder=target) if has_paths(key) else value
+def _written(key: Key, value: Any, *, target: Path, start: Path) -> Any:  # noqa: ANN401 - of any setting
+    """Return a value as the new file has it: its paths start at the file's folder, import strings where workers do."""
+    if key in PATH_KEYS:
+        return relative_to(key, value, folder=target)
+    is_import = key[0] == "hooks" or key in {("logging", "logger_class"), _KIND}
+    return (
+        import_relative_to(value, start=start, home=target) if is_import and isinstance(value, str) else value
+    )
 
 
 def _table(written: Mapping[Key, Any]) -> dict[str, Any]:
