@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unicornd.config.gunicorn import ROWS, Row
@@ -41,8 +40,8 @@ TURNED = frozenset({"disable_redirect_access_to_syslog", "control_socket_disable
 """Switches that say the opposite here: converted twice, they are as they were."""
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.keys], ids=lambda row: row.name)
-@given(value=VALUES)
+@settings(max_examples=1000, deadline=None)
+@given(row=st.sampled_from([row for row in ROWS if row.keys]), value=VALUES)
 def test_any_value_is_converted_to_something_that_stays_or_is_a_value_error(row: Row, value: object) -> None:
     try:
         converted = row.convert(value)

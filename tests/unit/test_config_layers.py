@@ -162,16 +162,6 @@ def test_rules_across_sections_name_their_key_and_its_line(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize(
-    ("line", "key"), [("spew = true", "app.spew"), ('paste_global = {x = "1"}', "app.paste_global")]
-)
-def test_what_is_not_there_yet_is_refused(tmp_path: Path, line: str, key: str) -> None:
-    written(tmp_path, MINIMAL + line)
-    [said] = errors_of(Sources(folder=tmp_path))
-    assert f":3: {key}: " in said
-    assert "not available in this version" in said
-
-
 def test_odd_keys_have_a_place_too(tmp_path: Path) -> None:
     file = written(tmp_path, '"[x]" = 1\n"y[0]" = 1\n[timeouts]\nboot = [[1]]\n')
     environ = {"UNICORND_TIMEOUTS__BODY__X": "1"}
@@ -186,7 +176,7 @@ def test_odd_keys_have_a_place_too(tmp_path: Path) -> None:
 
 def test_errors_are_told_in_the_order_of_the_layers_and_of_their_lines(tmp_path: Path) -> None:
     file = written(
-        tmp_path, "[workers]\nthreads = 0\nx = 1\n[app]\nspew = true\ninterface = 'uwsgi'\n[serve.x]\n"
+        tmp_path, "[workers]\nthreads = 0\nx = 1\n[app]\nspew = 1\ninterface = 'uwsgi'\n[serve.x]\n"
     )
     drop_in = written(tmp_path, "server.backlog = 0\n", "unicornd.d/1.toml")
     environ = {"UNICORND_TIMEOUTS__BOOT": "soon", "WEB_CONCURRENCY": "0"}

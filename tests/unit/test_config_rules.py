@@ -11,7 +11,7 @@ from unicornd.config.draft import Draft
 from unicornd.config.given import Origin
 from unicornd.config.rules import RULES, Rule
 from unicornd.config.settings import Settings
-from unicornd.config.validation import examined
+from unicornd.config.validation import examined, fields_of
 from unicornd.config.values import ImportString
 
 HOOK = ImportString(module="shop", attribute="context")
@@ -51,8 +51,32 @@ def test_a_rule_blames_the_key_that_somebody_said(said: dict[str, dict[str, Any]
 
 def test_a_rule_names_keys_that_exist() -> None:
     for rule in RULES:
-        for section, name in rule.keys:
-            assert hasattr(getattr(Settings(), section), name)
+        for key in rule.keys:
+            assert key[-1] in fields_of(key[:-1])
+
+
+@pytest.mark.parametrize(
+    ("address", "is_right"),
+    [
+        ("udp://localhost:514", True),
+        ("tcp://[::1]:601", True),
+        ("udp://", True),
+        ("unix:///dev/log", True),
+        ("unix:///dev/log#dgram", True),
+        ("unix:///dev/log#stream", True),
+        ("unix:///dev/log#x", False),
+        ("unix://", False),
+        ("/dev/log", False),
+        ("localhost:514", False),
+        ("udp://localhost:99999", False),
+    ],
+)
+def test_an_address_of_syslog_has_one_of_three_forms(
+    address: str,
+    is_right: bool,  # noqa: FBT001 - the answer
+) -> None:
+    syslog = Settings().logging.syslog.model_copy(update={"address": address})
+    assert broken(logging={"syslog": syslog}) == ([] if is_right else ["logging.syslog.address"])
 
 
 PAIR = Rule(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 ABOUT = """Run a fleet of Python web workers: start it, look at it, change it, stop it.
 
-Which fleet: -c FILE, --socket PATH or --instance NAME (anywhere on the line), else ./unicornd.toml, else the only one
-that runs.
+Which fleet: -c FILE, --socket PATH or --instance NAME (anywhere on the line), else ./unicornd.toml or
+./gunicorn.conf.py, else the only one that runs.
 
 Questions for scripts, answered by exit code: is-running, is-ready, health.
 

@@ -1,4 +1,6 @@
-"""Which fleet a command is about: `-c FILE`, `--socket`, `--instance`, `./unicornd.toml`, or the only one that runs.
+"""Which fleet a command is about: `-c FILE`, `--socket`, `--instance`, the file in this directory, or the only one.
+
+That file is `unicornd.toml`, else `gunicorn.conf.py`; "the only one" is of those that run.
 
 Runs in the command's process, for predicates too: standard library only. The first answer counts; what is named and
 does not run is an error, never a reason to take another one.
@@ -119,7 +121,7 @@ def _only_one() -> Client:
             raise ControlError(
                 f"nothing is running, and there is no {CONFIG_NAME} here",
                 code=CtlExit.NOT_RUNNING,
-                hint="`unicornctl config init` writes one, `unicornctl start` starts it",
+                hint="`unicornctl config init` writes one, `config import` one from gunicorn's; `unicornctl start` starts it",
             )
         case _:
             raise ControlError(

@@ -48,6 +48,9 @@ _OWN_LOGGERS = frozenset(
 )
 """What gunicorn's own loggers do, unicornd does by itself."""
 
+AT_ONCE = 0.1
+"""Seconds; gunicorn looks ten times a second whether its workers have ended."""
+
 _CERT_REQS = {0: "none", 1: "optional", 2: "required"}
 _PROXY_MODES = {
     "0": "off", "false": "off", "off": "off", "none": "off", "": "off", "1": "auto", "true": "auto", "auto": "auto",
@@ -106,6 +109,12 @@ def number(value: object) -> object:
     return value
 
 
+def patience(value: object) -> object:
+    """Seconds that gunicorn waits for something to end: 0 is "at once" there, and no limit here."""
+    seconds = number(value)
+    return AT_ONCE if seconds == 0 else seconds
+
+
 def worker_count(value: object) -> object:
     """A number, but not 0, which gunicorn takes and serves nobody with."""
     count = number(value)
@@ -144,14 +153,14 @@ def comma_list(value: object) -> object:
 def pairs(value: object) -> object:
     r"""A table out of texts with `KEY=VALUE`; a `\=` in the key is none of the parting kind."""
     if isinstance(value, dict):
-        return {str(key): str(text) for key, text in value.items()}
+        return {str(key): str(text) for key, text in value.items()} or None
     said: dict[str, str] = {}
     for item in texts(value):
         key, equals, text = re.sub(r"\\=", "\0", str(item)).partition("=")
         if not equals or not key:
             raise _unexpected(item, "KEY=VALUE")
         said[key.replace("\0", "=")] = text.replace("\0", "=")
-    return said
+    return said or None
 
 
 def path(value: object) -> object:

@@ -40,12 +40,6 @@ PATH_KEYS = frozenset(
         ("tls", "keyfile"),
     }
 )
-IMPORT_KEYS = frozenset({("logging", "logger_class"), ("workers", "kind")})
-"""Keys with import strings whose files are anchored like other paths; `hooks.*` are, too.
-
-Not `app.target`: it starts at `app.chdir`, where the application is at home.
-"""
-
 ADDRESS_KEYS = frozenset({("server", "bind"), ("admin", "bind"), ("metrics", "statsd")})
 """Of these only Unix sockets have paths."""
 
@@ -76,10 +70,11 @@ class Draft:
         self.origins[key] = origin
 
     def drop(self, key: Key) -> None:
-        """Forget one value, and tables that have no other."""
+        """Forget one value or table, and the tables around it that have no other."""
         table = self._table(key[:-1])
         table.pop(key[-1], None)
-        self.origins.pop(key, None)
+        for known in [known for known in self.origins if known[: len(key)] == key]:
+            del self.origins[known]
         if not table and key[:-1]:
             self.drop(key[:-1])
 
@@ -93,18 +88,13 @@ class Draft:
         return table
 
 
-def has_paths(key: Key) -> bool:
-    """Whether values of the key are, or may have, paths."""
-    return key in PATH_KEYS or key in IMPORT_KEYS or key[:1] == ("hooks",)
-
-
 def anchor_paths(table: dict[str, Any], folder: Path, *, above: Key = ()) -> None:
     """Make the paths of a file relative to the file's folder."""
     for name, value in table.items():
         key = (*above, name)
         if isinstance(value, dict):
             anchor_paths(value, folder, above=key)
-        elif has_paths(key):
+        elif key in PATH_KEYS:
             table[name] = anchored(key, value, folder=folder)
 
 
@@ -113,9 +103,6 @@ def anchored(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 - no
     match value:
         case list():
             return [anchored(key, item, folder=folder) for item in value]
-        case str() if key not in PATH_KEYS:
-            module, _, rest = value.partition(":")
-            return f"{os.path.normpath(folder / module)}:{rest}" if module.endswith(".py") else value
         case str() if key in ADDRESS_KEYS:
             scheme, path = ("unix:", value.removeprefix("unix:").removeprefix("//"))
             is_path = value.startswith(scheme) and path[:1] not in {"", "@"}
@@ -131,15 +118,26 @@ def relative_to(key: Key, value: Any, *, folder: Path) -> Any:  # noqa: ANN401 -
     match value:
         case list():
             return [relative_to(key, item, folder=folder) for item in value]
-        case str() if key not in PATH_KEYS:
-            module, colon, rest = value.partition(":")
-            below = _below(module, folder) if module.endswith(".py") else ""
-            return f"./{below}{colon}{rest}" if below else value
         case str() if key in ADDRESS_KEYS:
             below = _below(value.removeprefix("unix:"), folder) if value.startswith("unix:") else ""
             return f"unix:{below}" if below else value
         case _:
             return _below(value, folder) or value
+
+
+def import_relative_to(value: str, *, start: Path, home: Path) -> str:
+    """Write an import string whose file is at home as workers find it: `./gunicorn.conf.py:post_fork`.
+
+    Args:
+        value: with an absolute path.
+        start: the working directory of the workers.
+        home: files below it move with the configuration, all others stay where they are.
+    """
+    module, colon, rest = value.partition(":")
+    if not module.endswith(".py") or not (_below(module, home) or _below(module, start)):
+        return value
+    relative = os.path.relpath(module, start)
+    return f"{'' if relative.startswith('../') else './'}{relative}{colon}{rest}"
 
 
 def _below(path: str, folder: Path) -> str:

@@ -145,7 +145,7 @@ ROWS: tuple[Row, ...] = (
     _number("max_requests_jitter", "workers.max_requests_jitter", flag="--max-requests-jitter N", about="Up to so many requests more."),
 
     _number("timeout", "timeouts.request timeouts.heartbeat", flag="-t --timeout SECONDS", about="Longest request; longest silence of a worker."),
-    _number("graceful_timeout", "timeouts.graceful", flag="--graceful-timeout SECONDS", about="Longest wait for requests in flight."),
+    _row("graceful_timeout", "timeouts.graceful", flag="--graceful-timeout SECONDS", convert=to.patience, about="Longest wait for requests in flight."),
     _number("keepalive", "timeouts.keepalive", flag="--keep-alive SECONDS", about="How long an idle connection is kept."),
 
     _switch("reload", "reload.on_change", flag="--reload", about="Reload when the application's files change."),
@@ -185,8 +185,8 @@ ROWS: tuple[Row, ...] = (
 
     _row("asgi_loop", "asgi.loop", flag="--asgi-loop NAME", convert=to.lower, about="auto, asyncio or uvloop."),
     _row("asgi_lifespan", "asgi.lifespan", flag="--asgi-lifespan MODE", convert=to.lower, about="auto, on or off."),
-    _number("asgi_disconnect_grace_period", "asgi.disconnect_grace_period", flag="--asgi-disconnect-grace-period SECONDS",
-            about="For an application whose client has left."),
+    _row("asgi_disconnect_grace_period", "asgi.disconnect_grace_period", flag="--asgi-disconnect-grace-period SECONDS",
+         convert=to.patience, about="For an application whose client has left."),
     _number("websocket_max_message_size", "asgi.websocket_max_message_size", flag="--websocket-max-message-size BYTES",
             about="Largest WebSocket message; 0: no limit."),
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.conversions import SYNC
-from unicornd.config.draft import Draft, Key, has_paths, relative_to
+from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.given import Origin
 from unicornd.config.layers import add_given
@@ -26,9 +26,10 @@ from unicornd.config.values import quoted
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from unicornd.config.flags import CommandLine
     from unicornd.config.translate import Item
 
 Outcome = Literal["taken", "changed", "needless", "by hand", "unknown"]
@@ -101,20 +102,33 @@ def import_gunicorn(wanted: Wanted) -> Imported:
     if line.actions:
         flag = f"--{min(line.actions)}"
         raise FlagError(f"{flag} is no setting", hint=f"leave out {flag}")
-    draft = Draft()
     items: list[Item] = []
     file = wanted.file or (wanted.folder / line.config if line.config else None)
     if file is not None:
         shown = os.path.relpath(file, wanted.folder) if file.is_absolute() else str(file)
         items = translated(run_python(file, folder=wanted.folder, environ=wanted.environ, shown=shown))
-        for key, value, item in settings_of(items, folder=wanted.folder):
-            draft.put(key, value, origin=Origin(layer="file", where=item.where))
-    problems = add_given(draft, line.given, layer="command line", folder=wanted.folder)
+    return combine(items, line, folder=wanted.folder, target=wanted.target)
+
+
+def combine(items: list[Item], line: CommandLine, *, folder: Path, target: Path) -> Imported:
+    """Lay a command line over what a file says, and see what of it can be a configuration.
+
+    Raises:
+        ConfigError: the command line is wrong.
+    """
+    draft = Draft()
+    for key, value, item in settings_of(items, folder=folder):
+        draft.put(key, value, origin=Origin(layer="file", where=item.where))
+    problems = add_given(draft, line.given, layer="command line", folder=folder)
     if problems:
         raise ConfigError("the command line is wrong", detail="\n".join(problems))
     said = _said(draft)
     refused = _weed(draft)
-    written = {key: _written(key, value, target=wanted.target) for key, (value, _) in _said(draft).items()}
+    chdir = said.get(("app", "chdir"), (str(folder), None))[0]
+    start = folder / str(chdir)
+    written = {
+        key: _written(key, value, target=target, start=start) for key, (value, _) in _said(draft).items()
+    }
     result = _Result(said=said, refused=refused, written=written)
     report = [_told(item, result) for item in items]
     report += _flags_told(result)
@@ -150,22 +164,16 @@ class _Result:
 
 
 def _said(draft: Draft) -> dict[Key, tuple[Any, Origin]]:
-    """Return every value with who said it; a table is a value where its names are nobody's keys."""
-
-    def walk(table: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, tuple[Any, Origin]]]:
-        for name, value in table.items():
-            key = (*above, name)
-            is_section = isinstance(value, dict) and value and (len(key) == 1 or not _is_value(key))
-            if is_section:
-                yield from walk(value, key)
-            else:
-                yield key, (value, draft.origins[key])
-
-    return dict(walk(draft.values, ()))
-
-
-def _is_value(key: Key) -> bool:
-    return len(key) > 2 and key[:2] in FREE_TABLES  # noqa: PLR2004 - section, table, the operator's own key
+    """Return every value that was put into a draft, by its whole key, with who said it."""
+    above = {key[:length] for key in draft.origins for length in range(1, len(key))}
+    found: dict[Key, tuple[Any, Origin]] = {}
+    for key, origin in draft.origins.items():
+        place: Any = draft.values
+        for part in key[:-1]:
+            place = place[part]
+        if key not in above:
+            found[key] = (place[key[-1]], origin)
+    return found
 
 
 def _weed(draft: Draft) -> dict[Key, str]:
@@ -198,8 +206,14 @@ def _has_null(value: object) -> bool:
             return value is None
 
 
-def _written(key: Key, value: Any, *, target: Path) -> Any:  # noqa: ANN401 - of any setting
-    return relative_to(key, value, folder=target) if has_paths(key) else value
+def _written(key: Key, value: Any, *, target: Path, start: Path) -> Any:  # noqa: ANN401 - of any setting
+    """Return a value as the new file has it: its paths start at the file's folder, import strings where workers do."""
+    if key in PATH_KEYS:
+        return relative_to(key, value, folder=target)
+    is_import = key[0] == "hooks" or key in {("logging", "logger_class"), _KIND}
+    return (
+        import_relative_to(value, start=start, home=target) if is_import and isinstance(value, str) else value
+    )
 
 
 def _table(written: Mapping[Key, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from unicornd.config.conversions import comma_list
-from unicornd.config.draft import Draft, Key, anchor_paths, anchored, has_paths
+from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
 from unicornd.config.instance import drop_ins
@@ -211,7 +211,7 @@ def add_given(draft: Draft, given: Iterable[Given], *, layer: str, folder: Path)
             continue
         is_value = item.is_raw or item.is_list or not isinstance(item.text, str)
         value = item.text if is_value else read_value(key, str(item.text))
-        value = anchored(key, value, folder=folder) if has_paths(key) else value
+        value = anchored(key, value, folder=folder) if key in PATH_KEYS else value
         if item.is_list:
             lists.setdefault(key, []).append(value)
             value = lists[key]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +102,8 @@ def run_python(
 def _run(
     what: str, *, folder: Path, environ: Mapping[str, str], shown: str, patience: float
 ) -> dict[str, Any]:
+    import subprocess  # noqa: PLC0415 - brings as much as half the configuration; most files are TOML
+
     # -P: nothing of the working directory may take the place of a module that we import.
     program = "import sys; sys.path.append(sys.argv[1]); from unicornd.config.evaluate import main; main(sys.argv[2])"
     package = str(Path(__file__).parents[2])

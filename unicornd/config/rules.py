@@ -6,8 +6,11 @@ have said: the message names the place of that one.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from unicornd.config.values import MAX_PORT, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +60,18 @@ def _proxy_in_front_of_uwsgi(settings: Settings) -> str:
     return ""
 
 
+def _odd_syslog_address(settings: Settings) -> str:
+    address = settings.logging.syslog.address
+    match = _SYSLOG.fullmatch(address)
+    if match is not None and int(match["port"] or 1) <= MAX_PORT:
+        return ""
+    return f'expected "udp://HOST:PORT", "tcp://HOST:PORT" or "unix://PATH", got {quoted(address)}'
+
+
+_SYSLOG = re.compile(
+    r"(?:udp|tcp)://(?:\[[^\]]+\]|[\w.-]*)(?::(?P<port>[0-9]{1,5}))?|unix://[^#\0]+(?:#dgram|#stream)?",
+    re.ASCII,
+)
 _SSL_CONTEXT: Key = ("hooks", "ssl_context")
 
 RULES = (
@@ -76,4 +91,5 @@ RULES = (
         keys=(("proxy", "protocol"), ("server", "protocol")),
         check=_proxy_in_front_of_uwsgi,
     ),
+    Rule(keys=(("logging", "syslog", "address"),), check=_odd_syslog_address),
 )

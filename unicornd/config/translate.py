@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.conversions import SYNC
-from unicornd.config.draft import Key, anchored, has_paths
+from unicornd.config.draft import PATH_KEYS, Key, anchored
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
 from unicornd.config.problems import FREE_TABLES
@@ -84,7 +84,7 @@ def settings_of(items: Iterable[Item], *, folder: Path) -> list[tuple[Key, Any, 
     return [
         (
             key,
-            anchored(key, value, folder=folder if key == _CHDIR else start) if has_paths(key) else value,
+            anchored(key, value, folder=folder if key == _CHDIR else start) if key in PATH_KEYS else value,
             item,
         )
         for key, value, item in said

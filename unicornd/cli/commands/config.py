@@ -26,7 +26,9 @@ from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in, write_config
 from unicornd.errors import ConfigError
 
-app = typer.Typer(help="Look at a configuration, check it, begin one, change one.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at a configuration, check it, begin one, import gunicorn's, change one.", no_args_is_help=True
+)
 app.command(name="import")(import_config)
 app.command(name="explain")(explain_setting)
 app.command(name="diff")(diff_config)
@@ -45,6 +47,8 @@ def check(*, config: File = None, as_json: Json = False) -> int:
         raise ConfigError(
             "app.target is not set: there is nothing to serve", hint='target = "module:application"'
         )
+    for note in loaded.notes:
+        sys.stderr.write(f"{note}\n")
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})
     else:

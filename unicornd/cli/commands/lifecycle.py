@@ -123,7 +123,7 @@ def _config_file(choice: Choice) -> Path:
     raise ControlError(
         f"there is no {CONFIG_NAME} here",
         code=CtlExit.CONFIG,
-        hint="`unicornctl config init` writes one; -c FILE names another",
+        hint="`unicornctl config init` writes one, `config import` one from gunicorn's; -c FILE names another",
     )
 
 
