@@ -13,7 +13,6 @@ import selectors
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
-from unicornd.arbiter.succession import Baton
+from unicornd.arbiter.succession import Baton, Birth
 from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
@@ -57,17 +56,16 @@ from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store, split_passed
 from unicornd.units import Monotonic
 from unicornd.workers.registry import share_kind
+from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from unicornd.arbiter.actions import Leave
-    from unicornd.arbiter.daemonize import Verdict
     from unicornd.arbiter.reload import Deployment
     from unicornd.config.layers import Loaded, Sources
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
-    from unicornd.units import Pid
 
 EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
 
@@ -132,32 +130,6 @@ def describe(error: UnicorndError) -> str:
     return "\n".join([*lines, f"  hint: {error.hint}"] if error.hint else lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
-    """Where this process comes from.
-
-    Attributes:
-        origin: how it was started.
-        verdict: tells whoever started it how that went, or None.
-        legacy: what the predecessor in an upgrade has left, or None; baton: leads to it.
-    """
-
-    origin: Origin
-    verdict: Verdict | Baton | None
-    legacy: Legacy | None
-    baton: Baton | None
-
-    @property
-    def predecessor(self) -> Pid | None:
-        """The old arbiter, or None."""
-        return self.legacy.pid if self.legacy is not None else None
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether no predecessor has what we have."""
-        return self.baton is None or self.baton.is_alone
-
-
 class Assembly:
     """The arbiter's parts, made in the order in which they may fail.
 
@@ -194,6 +166,7 @@ class Assembly:
         self._servers: list[ControlServer] = []
         self._control: ControlSocket | None = None
         self._pidfile: Pidfile | None = None
+        self._on_exit: Callable[[], None] | None = None
 
     def run(self) -> DaemonExit:
         """Start, supervise, clean up."""
@@ -213,6 +186,7 @@ class Assembly:
         logs.configure(self._deployments.with_log(settings).logging)
         if self._verdict is not None:  # what applications print has to go somewhere
             self._verdict.fill_streams(logs.error_fd())
+        self._stack.callback(self._end)
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
@@ -220,14 +194,7 @@ class Assembly:
                 settings.process.pidfile, os.getpid(), predecessor=self._birth.predecessor
             )
             self._stack.callback(self._pidfile.remove)
-        if settings.app.chdir is not None:
-            os.chdir(settings.app.chdir)
-        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]  # hooks live where the application does
-        self._deployments.open_logs(
-            settings
-        )  # once more: the operator's logging may live where the application does
-        cfg = GunicornView(settings, name=self._address.instance)
-        hooks = ArbiterHooks.load(settings.hooks, cfg, log=self._log, name=self._address.instance)
+        hooks = self._let_operator_in()
         hooks.call_starting()
         deployment = self._deployments.start(self._loaded)
         self._stack.callback(self._deployments.close_listeners)
@@ -238,7 +205,7 @@ class Assembly:
         self._selector.register(self._wakeup, selectors.EVENT_READ, loop.take_signals)
         spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
         loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
-        hooks.connect(loop, port)
+        hooks.connect(loop, port, deployments=self._deployments)
         loop.tickers.append(port.tick)
         loop.tickers.append(Retiring(loop, lambda: self._deployments.present.settings.workers).tick)
         loop.tickers.append(Telemetry(loop, self._deployments).tick)
@@ -253,8 +220,26 @@ class Assembly:
         self._tell_start(deployment)
         hooks.call("when_ready")
         loop.take(PoolDeclared(at=means.kernel.now(), pool=pool))
-        self._stack.callback(hooks.call, "on_exit")
+        self._on_exit = lambda: hooks.call("on_exit")
         return loop
+
+    def _let_operator_in(self) -> ArbiterHooks:
+        """Take on what needs the operator's code: his logging, his hooks. They live where the application does."""
+        settings, instance = self._settings, self._address.instance
+        if settings.app.chdir is not None:
+            os.chdir(settings.app.chdir)
+        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]
+        set_title("arbiter", instance)
+        self._deployments.open_logs(settings)
+        cfg = GunicornView(settings, name=instance)
+        hooks = ArbiterHooks.load(settings.hooks, cfg, log=self._log, name=instance)
+        hooks.call_resized(settings.workers.resolved_count(), None)
+        return hooks
+
+    def _end(self) -> None:
+        """Last of all, when pidfile and sockets are gone."""
+        if self._on_exit is not None:
+            self._on_exit()
 
     def _means(self) -> Means:
         return Means(

@@ -92,6 +92,7 @@ class Fleet:
         return {
             **kept,
             MARK: self.mark,
+            "SPT_NOENV": "1",  # setproctitle would write over the mark
             "UNICORND_CONTROL__SOCKET": str(self.folder / "control.sock"),
             "PYTHONDONTWRITEBYTECODE": "1",  # a changed application must not be taken for its compiled predecessor
             **more,

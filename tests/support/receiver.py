@@ -23,6 +23,7 @@ class Receiver:
         self._is_stream = is_stream
         self._clients: dict[socket.socket, bytes] = {}
         self._messages: list[str] = []
+        self.peers: list[object] = []
         self.sock.setblocking(False)
 
     @classmethod
@@ -76,11 +77,15 @@ class Receiver:
     def _take_streams(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                client, _ = self.sock.accept()
+                client, peer = self.sock.accept()
+                self.peers.append(peer)
                 client.setblocking(False)
                 self._clients[client] = b""
         for client in select.select(list(self._clients), [], [], 0)[0] if self._clients else ():
-            data = client.recv(65536)
+            try:
+                data = client.recv(65536)
+            except ConnectionResetError:
+                data = b""
             if not data:
                 del self._clients[client]
                 client.close()

@@ -33,7 +33,7 @@ EXPECTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("atom", "expected"), EXPECTED)
+@pytest.mark.parametrize(("atom", "expected"), EXPECTED, ids=[atom for atom, _ in EXPECTED])
 def test_an_atom_says(atom: str, expected: str) -> None:
     expected = expected.replace("<pid>", f"<{os.getpid()}>")
     assert compile_format(f"<%({atom})s>")(request()) == f"<{expected}>"

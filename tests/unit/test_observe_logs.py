@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,11 +51,9 @@ def test_a_line_for_people_has_the_facts_behind_it() -> None:
 
 
 def test_a_line_for_programs_is_an_object_with_the_traceback_inside() -> None:
-    made = record("nothing")
-    try:
+    with pytest.raises(ValueError, match="invalid") as raised:
         int("no\nway")
-    except ValueError:
-        made = record("failed", path="/x", exc_info=sys.exc_info())
+    made = record("failed", path="/x", exc_info=(raised.type, raised.value, raised.tb))
     said = json.loads(JsonFormat().format(made))
     assert (said["message"], said["path"], said["pid"], said["level"]) == ("failed", "/x", 7, "info")
     assert "ValueError: invalid literal" in said["traceback"]

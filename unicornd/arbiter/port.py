@@ -320,11 +320,13 @@ class Port:
             self._means.narrator.say(
                 "reload.restart_needed", f"not applied by a reload: {line}", level=logging.WARNING
             )
-        self.on_reload()
         pool = only_pool(self.state)
         file_size = deployment.settings.workers.resolved_count()
         was_changed = file_size != deployments.present.settings.workers.resolved_count()
         size = file_size if was_changed or not pool.size else pool.size
+        if size != pool.size:
+            self.on_resize(size, pool.size)
+        self.on_reload()
         self.loop.take(RolloutStarted(at=self.now(), pool=deployment.pool(size)))
         return self.operations.find(operation.id) or operation
 

@@ -247,7 +247,7 @@ class Deployments:
         self._generation = Generation(self._generation + 1)
         loaded = replace(loaded, settings=self.with_log(loaded.settings))
         settings = loaded.settings
-        casting = Casting(settings=settings)
+        casting = Casting(settings=settings, instance=self._instance)
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,

@@ -11,13 +11,17 @@ import os
 import selectors
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unicornd.arbiter.daemonize import Verdict
+    from unicornd.arbiter.upgrade import Origin
     from unicornd.errors import DaemonExit
     from unicornd.sockets.legacy import Legacy
+    from unicornd.units import Pid
 
 
 class Baton:
@@ -66,3 +70,29 @@ class Baton:
     def is_alone(self) -> bool:
         """Whether there is no predecessor any more that listens, too."""
         return self.is_promoted or os.getppid() != self.predecessor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """Where this process comes from.
+
+    Attributes:
+        origin: how it was started.
+        verdict: tells whoever started it how that went, or None.
+        legacy: what the predecessor in an upgrade has left, or None; baton: leads to it.
+    """
+
+    origin: Origin
+    verdict: Verdict | Baton | None
+    legacy: Legacy | None
+    baton: Baton | None
+
+    @property
+    def predecessor(self) -> Pid | None:
+        """The old arbiter, or None."""
+        return self.legacy.pid if self.legacy is not None else None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no predecessor has what we have."""
+        return self.baton is None or self.baton.is_alone

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter.actions import Spawn
 from unicornd.arbiter.state import Role
-from unicornd.errors import UnicorndError
+from unicornd.config.gunicorn_view import GunicornView
+from unicornd.errors import ConfigError, UnicorndError
 from unicornd.workers.hooks import ARBITER_HOOKS, ServerView, WorkerView, load_hooks
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.actions import Action
     from unicornd.arbiter.loop import Loop
     from unicornd.arbiter.port import Port
+    from unicornd.arbiter.reload import Deployments
     from unicornd.arbiter.spawn import Seated
     from unicornd.config.sections.hooks import HooksSettings
     from unicornd.workers.hooks import Hooks
@@ -66,12 +68,17 @@ class ArbiterHooks:
         """Call a hook that only gets the server."""
         self._hooks.call(name, self._server)
 
-    def connect(self, loop: Loop, port: Port) -> None:
+    def call_resized(self, new: int, old: int | None) -> None:
+        """Call `nworkers_changed`; `old` is None for the first number of all."""
+        self._server.num_workers = new
+        self._hooks.call("nworkers_changed", self._server, new, old)
+
+    def connect(self, loop: Loop, port: Port, *, deployments: Deployments) -> None:
         """Have the hooks called from now on."""
         loop.before_spawn = lambda action: self._before_spawn(action, loop)
         loop.on_exit = self._on_exit
-        port.on_reload = lambda: self.call("on_reload")
-        port.on_resize = self._on_resize
+        port.on_reload = lambda: self._on_reload(deployments)
+        port.on_resize = self.call_resized
 
     def _before_spawn(self, action: Action, loop: Loop) -> None:
         if isinstance(action, Spawn) and action.role is Role.WORKER and self._hooks.has("pre_fork"):
@@ -98,6 +105,14 @@ class ArbiterHooks:
             )
             self._hooks.call("child_exit", self._server, worker)
 
-    def _on_resize(self, new: int, old: int) -> None:
-        self._server.num_workers = new
-        self._hooks.call("nworkers_changed", self._server, new, old)
+    def _on_reload(self, deployments: Deployments) -> None:
+        """Take the hooks and settings of the next generation; hooks that cannot be loaded leave the old ones."""
+        if deployments.next is not None:
+            settings = deployments.next.settings
+            self._server.cfg = GunicornView(settings, name=self._server.proc_name)
+            try:
+                targets = {hook: getattr(settings.hooks, hook) for hook in ARBITER_HOOKS}
+                self._hooks = load_hooks(targets, self._server.log)
+            except ConfigError as error:
+                self._server.log.error("%s; the arbiter's old hooks stay\n%s", error.message, error.detail)  # noqa: TRY400 - told
+        self.call("on_reload")

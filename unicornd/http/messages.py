@@ -26,10 +26,12 @@ class Head:
         length: bytes of the body, `UNKNOWN_LENGTH` if it is chunked.
         keep_alive: whether the client wants the connection kept after this request.
         expects_continue: whether it waits for `100 Continue` before it sends the body.
+        view: what hooks are shown of the request; not there before one is called.
     """
 
     __slots__ = (
         "expects_continue", "fields", "is_http11", "keep_alive", "length", "method", "path", "protocol", "query", "target",
+        "view",
     )  # fmt: skip
 
     expects_continue: bool
@@ -42,3 +44,4 @@ class Head:
     protocol: str
     query: str
     target: str
+    view: object

@@ -40,7 +40,7 @@ DEBUG_SEVERITY = 7
 _NET = re.compile(
     r"(?P<scheme>udp|tcp)://(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:/\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
 )
-_UNIX = re.compile(r"unix:(?://)?(?P<path>[^#]+)(?:#(?P<kind>dgram|stream))?")
+_UNIX = re.compile(r"unix:(?://)?+(?P<path>[^#]+)(?:#(?P<kind>dgram|stream))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

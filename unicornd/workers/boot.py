@@ -12,6 +12,7 @@ import random
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
@@ -24,13 +25,23 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
 from unicornd.workers.context import HttpPolicy, WorkerContext
-from unicornd.workers.hooks import WORKER_HOOKS, Hooks, RequestView, ServerView, WorkerView, load_hooks
+from unicornd.workers.hooks import (
+    WORKER_HOOKS,
+    Heartbeat,
+    Hooks,
+    ServerView,
+    WorkerView,
+    load_hooks,
+    view_of,
+)
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_logs
 from unicornd.workers.recycle import Recycling
 from unicornd.workers.served import on_served
+from unicornd.workers.spew import spew
+from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +59,7 @@ class Casting:
     """What the workers of a generation have in common (`mold.Casting`)."""
 
     settings: Settings
+    instance: str = "unicornd"
 
     def load(self) -> Loaded:
         """Take on the workers' surroundings and load the application.
@@ -55,18 +67,29 @@ class Casting:
         Raises:
             UnicorndError: one of them cannot be had.
         """
+        set_title("mold", self.instance)
         _surround(self.settings)
         return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers))
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
         """Be a worker until told to leave; return the exit code."""
-        return run_worker(seat, self.settings, loaded=loaded)
+        set_title(f"worker {seat.slot}", self.instance)
+        return run_worker(seat, self.settings, loaded=loaded, instance=self.instance)
 
 
-def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) -> int:
-    """Be a worker until told to leave; return the exit code. `loaded` is what its mold has loaded, if it has one."""
+def run_worker(
+    seat: Seat, settings: Settings, *, loaded: Loaded | None = None, instance: str = "unicornd"
+) -> int:
+    """Be a worker until told to leave; return the exit code.
+
+    Args:
+        seat: what the arbiter gave it.
+        settings: of its generation.
+        loaded: by the mold whose surroundings this worker shares; None to load it here.
+        instance: the instance's name.
+    """
     log = logging.getLogger(logs.ERROR_LOG)
-    server, worker = _views(seat, settings, log=log)
+    server, worker = _views(seat, settings, log=log, name=instance)
     hooks = Hooks({}, log)
 
     def on_quit() -> None:
@@ -91,37 +114,45 @@ def run_worker(seat: Seat, settings: Settings, *, loaded: Loaded | None = None) 
     if orders.is_draining:
         return DaemonExit.OK
 
-    def leave() -> None:
-        hooks.call("worker_exit", server, worker)
-        wind_up()
-        os._exit(DaemonExit.OK)
-
+    leave = partial(_leave, hooks, server=server, worker=worker)
     context = _context(
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
     )
     try:
-        return _serve(seat, kind, context=context)
+        return _serve(seat, kind, context=context, worker=worker)
     finally:
         hooks.call("worker_exit", server, worker)
 
 
-def _views(seat: Seat, settings: Settings, *, log: logging.Logger) -> tuple[ServerView, WorkerView]:
+def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView) -> None:
+    """End the process, whatever its threads are doing."""
+    hooks.call("worker_exit", server, worker)
+    wind_up()
+    os._exit(DaemonExit.OK)
+
+
+def _views(
+    seat: Seat, settings: Settings, *, log: logging.Logger, name: str
+) -> tuple[ServerView, WorkerView]:
     """Return what hooks get as `server` and as `worker`."""
-    cfg = GunicornView(settings)
+    cfg = GunicornView(settings, name=name)
     server = ServerView(
         log=log,
         cfg=cfg,
         pid=os.getppid(),
         num_workers=settings.workers.resolved_count(),
-        proc_name=settings.process.name or "unicornd",
+        proc_name=cfg.proc_name,
     )
     worker = WorkerView(
         pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=cfg
     )
+    worker.tmp = Heartbeat(seat.row)
     return server, worker
 
 
 def _load(settings: Settings, kind: Kind) -> Loaded:
+    if settings.app.spew:
+        spew()
     return load_app(
         settings.app,
         settings.workers,
@@ -146,14 +177,14 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
     )
 
 
-def _serve(seat: Seat, kind: Kind, *, context: WorkerContext) -> int:
+def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView) -> int:
     """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
     has_served = False
 
     def ready() -> None:
         nonlocal has_served
         if not has_served:
-            has_served = True
+            has_served = worker.booted = True
             report(seat, ReadyReport())
 
     try:
@@ -249,7 +280,7 @@ def _context(
         leave=leave,
         ready=lambda: None,
         asgi=_asgi_policy(settings),
-        pre_request=(lambda head: hooks.call("pre_request", worker, RequestView(head)))
+        pre_request=(lambda head: hooks.call("pre_request", worker, view_of(head)))
         if has_pre_request
         else None,
         on_served=on_served(settings.logging, metrics=settings.metrics, hooks=hooks, worker=worker),

@@ -6,9 +6,13 @@ logged with its name and harms nothing; only `on_starting` may end the start.
 
 from __future__ import annotations
 
+import inspect
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from unicornd.errors import AppError, BootError, ConfigError
+from unicornd.units import Monotonic
 from unicornd.workers.apploader import load_object
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     from unicornd.config.values import ImportString
     from unicornd.http.messages import Head
+    from unicornd.observe.scoreboard import Row
     from unicornd.workers.context import Served
 
 ARBITER_HOOKS = (
@@ -26,6 +31,35 @@ ARBITER_HOOKS = (
 WORKER_HOOKS = (
     "post_fork", "post_worker_init", "worker_int", "worker_abort", "pre_request", "post_request", "worker_exit",
 )  # fmt: skip
+
+
+ARITIES: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit"), (1,)),
+    **dict.fromkeys(("post_worker_init", "worker_int", "worker_abort"), (1,)),
+    **dict.fromkeys(("pre_fork", "post_fork", "pre_request", "child_exit", "worker_exit"), (2,)),
+    "nworkers_changed": (3,),
+    "post_request": (4, 3, 2),
+}
+"""How many arguments a hook takes: of `post_request`, those that it leaves out are the last ones."""
+
+
+class Heartbeat:
+    """What a hook gets as `worker.tmp`: gunicorn's heartbeat file, which is a row of shared memory here.
+
+    Args:
+        row: the worker's.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def notify(self) -> None:
+        """Give a sign of life."""
+        self._row.beat(Monotonic(time.monotonic()))
+
+    def last_update(self) -> float:
+        """Return when the worker last gave one (CLOCK_MONOTONIC)."""
+        return self._row.oldest()[0]
 
 
 class ServerView:
@@ -60,6 +94,11 @@ class WorkerView:
         log: the error log.
         cfg: the settings.
         app: the application, once it is loaded.
+        ppid: the arbiter's.
+        timeout: `cfg.timeout`.
+        tmp: its heartbeat; None before the fork.
+        booted: whether it serves; `alive`: whether it is to go on.
+        nr: how many requests it has answered.
     """
 
     def __init__(
@@ -72,6 +111,13 @@ class WorkerView:
         self.log = log
         self.cfg = cfg
         self.app: object = None
+        self.ppid = os.getppid() if pid == os.getpid() else os.getpid()
+        self.timeout = getattr(cfg, "timeout", 0)
+        self.tmp: Heartbeat | None = None
+        self.booted = False
+        self.alive = True
+        self.aborted = False
+        self.nr = 0
 
 
 class RequestView:
@@ -92,6 +138,14 @@ class RequestView:
         self.headers = [
             (key.removeprefix("HTTP_").replace("_", "-"), value) for key, value in head.fields.items()
         ]
+
+
+def view_of(head: Head) -> RequestView:
+    """Return what hooks and loggers get as `req`, the same for all of them: they keep things on it (`req.started = …`)."""
+    view = getattr(head, "view", None)
+    if not isinstance(view, RequestView):
+        view = head.view = RequestView(head)
+    return view
 
 
 class ResponseView:
@@ -163,5 +217,32 @@ def load_hooks(targets: Mapping[str, ImportString | None], log: logging.Logger) 
             raise ConfigError(
                 f"hooks.{name}: {target} is not callable", hint='name a function: "module:function"'
             )
-        functions[name] = function
+        functions[name] = _fitted(name, function)
     return Hooks(functions, log)
+
+
+def _fitted(name: str, function: Callable[..., object]) -> Callable[..., object]:
+    """Return the function, made to take as many arguments as its moment has.
+
+    Raises:
+        ConfigError: it takes another number of them.
+    """
+    arities = ARITIES[name]
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C: only a call can tell
+        return function
+    for arity in arities:
+        try:
+            signature.bind(*range(arity))
+        except TypeError:
+            continue
+        if arity == arities[0]:
+            return function
+        return lambda *arguments: function(*arguments[:arity])
+    wanted = " or ".join(map(str, arities))
+    raise ConfigError(
+        f"hooks.{name}: {getattr(function, '__name__', function)}{signature} cannot be called with {wanted} "
+        f"argument{'s' if arities != (1,) else ''}",
+        hint=f"a function for {name} takes {wanted}, or *args",
+    )

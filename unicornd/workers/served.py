@@ -13,7 +13,7 @@ from unicornd.observe import access, logs
 from unicornd.observe.accesslog import AccessLog
 from unicornd.observe.logger import Forward
 from unicornd.observe.statsd import Statsd
-from unicornd.workers.hooks import RequestView, ResponseView
+from unicornd.workers.hooks import ResponseView, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def on_served(
-    settings: LoggingSettings, *, metrics: MetricsSettings, hooks: Hooks, worker: WorkerView
+    settings: LoggingSettings,
+    *,
+    metrics: MetricsSettings,
+    hooks: Hooks,
+    worker: WorkerView,
 ) -> Teller | None:
     """Return what is to be done after a request, or None if nobody wants to know."""
     tellers: list[Teller] = []
@@ -70,14 +74,15 @@ def _by_log(log: AccessLog) -> Teller:
 def _by_class(forward: Forward) -> Teller:
     def tell(served: Served) -> None:
         duration = timedelta(seconds=served.seconds)
-        forward.access(ResponseView(served), RequestView(served.head), served.environ, duration)
+        forward.access(ResponseView(served), view_of(served.head), served.environ, duration)
 
     return tell
 
 
 def _by_hook(hooks: Hooks, worker: WorkerView) -> Teller:
     def tell(served: Served) -> None:
-        request, response = RequestView(served.head), ResponseView(served)
+        worker.nr += 1
+        request, response = view_of(served.head), ResponseView(served)
         hooks.call("post_request", worker, request, served.environ, response)
 
     return tell

@@ -68,7 +68,7 @@ class AppSettings(Section):
         examples=[["/healthz"]],
         json_schema_extra=ROLLING,
     )
-    spew: Annotated[bool, LATER] = Field(
+    spew: bool = Field(
         default=False,
         description="Print every line of Python that is executed; for despair.",
         json_schema_extra=ROLLING,

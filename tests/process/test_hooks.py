@@ -1,0 +1,211 @@
+"""The operator's functions: all of them, in which process, in which order, with what."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet_in
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HOOKS = """\
+import os, pathlib
+
+BOOK = pathlib.Path(__file__).parent / "book"
+
+def note(name, *words):
+    with BOOK.open("a") as book:
+        book.write(" ".join([str(os.getpid()), name, *map(str, words)]) + "\\n")
+
+def nworkers_changed(server, new, old): note("nworkers_changed", new, old)
+def on_starting(server): note("on_starting", server.cfg.workers, server.pid)
+def when_ready(server): note("when_ready", server.proc_name)
+def on_reload(server): note("on_reload", server.cfg.workers)
+def pre_fork(server, worker): note("pre_fork", worker.age, worker.pid)
+def post_fork(server, worker): note("post_fork", worker.age, worker.pid, server.pid == worker.ppid == os.getppid())
+def post_worker_init(worker): note("post_worker_init", worker.age, callable(worker.app), worker.booted)
+def worker_int(worker): note("worker_int", worker.age)
+def worker_abort(worker): note("worker_abort", worker.age)
+def pre_request(worker, req):
+    req.noted = worker.booted and worker.tmp.last_update() > 0
+    note("pre_request", worker.age, req.method, req.path)
+def post_request(worker, req, environ, resp): note("post_request", req.noted, environ["PATH_INFO"], resp.status_code)
+def post_request_3(worker, req, environ): note("post_request", 3, environ["PATH_INFO"])
+def post_request_2(worker, req): note("post_request", 2, req.path)
+def post_request_any(*arguments): note("post_request", len(arguments))
+def child_exit(server, worker): note("child_exit", worker.age, worker.pid)
+def worker_exit(server, worker): note("worker_exit", worker.age, worker.alive)
+def on_exit(server): note("on_exit", os.path.exists("unicornd.pid"))
+def one(a): pass
+def three(a, b, c): pass
+"""
+NAMES = (
+    "nworkers_changed", "on_starting", "when_ready", "on_reload", "pre_fork", "post_fork", "post_worker_init", "worker_int",
+    "worker_abort", "pre_request", "post_request", "child_exit", "worker_exit", "on_exit",
+)  # fmt: skip
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_in(tmp_path) as made:
+        made.write("deploy.py", HOOKS)
+        yield made
+
+
+def say(fleet: Fleet, text: str) -> None:
+    with (fleet.folder / "unicornd.toml").open("a") as file:
+        file.write(text)
+
+
+def use(fleet: Fleet, **hooks: str) -> None:
+    say(fleet, "[hooks]\n" + "".join(f'{name} = "{target}"\n' for name, target in hooks.items()))
+
+
+def book(fleet: Fleet, *names: str, since: int = 0) -> list[str]:
+    """Return what was noted, with the process named by its role; of some hooks only, if they are given."""
+    path = fleet.folder / "book"
+    lines = path.read_text().splitlines() if path.exists() else []
+    assert fleet.process is not None
+    arbiter = str(fleet.process.pid)
+    said = []
+    for line in lines[since:]:
+        pid, name, *words = line.split()
+        role = "arbiter" if pid == arbiter else "worker"
+        words = ["PID" if word == pid or (len(word) > 3 and word.isdigit()) else word for word in words]
+        if not names or name in names:
+            said.append(" ".join([role, name, *words]))
+    return said
+
+
+def await_line(fleet: Fleet, line: str, since: int = 0) -> None:
+    eventually(lambda: line in book(fleet, since=since), f"{line!r} was noted: {book(fleet)}")
+
+
+def test_every_hook_is_called_in_its_process_at_its_moment(fleet: Fleet) -> None:
+    use(fleet, **{name: f"deploy:{name}" for name in NAMES})
+    fleet.start("-w", "1", "-n", "shop", "-p", "unicornd.pid")
+    start = [
+        "arbiter nworkers_changed 1 None",
+        "arbiter on_starting 1 PID",
+        "arbiter when_ready shop",
+        "arbiter pre_fork 1 0",
+        "worker post_fork 1 PID True",
+        "worker post_worker_init 1 True False",
+    ]
+    assert book(fleet) == start
+    fleet.get("/asked")
+    request = ["worker pre_request 1 GET /asked", "worker post_request True /asked 200"]
+    eventually(lambda: book(fleet)[len(start) :] == request, f"a request: {book(fleet)}")
+    mark = len(book(fleet))
+    fleet.send(signal.SIGHUP)
+    await_line(fleet, "arbiter child_exit 1 PID", mark)
+    assert book(fleet, since=mark) == [
+        "arbiter on_reload 1",
+        "arbiter pre_fork 2 0",
+        "worker post_fork 2 PID True",
+        "worker post_worker_init 2 True False",
+        "worker worker_exit 1 True",
+        "arbiter child_exit 1 PID",
+    ]
+    mark = len(book(fleet))
+    fleet.send(signal.SIGTTIN)
+    fleet.await_workers(2)
+    assert book(fleet, since=mark) == [
+        "arbiter nworkers_changed 2 1",
+        "arbiter pre_fork 3 0",
+        "worker post_fork 3 PID True",
+        "worker post_worker_init 3 True False",
+    ]
+    mark = len(book(fleet))
+    os.kill(fleet.pids()[2], signal.SIGKILL)
+    await_line(fleet, "worker post_worker_init 4 True False", mark)
+    assert book(fleet, since=mark)[:2] == ["arbiter child_exit 3 PID", "arbiter pre_fork 4 0"]
+    mark = len(book(fleet))
+    os.kill(fleet.await_workers(2)[2], signal.SIGQUIT)
+    await_line(fleet, "arbiter child_exit 4 PID", mark)
+    assert book(fleet, since=mark)[:3] == [
+        "worker worker_int 4",
+        "worker worker_exit 4 True",
+        "arbiter child_exit 4 PID",
+    ]
+    os.kill(fleet.await_workers(2)[1], signal.SIGABRT)
+    await_line(fleet, "worker worker_abort 2", mark)
+    fleet.await_workers(2)
+    mark = len(book(fleet))
+    assert fleet.end() == 0
+    end = book(fleet, since=mark)
+    assert end[-1] == "arbiter on_exit False"
+    assert sorted(line.split()[1] for line in end[:-1]) == ["child_exit"] * 2 + ["worker_exit"] * 2
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [("post_request_3", "3 /asked"), ("post_request_2", "2 /asked"), ("post_request_any", "4")],
+)
+def test_post_request_gets_as_much_as_it_takes(fleet: Fleet, target: str, line: str) -> None:
+    use(fleet, post_request=f"deploy:{target}")
+    fleet.start("-w", "1")
+    fleet.get("/asked")
+    await_line(fleet, f"worker post_request {line}")
+
+
+@pytest.mark.parametrize(
+    ("hook", "target", "said"),
+    [
+        ("on_starting", "three", "three(a, b, c) cannot be called with 1 argument"),
+        ("pre_fork", "one", "one(a) cannot be called with 2 arguments"),
+        ("nworkers_changed", "one", "one(a) cannot be called with 3 arguments"),
+        ("post_request", "one", "one(a) cannot be called with 4 or 3 or 2 arguments"),
+        ("post_worker_init", "three", "three(a, b, c) cannot be called with 1 argument"),
+    ],
+)
+def test_a_hook_with_other_parameters_is_an_error_that_says_so(
+    fleet: Fleet, hook: str, target: str, said: str
+) -> None:
+    use(fleet, **{hook: f"deploy:{target}"})
+    done = fleet.run()
+    assert done.returncode != 0
+    assert f"hooks.{hook}: {said}" in done.stderr
+
+
+def test_a_reload_takes_the_hooks_of_the_new_configuration(fleet: Fleet) -> None:
+    fleet.start("-w", "1")
+    use(fleet, on_reload="deploy:on_reload", child_exit="deploy:child_exit")
+    fleet.send(signal.SIGHUP)
+    await_line(fleet, "arbiter on_reload 1")
+    await_line(fleet, "arbiter child_exit 1 PID")
+
+
+def test_a_changed_count_is_told_on_reload(fleet: Fleet) -> None:
+    use(fleet, nworkers_changed="deploy:nworkers_changed")
+    fleet.start()
+    fleet.change("unicornd.toml", "count = 2", "count = 3")
+    fleet.send(signal.SIGHUP)
+    fleet.await_workers(3)
+    assert book(fleet) == ["arbiter nworkers_changed 2 None", "arbiter nworkers_changed 3 2"]
+
+
+def test_processes_are_named(fleet: Fleet) -> None:
+    fleet.start("-w", "1", "-n", "shop")
+    assert fleet.process is not None
+    assert title(fleet.process.pid) == "unicornd: arbiter [shop]"
+    assert title(fleet.pids()[1]) == "unicornd: worker 1 [shop]"
+
+
+def title(pid: int) -> str:
+    with open(f"/proc/{pid}/cmdline") as file:  # noqa: PTH123 - /proc
+        return file.read().rstrip("\0")
+
+
+def test_spew_prints_the_lines_that_are_executed(fleet: Fleet) -> None:
+    fleet.start("-w", "1", "--spew")
+    fleet.get("/")
+    fleet.await_log('    start_response("200 OK"')
+    assert "site_app.py:7: " in fleet.log
