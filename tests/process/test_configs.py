@@ -137,6 +137,16 @@ def test_the_configuration_of_the_pods_starts_and_its_probes_are_answered(fleet:
         assert ask_admin(fleet, path) == http.client.OK
 
 
+def test_the_container_is_unicornd_itself_and_gets_the_time_that_its_stop_may_take() -> None:
+    text = (CONFIGS / "container" / "Containerfile").read_text()
+    said = tomllib.loads((CONFIGS / "container" / "unicornd.toml").read_text())
+    timeouts = TimeoutsSettings.model_validate(said.get("timeouts", {}))
+    found = re.search(r"--stop-timeout (\d+)", text)
+    assert found is not None
+    assert int(found[1]) >= timeouts.drain + timeouts.graceful + timeouts.kill
+    assert 'CMD ["unicornd", ' in text, "no shell in between, which would keep the signal for itself"
+
+
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.stem))
 def test_a_manifest_is_valid(path: Path) -> None:
     for document in yaml.safe_load_all(path.read_text()):
@@ -145,10 +155,8 @@ def test_a_manifest_is_valid(path: Path) -> None:
 
 def test_a_pod_gets_the_time_that_its_stop_may_take() -> None:
     timeouts = TimeoutsSettings.model_validate(tomllib.loads(config_of_pods())["timeouts"])
-    (container,) = pod()["containers"]
-    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
-    assert command == "sleep"
-    needed = int(seconds) + timeouts.drain + timeouts.graceful + timeouts.kill + SPARE_SECONDS
+    assert timeouts.drain > 0, "a pod gets requests for some seconds after it was told to end"
+    needed = timeouts.drain + timeouts.graceful + timeouts.kill + SPARE_SECONDS
     assert pod()["terminationGracePeriodSeconds"] == needed
 
 

@@ -83,8 +83,11 @@ def test_a_pod_serves_is_probed_and_stops_with_the_rights_that_it_has(lab: Lab) 
     shown = lab.run(*as_user, "/opt/unicornd/bin/unicornctl", "--config", CONFIG_FILE, "status")
     assert "2" in shown.stdout
     assert (lab.root / "run/unicornd").is_dir()
-    lab.systemctl("stop", "pod")
-    assert "stopped" in lab.log
+    lab.systemctl("stop", "--no-block", "pod")
+    eventually(lambda: probe(lab, "readinessProbe") == http.client.SERVICE_UNAVAILABLE, "it drains")
+    assert lab.get() == "v1", "the endpoints may still lead to it"
+    assert probe(lab, "livenessProbe") == http.client.OK
+    eventually(lambda: "stopped" in lab.log, "it has stopped")
     assert "SIGKILL" not in lab.log
 
 

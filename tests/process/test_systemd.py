@@ -108,7 +108,10 @@ def test_start_returns_when_the_fleet_serves_and_status_says_how_it_is(lab: Lab)
     assert lab.status()["state"] == "ready"
 
 
-def test_reload_returns_when_the_new_code_serves_and_loses_nothing(lab: Lab) -> None:
+@pytest.mark.parametrize("is_preloaded", [False, True])
+def test_reload_returns_when_the_new_code_serves_and_loses_nothing(lab: Lab, *, is_preloaded: bool) -> None:
+    if is_preloaded:
+        change(lab, "unicornd.toml", "[app]\n", "[app]\npreload = true\n")
     lab.boot()
     lab.systemctl("start", "unicornd")
     pid = main_pid(lab)
@@ -245,6 +248,18 @@ def test_a_reload_that_leaves_a_socket_out_takes_it_out_of_the_store(lab: Lab) -
     eventually(lambda: lab.show("NFileDescriptorStore") == "1", "one is left")
     with pytest.raises(ConnectionRefusedError):
         lab.get(port=8001)
+
+
+def test_a_stop_by_unicornctl_refuses_and_resets_nobody(lab: Lab) -> None:
+    lab.boot()
+    lab.systemctl("start", "unicornd")
+    with traffic_of(lab) as traffic:
+        eventually(traffic.answered_more(20), "requests are answered")
+        lab.run("/opt/unicornd/bin/unicornctl", "--config", "/srv/app/unicornd.toml", "stop")
+        eventually(lambda: traffic.tally.failures, "the port refuses")
+    assert not [failure for failure in traffic.tally.failures if "refused" not in failure.lower()]
+    eventually(lambda: lab.show("ActiveState") == "inactive", "it is not started again")
+    assert lab.show("NFileDescriptorStore") == "0"
 
 
 def test_a_stop_closes_the_port_and_removes_the_runtime_folder(lab: Lab) -> None:

@@ -118,8 +118,8 @@ def recycle(site: Site, requests: int) -> Measured:
         eventually(lambda: traffic.tally.answered >= requests, "they are answered", patience=600)
         seconds = time.monotonic() - started
     must_be_whole(traffic.tally)
-    # A worker goes on serving until its replacement is READY.
-    assert site.fleet.log.count("has left") >= requests // 1000, "workers were replaced"
+    # A worker goes on serving until its replacement is READY, which on a busy machine takes some hundred requests.
+    assert site.fleet.log.count("max_requests reached") >= requests // 2500, "workers were replaced"
     return measured(traffic.tally, seconds=seconds)
 
 

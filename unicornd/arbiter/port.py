@@ -154,7 +154,7 @@ class Port:
             self._submit_signal(Reload(), signal.SIGHUP.name)
 
     def _submit_signal(self, wish: Wish, name: str) -> None:
-        result = self.submit(wish)
+        result = self.submit(wish, is_final=False)
         if not isinstance(result, Refusal):
             return
         detail = f"\n{result.detail}" if result.detail else ""
@@ -194,8 +194,13 @@ class Port:
         """Return the workers that have died, newest first."""
         return self.loop.postmortems
 
-    def submit(self, wish: Wish) -> Operation | Refusal:
-        """Set a wish going, or say why not."""
+    def submit(self, wish: Wish, *, is_final: bool = True) -> Operation | Refusal:
+        """Set a wish going, or say why not.
+
+        Args:
+            wish: what is wished for.
+            is_final: whether a stop is one; systemd sends the same signal for a stop and for a restart.
+        """
         decision = decide(wish, state=self.state, running=self.operations.running, now=self.now())
         if isinstance(decision, Refusal):
             return decision
@@ -213,6 +218,9 @@ class Port:
                 logs.reopen()
                 for pid in self.loop.seats.seated:
                     self._means.kernel.kill(pid, signal.SIGUSR1)
+                return self._begin(decision)
+            case Stop() if is_final:
+                self._means.deployments.keep_nothing()
                 return self._begin(decision)
             case _:
                 return self._begin(decision)

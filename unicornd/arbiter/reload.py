@@ -238,6 +238,10 @@ class Deployments:
                 refuse_newcomers(listener)
                 close_listener(listener)
 
+    def keep_nothing(self) -> None:
+        """There will be no next start: whoever connects is to be refused, not to queue in vain."""
+        self._store.settle(())
+
     def all_listeners(self) -> set[Listener]:
         """Return every listener that is ours, in use or not."""
         used = (deployment.listeners for deployment in (self.present, self.next) if deployment is not None)
