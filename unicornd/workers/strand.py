@@ -193,7 +193,7 @@ class Strand:
         self.connection.close()
 
 
-def tell_use(sock: Any, on_use: Callable[[], None], received: Callable[[], bytes]) -> None:  # noqa: ANN401 - a socket of whatever library
+def tell_use(sock: Any, on_use: Callable[[], None], *, received: Callable[[], bytes]) -> None:  # noqa: ANN401 - a socket of whatever library
     """Have `on_use` called whenever a socket is used.
 
     Args:

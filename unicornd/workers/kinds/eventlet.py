@@ -166,7 +166,7 @@ class EventletLoop:
     ) -> socket.socket:
         """See `serve.Loop`."""
         own = GreenSocket(sock.dup())
-        tell_use(own, on_use, received)
+        tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
 
     def run(self) -> None:

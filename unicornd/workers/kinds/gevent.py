@@ -149,7 +149,7 @@ class GeventLoop:
     ) -> socket.socket:
         """See `serve.Loop`."""
         own = ClientSocket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        tell_use(own, on_use, received)
+        tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
 
     def run(self) -> None:
