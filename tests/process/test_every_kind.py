@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
-from tests.support.kinds import EVERY_KIND, LARGE, PARTS, application, keeps_alive, site
+from tests.support.kinds import EVERY_KIND, LARGE, OWN_HTTP, PARTS, application, keeps_alive, site
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unicornd.workers.context import Served
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND)
+strict_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in OWN_HTTP])
 keeping_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if keeps_alive(kind)])
 SHORT = Seconds(0.3)
 CHUNKED = (
@@ -81,7 +82,7 @@ def test_a_chunked_body_reaches_the_application_whole(tmp_path: Path, kind: str)
         assert client.read().body == b"abcde"
 
 
-@every_kind
+@strict_kind
 def test_a_response_without_a_length_is_sent_in_parts(tmp_path: Path, kind: str) -> None:
     with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
         response = client.get("/parts")
@@ -100,7 +101,7 @@ def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path, kind: st
         assert answers == [str(number) for number in range(20)]
 
 
-@every_kind
+@strict_kind
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -148,7 +149,7 @@ def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: P
             assert client.read().code == 431
 
 
-@every_kind
+@strict_kind
 @pytest.mark.parametrize(
     "part",
     [request()[:-2], request("/echo", method="POST", fields="Content-Length: 9\r\n") + b"a"],
@@ -189,7 +190,7 @@ def test_a_slow_reader_gets_everything(tmp_path: Path, kind: str) -> None:
         assert len(client.get("/large").body) == LARGE
 
 
-@every_kind
+@strict_kind
 def test_an_application_that_raises_is_answered_for_and_its_worker_lives_on(
     tmp_path: Path, kind: str
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.trial import try_logs
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
-from unicornd.workers.fitting import check_fit
+from unicornd.workers.fitting import check_fit, check_green_fit
 from unicornd.workers.identity import identity_of
 from unicornd.workers.registry import KINDS, check_kind
 
@@ -50,6 +50,7 @@ def check_workers(
     """Raise ConfigError if the kind, or what it needs, is not there, or cannot honour what was set."""
     kind = workers.resolved_kind(app.interface)
     check_kind(kind)
+    check_green_fit(kind, workers=workers, http=http)
     if kind == "asgi":
         check_fit("asgi", app=app, http=http, asgi=asgi)
     elif app.interface == "wsgi" or workers.kind in KINDS:

@@ -14,9 +14,34 @@ if TYPE_CHECKING:
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.asgi import AsgiSettings
     from unicornd.config.sections.http import HttpSettings
+    from unicornd.config.sections.workers import WorkersSettings
 
 BUFFERING = ("body_memory", "tmp_upload_dir")
 """Settings of [http] about bodies that wait for their end; an ASGI application takes its body as it comes."""
+
+GREEN = frozenset({"gevent", "eventlet", "gevent_pywsgi"})
+"""Kinds with a greenlet a connection."""
+
+
+def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) -> None:
+    """Hold the settings against a kind, if it is one with greenlets.
+
+    Raises:
+        ConfigError: one that was set has no effect there.
+    """
+    if kind not in GREEN:
+        return
+    if workers.threads > 1:
+        raise ConfigError(
+            f'workers.threads has no effect on the kind "{kind}": a connection has a greenlet of its own',
+            hint="leave it out; workers.connections bounds how many there are",
+        )
+    for name in BUFFERING:
+        if name in http.model_fields_set:
+            raise ConfigError(
+                f'http.{name} has no effect on the kind "{kind}": the application reads a body as it comes',
+                hint="leave it out; http.max_body_size and timeouts.body hold",
+            )
 
 
 def check_fit(

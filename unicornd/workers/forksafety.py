@@ -33,6 +33,7 @@ class ImportWatch:
 
     def __enter__(self) -> Self:
         start = self._start = threading.Thread.start
+        watched = self._watched = socket.socket  # a kind may put a class of its own there meanwhile
         started, connected = self._started, self._connected
 
         def noted_start(thread: threading.Thread) -> None:
@@ -41,15 +42,15 @@ class ImportWatch:
 
         def noted_connect(sock: socket.socket, address: Any, /) -> None:  # noqa: ANN401 - any family's
             connected.append((sock, _place()))
-            super(socket.socket, sock).connect(address)
+            super(watched, sock).connect(address)
 
         threading.Thread.start = noted_start  # type: ignore[method-assign,assignment] # see the class
-        socket.socket.connect = noted_connect  # type: ignore[method-assign,assignment] # see the class
+        watched.connect = noted_connect  # type: ignore[method-assign,assignment] # see the class
         return self
 
     def __exit__(self, *_exception: object) -> None:
         threading.Thread.start = self._start  # type: ignore[method-assign] # as it was
-        del socket.socket.connect
+        del self._watched.connect
 
     def findings(self) -> list[str]:
         """Return a line for each thread that runs, and each connection that is open."""

@@ -8,10 +8,11 @@ connection on which a client is about to send. When the fleet stops, the arbiter
 from __future__ import annotations
 
 import json
-import select
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from select import POLLRDHUP  # as it is before a kind patches the module
+from select import poll as make_poll
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Handover:
     @property
     def is_open(self) -> bool:
         """Whether it has not been shut."""
-        poll = select.poll()
-        poll.register(self.taking, select.POLLRDHUP)
+        poll = make_poll()
+        poll.register(self.taking, POLLRDHUP)
         return not poll.poll(0)
 
     def give(self, handed: Handed) -> bool:

@@ -35,6 +35,14 @@ def interface_of(app: Callable[..., Any]) -> Literal["wsgi", "asgi", "asgi2"]:
             return "wsgi"  # environ, start_response; or it cannot be told
 
 
+def is_tornado(app: object) -> bool:
+    """Return whether an application is one of tornado's own, which only its server can call."""
+    return any(
+        ancestor.__module__.partition(".")[0] == "tornado" and hasattr(ancestor, "start_request")
+        for ancestor in type(app).__mro__
+    )
+
+
 def chosen_interface(app: Callable[..., Any], said: Interface, *, target: object) -> Literal["wsgi", "asgi"]:
     """Return the interface that an application has, which must be the one that `app.interface` says.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
-from unicornd.errors import AppError
+from unicornd.errors import AppError, ConfigError
 from unicornd.workers import apploader
 from unicornd.workers.fitting import check_fit
-from unicornd.workers.interface import check_served, chosen_interface
+from unicornd.workers.interface import check_served, chosen_interface, is_tornado
 from unicornd.workers.registry import load_kind, prepare
 from unicornd.workers.warmup import warm_up
 
@@ -64,6 +64,8 @@ def load_app(
     if app.target is None:
         raise AppError("app.target is not set")
     loaded = cast("WSGIApplication", apploader.load_app(app.target))
+    if is_tornado(loaded):
+        return Loaded(_tornado_kind(app, workers, kind=kind), loaded)
     interface = chosen_interface(loaded, app.interface, target=app.target)
     if workers.kind is None and interface != kind.INTERFACE:
         kind = load_kind(workers.resolved_kind(interface))
@@ -72,3 +74,23 @@ def load_app(
     if interface == "wsgi":
         warm_up(loaded, app.warmup, errors=errors)
     return Loaded(kind, loaded)
+
+
+def _tornado_kind(app: AppSettings, workers: WorkersSettings, *, kind: Kind) -> Kind:
+    """Return the kind for an application of tornado's own.
+
+    Raises:
+        AppError: it is another one.
+        ConfigError: `app.warmup` is set.
+    """
+    if workers.kind != "tornado":
+        raise AppError(
+            f"app.target: {app.target} is a tornado application, which only its own server can call",
+            hint='set kind = "tornado" under [workers]',
+        )
+    if app.warmup:
+        raise ConfigError(
+            "app.warmup has no effect on a tornado application: it is called by its server only",
+            hint="leave it out",
+        )
+    return kind

@@ -11,8 +11,9 @@ import faulthandler
 import gc
 import logging
 import os
-import select
 import signal
+from select import POLLIN  # as it is before a kind patches the module
+from select import poll as make_poll
 from typing import TYPE_CHECKING, Protocol
 
 from unicornd.errors import DaemonExit
@@ -75,9 +76,9 @@ def _install_signals() -> None:
 
 
 def _serve(seat: Seat, casting: Casting, *, loaded: Loaded) -> None:
-    poll = select.poll()
-    poll.register(seat.channel, select.POLLIN)
-    poll.register(seat.lifeline, select.POLLIN)
+    poll = make_poll()
+    poll.register(seat.channel, POLLIN)
+    poll.register(seat.lifeline, POLLIN)
     while True:
         ready = {fd for fd, _ in poll.poll()}
         if seat.lifeline in ready:

@@ -82,6 +82,9 @@ KINDS = {
         at_least=(0, 36, 1),
         extra="eventlet",
     ),
+    "tornado": Offer(
+        module="unicornd.workers.kinds.tornado", packages=("tornado",), at_least=(6, 5), extra="tornado"
+    ),
 }
 
 

@@ -84,8 +84,10 @@ class Loop(Protocol):
     def make_epoll(self) -> select.epoll:
         """Make a poller as the operating system has it."""
 
-    def make_socket(self, sock: socket.socket, on_use: Callable[[], None]) -> socket.socket:
-        """Return a socket for the application, of the same connection, whose use is told."""
+    def make_socket(
+        self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
+    ) -> socket.socket:
+        """Return a socket for the application, of the same connection, whose use is told; see `strand.tell_use`."""
 
     def run(self) -> None:
         """Run until `stop` is called; what greenlets of the application raise at it is logged."""
@@ -146,7 +148,7 @@ class Server:
         self._strands: dict[Strand, None] = {}
         self._ledger: Ledger[Request] = Ledger(context.seat.row)
         self._clock = Clock()
-        self._limit = context.asgi.request
+        self._limit = context.request_timeout
         tick = tick_of(context.http)
         self._tick = max(SHORTEST_TICK, min(tick, self._limit / LOOKS_A_LIMIT)) if self._limit else tick
         self._drains = False
@@ -159,6 +161,7 @@ class Server:
         self._stop_accepting = loop.watch(self._epoll.fileno(), self._accept)
         loop.watch(self._orders.wake.fileno(), self._take_order)
         stop_watching = loop.watch(lifeline, lambda: self._take_end(stop_watching))
+        self._orders.give_up = self._give_up
         self._look()
         loop.every(self._tick, self._look)
         self._context.ready()
@@ -268,6 +271,18 @@ class Server:
             self._ledger.postpone(request, now + SECOND_CHANCE - self._limit)
             _end(strand, request, refusal=OVERDUE)
 
+    def _give_up(self) -> None:
+        """This process is about to end, whatever its greenlets do: tell the clients that there will be no answer."""
+        answer = refusal_response(OVERDUE, standing=self._clock.standing())
+        for strand in self._strands:
+            if strand.request is None or strand.is_taken:
+                continue
+            if strand.request.exchange.has_begun:
+                strand.reset_on_close()
+            else:
+                with suppress(OSError):
+                    strand.connection.sock.send(answer, SEND_FLAGS)
+
     # In the greenlet of a connection.
 
     def _live(self, strand: Strand) -> None:
@@ -336,20 +351,21 @@ class Server:
 
     def _run_offering_socket(self, strand: Strand, request: Request) -> bool:
         """Run a request whose application may take the connection over, for a protocol of its own (a WebSocket)."""
+        connection = strand.connection
 
         def on_use() -> None:
             if not strand.is_taken:
                 strand.take()
                 self._ledger.begin_stream(request)
 
-        sock = self._loop.make_socket(strand.connection.sock, on_use)
+        sock = self._loop.make_socket(connection.sock, on_use, received=connection.take_leftover)
         strand.base = {**strand.base, "unicornd.socket": sock, "gunicorn.socket": sock}
         exchange = request.exchange
         try:
             is_error = exchange.run()
         finally:
             sock.close()
-            strand.base = strand.connection.base
+            strand.base = connection.base
         if strand.is_taken:
             exchange.status = SWITCHING
             is_error = exchange.keep_alive = False

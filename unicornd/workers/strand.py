@@ -193,8 +193,14 @@ class Strand:
         self.connection.close()
 
 
-def tell_use(sock: Any, on_use: Callable[[], None]) -> None:  # noqa: ANN401 - a socket of whatever library
-    """Have `on_use` called whenever a socket is used."""
+def tell_use(sock: Any, on_use: Callable[[], None], *, received: Callable[[], bytes]) -> None:  # noqa: ANN401 - a socket of whatever library
+    """Have `on_use` called whenever a socket is used.
+
+    Args:
+        sock: has attributes of its own.
+        on_use: called before.
+        received: returns what has been read from the connection already, once; `recv` begins with it.
+    """
 
     def told(use: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
@@ -203,5 +209,26 @@ def tell_use(sock: Any, on_use: Callable[[], None]) -> None:  # noqa: ANN401 - a
 
         return call
 
+    rest = b""
+
+    def recv(size: int, *arguments: Any, **named: Any) -> bytes:  # noqa: ANN401 - as socket.recv
+        nonlocal rest
+        rest = rest or received()
+        if rest:
+            data, rest = rest[:size], rest[size:]
+            return data
+        return cast("bytes", receive(size, *arguments, **named))
+
+    def recv_into(buffer: Any, size: int = 0, *arguments: Any, **named: Any) -> int:  # noqa: ANN401 - as socket.recv_into
+        nonlocal rest
+        rest = rest or received()
+        if rest:
+            data = recv(size or len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        return cast("int", receive_into(buffer, size, *arguments, **named))
+
+    receive, receive_into = sock.recv, sock.recv_into
+    sock.recv, sock.recv_into = recv, recv_into
     for name in USES:
         setattr(sock, name, told(getattr(sock, name)))

@@ -161,10 +161,12 @@ class EventletLoop:
         """See `serve.Loop`."""
         return cast("select.epoll", patcher.original("select").epoll())
 
-    def make_socket(self, sock: socket.socket, on_use: Callable[[], None]) -> socket.socket:
+    def make_socket(
+        self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
+    ) -> socket.socket:
         """See `serve.Loop`."""
         own = GreenSocket(sock.dup())
-        tell_use(own, on_use)
+        tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
 
     def run(self) -> None:

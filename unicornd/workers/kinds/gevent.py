@@ -144,10 +144,12 @@ class GeventLoop:
         """See `serve.Loop`."""
         return cast("select.epoll", monkey.get_original("select", "epoll")())
 
-    def make_socket(self, sock: socket.socket, on_use: Callable[[], None]) -> socket.socket:
+    def make_socket(
+        self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
+    ) -> socket.socket:
         """See `serve.Loop`."""
         own = ClientSocket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        tell_use(own, on_use)
+        tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
 
     def run(self) -> None:

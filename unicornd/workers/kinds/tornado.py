@@ -1,0 +1,446 @@
+"""`tornado`: a tornado application served by tornado's own HTTP server; a WSGI application through its container.
+
+Run in the worker's main thread: one event loop. What is tornado's: HTTP itself, with its own answers to what is malformed
+or too large (400, or a closed connection). What is ours: accepting, deadlines, counting, the access log, leaving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.wsgi import WSGIContainer
+
+from unicornd.http.response import plain_response, refusal_response
+from unicornd.units import Monotonic
+from unicornd.workers.accepting import Acceptor
+from unicornd.workers.clock import Clock
+from unicornd.workers.connection import RECEIVE_BYTES
+from unicornd.workers.evented import Register, Request, head_from, refusal_of
+from unicornd.workers.interface import is_tornado
+from unicornd.workers.reactor import (
+    DRAIN_LINGER_SECONDS,
+    LINGER_SECONDS,
+    MOST_LAST_ROUNDS,
+    SHORTEST_TICK,
+    tick_of,
+)
+from unicornd.workers.serve import LOOKS_A_LIMIT, OVERDUE, SECOND_CHANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from tornado.http1connection import HTTP1Connection
+    from tornado.httputil import HTTPHeaders, HTTPServerRequest
+
+    from unicornd.http.errors import Refusal
+    from unicornd.workers.context import WorkerContext
+
+INTERFACE: Literal["wsgi"] = "wsgi"
+KEEPS_ALIVE = True
+
+
+def run(context: WorkerContext) -> None:
+    """Serve until told to drain; return when nothing is in flight."""
+    for name in ("tornado.general", "tornado.application"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = context.log.handlers
+        logger.propagate = False
+    logging.getLogger("tornado.access").disabled = True
+    asyncio.run(_live(context))
+
+
+async def _live(context: WorkerContext) -> None:
+    await Server(context).serve()
+
+
+class Container(WSGIContainer):
+    """A WSGI application as tornado runs it: the whole response is there before it is sent.
+
+    Args:
+        context: the worker's.
+        executor: where it runs, if not in the loop.
+    """
+
+    def __init__(self, context: WorkerContext, executor: Executor | None) -> None:
+        super().__init__(cast("Any", context.app), executor)
+        self._context = context
+
+    async def handle_request(self, request: HTTPServerRequest) -> None:
+        """Run the application; a failure is answered with 500."""
+        try:
+            await super().handle_request(request)
+        except StreamClosedError:
+            pass
+        except BaseException as error:
+            facts = {"method": request.method, "path": request.path}
+            self._context.log.exception("the application failed", exc_info=error, extra=facts)
+            connection = cast("Any", request.connection)
+            connection.break_off(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed")
+
+    def environ(self, request: HTTPServerRequest) -> dict[str, Any]:
+        """Return the environ; its errors go to our log, and names with an underscore are nobody's."""
+        fields = request.headers
+        for name in [name for name in fields if "_" in name]:
+            del fields[name]
+        environ = super().environ(request)
+        environ["wsgi.errors"] = self._context.errors
+        environ["wsgi.input_terminated"] = True
+        environ["RAW_URI"] = request.uri
+        address = getattr(getattr(request.connection, "context", None), "address", None)
+        if not isinstance(address, tuple):  # a Unix socket
+            environ["REMOTE_ADDR"] = ""
+        else:
+            environ["REMOTE_PORT"] = address[1]
+        return environ
+
+    def _log(self, status_code: int, request: HTTPServerRequest) -> None:
+        """Our access log says it."""
+
+
+class Messages(HTTPMessageDelegate):
+    """One request on its way to the application, and its response on its way back, counted.
+
+    Args:
+        server: ours.
+        connection: tornado's; what it sends is noted.
+        begin: makes the application's own delegate.
+
+    Attributes:
+        request: once the head has come.
+        progress_at: when the last part of the head or the body came; 0 when it is complete.
+    """
+
+    def __init__(
+        self, server: Server, connection: HTTP1Connection, *, begin: Callable[[], HTTPMessageDelegate]
+    ) -> None:
+        self._server = server
+        self.connection: Any = cast("Any", connection)
+        self.request: Request | None = None
+        self.progress_at = 0.0
+        self._is_refused = False
+        self._write_headers: Any = connection.write_headers
+        self._write: Any = connection.write
+        self._finish: Any = connection.finish
+        self.connection.write_headers = self._begin_response
+        self.connection.write = self._go_on
+        self.connection.finish = self._end
+        self.connection.break_off = self.break_off
+        self._inner = begin()
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:  # noqa: ANN401 - tornado's own type
+        """A request begins."""
+        now = self.progress_at = time.monotonic()
+        remote = getattr(self.connection.context, "address", None)
+        place = (str(remote[0]), str(remote[1])) if isinstance(remote, tuple) else ("", "")
+        head = head_from(
+            start_line.method, start_line.path, protocol=start_line.version, fields=headers.get_all()
+        )
+        refusal = refusal_of(head, self._server.limits)
+        if refusal is not None:
+            self._is_refused = True
+            return self._refuse(refusal)
+        self.request = Request(now, head, remote=place)
+        self._server.register.begin(self.request)
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Any:  # noqa: ANN401 - tornado's own type
+        """A part of its body has come."""
+        self.progress_at = time.monotonic()
+        return self._inner.data_received(chunk)
+
+    def finish(self) -> None:
+        """It is complete: the application runs."""
+        self.progress_at = 0.0
+        if not self._is_refused:
+            self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        """The client has gone before that."""
+        self.note_end()
+        if not self._is_refused:
+            self._inner.on_connection_close()
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Answer a request that is not served; what the client still sends is read for a moment (RFC 9112 9.6)."""
+        stream = self.connection.stream
+        self._server.note_refusal(refusal)
+        with suppress(StreamClosedError, TimeoutError, OSError):
+            await stream.write(refusal_response(refusal, standing=self._server.clock.standing()))
+            stream.socket.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(LINGER_SECONDS):
+                while True:
+                    await stream.read_bytes(RECEIVE_BYTES, partial=True)
+        stream.close()
+
+    def note_end(self) -> None:
+        """The request is over, however it ended."""
+        if self.request is not None:
+            self._server.register.finish(self.request, time.monotonic())
+
+    def break_off(self, status: HTTPStatus, text: str) -> None:
+        """Answer in the application's place, or break the connection if it has begun to answer."""
+        request, stream = self.request, self.connection.stream
+        if stream is None or stream.closed():
+            return
+        if request is not None and not request.status:
+            request.status = f"{status.value} {status.phrase}"
+            with suppress(StreamClosedError):
+                stream.write(plain_response(status, text, standing=self._server.clock.standing()))
+        self.connection.close()
+
+    def _begin_response(self, start_line: Any, headers: HTTPHeaders, chunk: bytes | None = None) -> Any:  # noqa: ANN401 - tornado's
+        request, connection = self.request, self.connection
+        headers["Server"] = "unicornd"
+        if "Date" not in headers:
+            headers["Date"] = self._server.clock.standing().date.strip().partition(": ")[2]
+        if self._server.ends_connections or headers.get("Connection", "").lower() == "close":
+            headers["Connection"] = "close"
+            connection._disconnect_on_finish = True  # noqa: SLF001 - tornado knows no other way to end a connection
+        if request is not None:
+            request.status = f"{start_line.code} {start_line.reason}"
+            request.headers = list(headers.get_all())
+            request.size += len(chunk or b"")
+        return self._write_headers(start_line, headers, chunk)
+
+    def _go_on(self, chunk: bytes) -> Any:  # noqa: ANN401 - tornado's own type
+        if self.request is not None:
+            self.request.size += len(chunk)
+        return self._write(chunk)
+
+    def _end(self) -> None:
+        self._finish()
+        self.note_end()
+
+
+class Delegate(HTTPServerConnectionDelegate):
+    """Between tornado's server and the application.
+
+    Args:
+        server: ours.
+        app: the application as tornado calls it.
+    """
+
+    def __init__(self, server: Server, app: HTTPServerConnectionDelegate) -> None:
+        self._server = server
+        self._app = app
+
+    def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:  # noqa: ANN401 - tornado's own type
+        """See tornado."""
+        messages = Messages(
+            self._server, request_conn, begin=lambda: self._app.start_request(server_conn, request_conn)
+        )
+        self._server.note_opened(server_conn, messages)
+        return messages
+
+
+class Server:
+    """All connections of one worker.
+
+    Args:
+        context: the worker's.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._orders = context.orders
+        self._policy = context.http
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._acceptor = Acceptor(context, self._epoll)
+        self._limit = context.request_timeout
+        tick = tick_of(context.http)
+        self._tick = max(SHORTEST_TICK, min(tick, self._limit / LOOKS_A_LIMIT)) if self._limit else tick
+        self._open: dict[Any, Messages] = {}
+        self._since: dict[Any, float] = {}
+        self._written: dict[Any, tuple[int, float]] = {}
+        self._leaves = asyncio.Event()
+        self._drains = False
+        self.limits = context.http.limits
+        self.register = Register(context)
+        self.clock = Clock()
+        self._http = self._make_server()
+
+    @property
+    def ends_connections(self) -> bool:
+        """Whether responses end their connection."""
+        return not self._policy.is_kept_alive or self._orders.is_draining or self._orders.is_last_call
+
+    async def serve(self) -> None:
+        """Accept and serve until told to leave; then finish what has been begun."""
+        loop = self._loop
+        signal.set_wakeup_fd(
+            self._orders.wake_fd, warn_on_full_buffer=False
+        )  # the loop has put its own there
+        loop.add_reader(self._epoll.fileno(), self._accept)
+        loop.add_reader(self._orders.wake, self._take_order)
+        loop.add_reader(self._context.seat.lifeline, self._take_end)
+        self._look()
+        self._context.ready()
+        self._take_order()
+        while not self._leaves.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tick):
+                    await self._leaves.wait()
+            self._look()
+        self._leave_listeners()
+        while self._open:
+            await asyncio.sleep(SHORTEST_TICK)
+            self._look()
+
+    def note_refusal(self, refusal: Refusal) -> None:
+        """Write that a request was refused."""
+        self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+
+    def note_opened(self, server_conn: object, messages: Messages) -> None:
+        """A connection waits for a request."""
+        cast("Any", server_conn).is_kept = server_conn in self._open
+        self._open[server_conn] = messages
+        self._since[server_conn] = time.monotonic()
+
+    def note_closed(self, server_conn: object) -> None:
+        """A connection is gone."""
+        messages = self._open.pop(server_conn, None)
+        self._since.pop(server_conn, None)
+        self._written.pop(server_conn, None)
+        if messages is not None:
+            messages.note_end()
+
+    def _make_server(self) -> HTTPServer:
+        context, limits = self._context, self._policy.limits
+        app: Any = context.app
+        if not is_tornado(app):
+            executor = ThreadPoolExecutor(context.threads) if context.threads > 1 else None
+            app = Container(context, executor)
+        inner = HTTPServer(app)
+        server = HTTPServer(
+            cast("Any", Delegate(self, inner)),
+            no_keep_alive=not self._policy.is_kept_alive,
+            max_header_size=limits.head_size,
+            max_body_size=limits.body_size or sys.maxsize,
+            max_buffer_size=limits.body_size or sys.maxsize,
+        )
+        on_close = server.on_close
+
+        def note_and_close(server_conn: object) -> None:
+            self.note_closed(server_conn)
+            on_close(server_conn)
+
+        cast("Any", server).on_close = note_and_close  # the only one that it tells
+        return server
+
+    def _accept(self) -> None:
+        now = time.monotonic()
+        for fd, _mask in self._epoll.poll(0):
+            self._accept_from(fd, now)
+
+    def _accept_from(self, fd: int, now: float) -> bool:
+        """Accept what waits at a listener, one at a time if there are siblings; return whether anything was accepted."""
+        is_any = False
+        room = sys.maxsize if self._drains else self._policy.connections - len(self._open)
+        for connection in self._acceptor.accept(fd, room=room, now=now):
+            is_any = True
+            stream = IOStream(connection.sock, max_buffer_size=self._policy.limits.body_size or sys.maxsize)
+            address = (connection.remote[0], connection.remote[1]) if connection.remote[0] else ""
+            self._http.handle_stream(stream, cast("Any", address))
+            if self._context.is_multiprocess and not self._drains:
+                break
+        return is_any
+
+    def _take_order(self) -> None:
+        with suppress(BlockingIOError):
+            if signal.SIGTERM in self._orders.wake.recv(4096):
+                self._orders.is_draining = True
+        if self._orders.is_draining:
+            self._leaves.set()
+
+    def _take_end(self) -> None:
+        self._loop.remove_reader(self._context.seat.lifeline)
+        self._context.log.warning("the arbiter is gone; finishing what is in flight")
+        self._orders.is_draining = True
+        self._leaves.set()
+
+    def _leave_listeners(self) -> None:
+        self._drains = True
+        self._loop.remove_reader(self._epoll.fileno())
+        now = time.monotonic()
+        for fd in self._acceptor.fds:
+            for _ in range(MOST_LAST_ROUNDS):
+                if not self._accept_from(fd, now):
+                    break
+        self._acceptor.close()
+        for server_conn, messages in self._open.items():
+            if messages.request is None:
+                self._since[server_conn] = now
+
+    def _look(self) -> None:
+        """Give a sign of life, and end what has lasted too long."""
+        now = time.monotonic()
+        row = self._context.seat.row
+        row.beat(Monotonic(now))
+        row.set_connections(len(self._open))
+        if self._acceptor.is_paused and not self._drains:
+            self._acceptor.resume(room=self._policy.connections - len(self._open), now=now)
+        for server_conn, messages in list(self._open.items()):
+            self._look_at(server_conn, messages, now=now)
+
+    def _look_at(self, server_conn: Any, messages: Messages, *, now: float) -> None:  # noqa: ANN401 - tornado's own type
+        request = messages.request
+        if request is None or request.is_over:
+            self._look_at_idle(server_conn, messages, now=now)
+        elif messages.progress_at:  # the client's time, not the application's
+            self.register.ledger.postpone(request, now)
+            if self._policy.body and now - messages.progress_at > self._policy.body:
+                messages.break_off(HTTPStatus.REQUEST_TIMEOUT, "the request's body did not arrive in time")
+        elif request.status and not request.is_stream:
+            self.register.ledger.begin_stream(request)
+        elif not request.status and self._limit and not request.is_ended:
+            self._look_at_request(messages, request, now=now)
+        self._look_at_output(server_conn, now=now)
+
+    def _look_at_idle(self, server_conn: Any, messages: Messages, *, now: float) -> None:  # noqa: ANN401 - tornado's own type
+        """Close a connection that waits for a request for too long, or whose head does not come."""
+        if messages.request is not None:
+            return
+        is_first = not getattr(server_conn, "is_kept", False)
+        patience = self._policy.head if is_first else self._policy.keepalive
+        if self._drains:
+            patience = cast("Any", DRAIN_LINGER_SECONDS)
+        if patience and now - self._since[server_conn] > patience:
+            server_conn.stream.close()
+
+    def _look_at_request(self, messages: Messages, request: Request, *, now: float) -> None:
+        if now - request.since < self._limit - 2 * self._tick:
+            return
+        request.is_ended = True
+        head = request.head
+        facts = {"method": head.method, "path": head.path, "seconds": round(now - request.began, 3)}
+        self._context.log.error("a request ran into timeouts.request and is given up", extra=facts)
+        self.register.ledger.postpone(request, now + SECOND_CHANCE - self._limit)
+        messages.break_off(OVERDUE.status, OVERDUE.detail)
+
+    def _look_at_output(self, server_conn: Any, *, now: float) -> None:  # noqa: ANN401 - tornado's own type
+        """Give up a client that takes nothing of its response."""
+        stream = server_conn.stream
+        if not stream.writing() or not self._policy.write:
+            self._written.pop(server_conn, None)
+            return
+        done = stream._total_write_done_index  # noqa: SLF001 - nothing else says whether it goes on
+        before, since = self._written.get(server_conn, (-1, now))
+        if done != before:
+            self._written[server_conn] = (done, now)
+        elif now - since > self._policy.write:
+            stream.close()
