@@ -93,7 +93,7 @@ def run_daemon(sources: Sources) -> DaemonExit:
 
 
 def _run(sources: Sources, legacy: Legacy | None, *, baton: Baton | None) -> DaemonExit:
-    origin = Origin.of(sys.orig_argv, sys.executable, os.environ)
+    origin = Origin.of(sys.orig_argv, sys.executable, environ=dict(os.environ))
     given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
     passed, stored = split_passed(given)
     notifier = Notifier.from_environ(os.environ, os.getpid())
@@ -206,9 +206,8 @@ class Assembly:
         spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
         loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
         hooks.connect(loop, port, deployments=self._deployments)
-        loop.tickers.append(port.tick)
-        loop.tickers.append(Retiring(loop, lambda: self._deployments.present.settings.workers).tick)
-        loop.tickers.append(Telemetry(loop, self._deployments).tick)
+        retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
+        loop.tickers += [port.tick, retiring.tick, Telemetry(loop, self._deployments).tick]
         self._serve_admin(port, loop)
         self._prepare_upgrades(port, loop, hooks=hooks)
         if self._birth.baton is None:

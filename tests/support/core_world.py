@@ -269,7 +269,7 @@ class World:
             mold.owes[self.tickets] = (action, self.now)
             self.tell(
                 events.SpawnAsked(
-                    at=self.now, ticket=self.tickets, pool=action.pool, slot=action.slot,
+                    at=self.now, ticket=self.tickets, mold=mold.pid, pool=action.pool, slot=action.slot,
                     generation=action.generation,
                 )
             )  # fmt: skip

@@ -62,7 +62,9 @@ def test_a_mold_that_asks_to_be_replaced_is_not_heard() -> None:
 def test_what_was_asked_for_another_generation_does_not_fill_a_slot() -> None:
     world = begun()
     world.settle()
-    asked = events.SpawnAsked(at=world.now, ticket=9, pool="web", slot=Slot(1), generation=Generation(1))
+    asked = events.SpawnAsked(
+        at=world.now, ticket=9, mold=Pid(1), pool="web", slot=Slot(1), generation=Generation(1)
+    )
     world.state = fold(world.state, asked)
     world.roll(replace(POOL, generation=Generation(2), surge=2, is_molded=False))
     slots = [action.slot for action in plan(world.state, world.now).actions if isinstance(action, Spawn)]
@@ -71,7 +73,9 @@ def test_what_was_asked_for_another_generation_does_not_fill_a_slot() -> None:
 
 def test_the_end_waits_for_what_a_mold_was_asked_for() -> None:
     world = begun()
-    asked = events.SpawnAsked(at=world.now, ticket=1, pool="web", slot=Slot(1), generation=Generation(1))
+    asked = events.SpawnAsked(
+        at=world.now, ticket=1, mold=Pid(1), pool="web", slot=Slot(1), generation=Generation(1)
+    )
     world.state = fold(world.state, asked)
     state = fold(world.state, events.HaltAsked(at=world.now, halt=Halt.GRACEFUL))
     state = fold(state, events.ListenersLeft(at=world.now))
@@ -85,3 +89,41 @@ def test_the_end_waits_for_what_a_mold_was_asked_for() -> None:
     [action] = plan(state, world.now).actions
     assert isinstance(action, Command)
     assert action.order is Order.QUIT
+
+
+def test_a_new_mold_does_not_answer_for_what_the_old_one_owes() -> None:
+    world = begun()
+    world.turn()
+    [old] = world.processes.values()
+    world.ready(old)
+    world.turn()
+    world.now = Monotonic(world.now + 10.0)
+    world.turn()
+    [_, new] = world.processes.values()
+    world.ready(new)
+    assert new.is_mold
+    assert not [action for action in plan(world.state, world.now).actions if isinstance(action, Command)]
+
+
+def test_a_request_that_runs_too_long_is_given_up_where_its_siblings_can_be_spared() -> None:
+    world = World()
+    world.declare(replace(POOL, size=1, is_molded=False, patience=replace(PATIENCE, spares_siblings=True)))
+    world.settle()
+    [worker] = world.processes.values()
+    world.begin(worker)
+    begun_at = world.now
+    world.now = Monotonic(begun_at + 30.0)
+    [action] = plan(world.state, world.now).actions
+    assert isinstance(action, Command)
+    assert action.order is Order.EXPIRE
+    world.turn()
+    assert world.state.children[worker.pid].phase is Phase.DRAINING
+    world.now = Monotonic(begun_at + 34.9)
+    world.beat(worker)
+    world.now = Monotonic(begun_at + 39.8)
+    assert not [each for each in plan(world.state, world.now).actions if isinstance(each, Command)], (
+        "it reacts"
+    )
+    world.now = Monotonic(begun_at + 40.0)
+    [action] = [each for each in plan(world.state, world.now).actions if isinstance(each, Command)]
+    assert action.order is Order.ABORT

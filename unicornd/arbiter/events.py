@@ -19,6 +19,7 @@ class SpawnAsked:
 
     at: Monotonic
     ticket: int
+    mold: Pid
     pool: str
     slot: Slot
     generation: Generation

@@ -93,6 +93,7 @@ def fold(state: State, event: Event) -> State:
 def _expected(event: events.SpawnAsked) -> Expected:
     return Expected(
         ticket=event.ticket,
+        mold=event.mold,
         pool=event.pool,
         slot=event.slot,
         generation=event.generation,

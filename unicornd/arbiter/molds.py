@@ -65,10 +65,6 @@ def stuck_molds(state: State) -> Iterator[tuple[Child, Monotonic]]:
     for mold in state.molds.values():
         if mold.phase is not Phase.READY:
             continue
-        asked = [
-            each.asked_at
-            for each in state.expected.values()
-            if each.pool == mold.pool and each.generation == mold.generation
-        ]
+        asked = [each.asked_at for each in state.expected.values() if each.mold == mold.pid]
         if asked:
             yield mold, Monotonic(min(asked) + FORK_PATIENCE)

@@ -64,10 +64,11 @@ def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployme
     blueprint = deployments.blueprint(action.generation)
     try:
         if action.role is Role.WORKER and blueprint.mold is not None:
-            ticket = seats.ask(action, blueprint)
+            ticket, mold = seats.ask(action, blueprint)
             return events.SpawnAsked(
                 at=kernel.now(),
                 ticket=ticket,
+                mold=mold,
                 pool=action.pool,
                 slot=action.slot,
                 generation=action.generation,

@@ -90,8 +90,8 @@ class Seats:
         self._listen(seated)
         return seated
 
-    def ask(self, action: Spawn, blueprint: Blueprint) -> int:
-        """Ask the mold of the generation to fork a worker; return the ticket.
+    def ask(self, action: Spawn, blueprint: Blueprint) -> tuple[int, Pid]:
+        """Ask the mold of the generation to fork a worker; return the ticket, and which mold that is.
 
         Raises:
             OSError: it cannot be had.
@@ -103,7 +103,7 @@ class Seats:
         ticket = self._last_ticket = self._last_ticket + 1
         self._awaited[ticket] = awaited
         self._selector.register(awaited.channel, selectors.EVENT_READ, lambda _mask: self._meet(ticket))
-        return ticket
+        return ticket, molds[-1].pid
 
     def meet_all(self) -> None:
         """Look whether workers that were asked for are there: before a death is taken for a stranger's."""

@@ -181,10 +181,12 @@ class Expected:
 
     Attributes:
         ticket: tells it from others that were asked for.
+        mold: the mold that was asked.
         asked_at: when.
     """
 
     ticket: int
+    mold: Pid
     pool: str
     slot: Slot
     generation: Generation

@@ -45,7 +45,7 @@ class Origin:
     environ: Mapping[str, str]
 
     @classmethod
-    def of(cls, orig_argv: list[str], executable: str, environ: Mapping[str, str]) -> Origin:
+    def of(cls, orig_argv: list[str], executable: str, *, environ: Mapping[str, str]) -> Origin:
         """Return how this process was started.
 
         A script is executed itself, not by the interpreter that runs it now: a new release may have another one.
@@ -124,7 +124,7 @@ class Upgrade:
         ours.setblocking(False)
         left = legacy(theirs.fileno())
         try:
-            self.pid = self._kernel.fork(lambda: _execute(origin, left, leave))
+            self.pid = self._kernel.fork(lambda: _execute(origin, left, leave=leave))
         except OSError:
             ours.close()
             raise
@@ -208,7 +208,7 @@ class Upgrade:
             self._baton = None
 
 
-def _execute(origin: Origin, legacy: Legacy, leave: Callable[[Legacy], None]) -> int:
+def _execute(origin: Origin, legacy: Legacy, *, leave: Callable[[Legacy], None]) -> int:
     """In the new process: become the new unicornd."""
     for number in (signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)

@@ -80,9 +80,9 @@ def take_legacy(environ: MutableMapping[str, str]) -> Legacy | None:
         baton=said["baton"],
         control=said["control"],
         control_address=said["control_address"],
-        admin=None if said["admin"] is None else _listener(*said["admin"]),
+        admin=None if said["admin"] is None else _listener(said["admin"]),
         handover=tuple(said["handover"]),
-        listeners=tuple(_listener(*each) for each in said["listeners"]),
+        listeners=tuple(_listener(each) for each in said["listeners"]),
         passed=tuple(Passed(fd=fd, name=name) for fd, name in said["passed"]),
     )
     for fd in legacy.descriptors():
@@ -94,7 +94,8 @@ def _said(listener: Listener) -> list[object]:
     return [str(listener.address), listener.sock.fileno(), list(listener.inode or ())]
 
 
-def _listener(address: str, fd: int, inode: list[int]) -> Listener:
+def _listener(said: tuple[str, int, list[int]]) -> Listener:
+    address, fd, inode = said
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     return Listener(

@@ -372,11 +372,13 @@ class Reactor:
     def give_up_all(self) -> None:
         """This process is about to end: tell the clients of running requests that there will be no answer.
 
-        Requests that have not begun go to another worker.
+        Requests that have not begun, and idle connections, go to another worker.
         """
         waiting = set(self._ready)
         for connection in list(self._connections.values()):
-            if connection.is_busy and not (connection in waiting and self._pass_on(connection)):
+            if not connection.is_busy:
+                self._hand_over(connection)
+            elif not (connection in waiting and self._pass_on(connection)):
                 self._abandon(connection)
 
     def _pass_on(self, connection: Connection) -> bool:
