@@ -195,7 +195,7 @@ def stuck(site: Site, page: str) -> Measured:
     assert seconds <= LIMIT + DETECTION_SPARE, f"detected after {seconds:.1f} s"
     assert "site_app.py" in site.fleet.log, "its stacks are logged"
     found = measured(traffic.tally, seconds=seconds)
-    # With one thread, or with the interpreter's lock held, nobody in that worker can answer what it had accepted.
+    # With the interpreter's lock held, nobody in that worker can answer or hand over what it had accepted.
     may_lose = CLIENTS if page == "lock" else 0
     assert found.lost <= may_lose, traffic.tally.failures[:3]
     assert not found.refused
