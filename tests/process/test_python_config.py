@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,3 +96,21 @@ def test_it_is_found_and_run_by_unicornctl(tmp_path: Path) -> None:
     finally:
         ctl.run("stop", expect=None)
     eventually(lambda: not ctl.processes(), "every process of the fleet has ended")
+
+
+def test_an_imported_configuration_serves_with_the_hooks_of_the_file(fleet: Fleet) -> None:
+    (fleet.folder / "app").mkdir()
+    (fleet.folder / "site_app.py").rename(fleet.folder / "app" / "site_app.py")
+    fleet.write("gunicorn.conf.py", CONF + '\nchdir = "app"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "unicornd.cli.ctl", "config", "import"], cwd=fleet.folder, env=fleet.environ(N="2"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "* comes from environment variables" in done.stdout
+    fleet.start("-c", "unicornd.toml")
+    assert fleet.get().startswith("v1 ")
+    assert "('COLOUR', 'red')" in fleet.get("/environ")
+    for pid in fleet.await_workers(2).values():
+        fleet.await_log(f"forked {pid}")
+    assert (fleet.folder / "app" / "ready").exists()

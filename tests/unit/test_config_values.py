@@ -7,7 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from unicornd.config.values import (
     Address,
+    AddressText,
     ImportString,
+    ImportText,
     Networks,
     Statsd,
     StatsdText,
@@ -259,3 +261,10 @@ def test_where_metrics_go_is_read_and_written(text: str, statsd: Statsd) -> None
 def test_what_is_no_place_for_metrics_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_statsd(text)
+
+
+@pytest.mark.parametrize("form", [AddressText, ImportText, StatsdText], ids=["address", "import", "statsd"])
+@pytest.mark.parametrize("table", [{}, {"kind": "tcp", "host": "x", "module": "x"}])
+def test_a_table_is_no_value_that_is_written_as_text(form: Any, table: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="expected text in quotes, got"):
+        TypeAdapter[Any](form).validate_python(table)

@@ -263,12 +263,19 @@ def _dotted(node: ast.expr) -> str:
     raise ValueError
 
 
+def _text(value: str | dict[str, object]) -> str:
+    """Refuse a table, which pydantic would take for the fields of a value."""
+    if isinstance(value, dict):
+        raise ValueError(f"expected text in quotes, got {quoted(value)}")  # noqa: TRY004 - told like every other value
+    return value
+
+
 def _parse_address(value: object) -> object:
-    return Address.parse(value) if isinstance(value, str) else value
+    return Address.parse(_text(value)) if isinstance(value, str | dict) else value
 
 
 def _parse_import(value: object) -> object:
-    return ImportString.parse(value) if isinstance(value, str) else value
+    return ImportString.parse(_text(value)) if isinstance(value, str | dict) else value
 
 
 Duration = Annotated[
@@ -394,7 +401,7 @@ def parse_statsd(text: str) -> Statsd:
 
 
 def _parse_statsd(value: object) -> object:
-    return parse_statsd(value) if isinstance(value, str) else value
+    return parse_statsd(_text(value)) if isinstance(value, str | dict) else value
 
 
 StatsdText = Annotated[
