@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from unicornd.workers.identity import identity_of
 from unicornd.workers.logbook import open_logs
 from unicornd.workers.mold import run_mold
 from unicornd.workers.registry import cells_of
+from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,6 +287,19 @@ class Deployments:
             syslog = section.syslog.model_copy(update={"prefix": self._instance})
             section = section.model_copy(update={"syslog": syslog})
         return settings if section is settings.logging else settings.model_copy(update={"logging": section})
+
+    def settle_in(self, settings: Settings) -> GunicornView:
+        """Be where the application is at home, as the operator's logging and hooks are; open the logs with them.
+
+        Raises:
+            ConfigError: see `logbook.open_logs`.
+        """
+        if settings.app.chdir is not None:
+            os.chdir(settings.app.chdir)
+        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]
+        set_title("arbiter", self._instance)
+        self.open_logs(settings)
+        return GunicornView(settings, name=self._instance)
 
     def open_logs(self, settings: Settings) -> None:
         """Open the arbiter's logs anew.
