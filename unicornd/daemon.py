@@ -13,7 +13,6 @@ import selectors
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
@@ -38,7 +37,6 @@ from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
-from unicornd.config.gunicorn_view import GunicornView
 from unicornd.config.layers import load
 from unicornd.config.show import differences, rows_of
 from unicornd.control.address import ControlAddress
@@ -56,10 +54,9 @@ from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store, split_passed
 from unicornd.units import Monotonic
 from unicornd.workers.registry import share_kind
-from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
@@ -166,7 +163,6 @@ class Assembly:
         self._servers: list[ControlServer] = []
         self._control: ControlSocket | None = None
         self._pidfile: Pidfile | None = None
-        self._on_exit: Callable[[], None] | None = None
 
     def run(self) -> DaemonExit:
         """Start, supervise, clean up."""
@@ -186,7 +182,7 @@ class Assembly:
         logs.configure(self._deployments.with_log(settings).logging)
         if self._verdict is not None:  # what applications print has to go somewhere
             self._verdict.fill_streams(logs.error_fd())
-        self._stack.callback(self._end)
+        last = self._stack.enter_context(ExitStack())  # when pidfile and sockets are gone
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
@@ -194,8 +190,7 @@ class Assembly:
                 settings.process.pidfile, os.getpid(), predecessor=self._birth.predecessor
             )
             self._stack.callback(self._pidfile.remove)
-        hooks = self._let_operator_in()
-        hooks.call_starting()
+        hooks = self._call_operator()
         deployment = self._deployments.start(self._loaded)
         self._stack.callback(self._deployments.close_listeners)
         means = self._means()
@@ -219,26 +214,15 @@ class Assembly:
         self._tell_start(deployment)
         hooks.call("when_ready")
         loop.take(PoolDeclared(at=means.kernel.now(), pool=pool))
-        self._on_exit = lambda: hooks.call("on_exit")
+        last.callback(hooks.call, "on_exit")
         return loop
 
-    def _let_operator_in(self) -> ArbiterHooks:
-        """Take on what needs the operator's code: his logging, his hooks. They live where the application does."""
-        settings, instance = self._settings, self._address.instance
-        if settings.app.chdir is not None:
-            os.chdir(settings.app.chdir)
-        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]
-        set_title("arbiter", instance)
-        self._deployments.open_logs(settings)
-        cfg = GunicornView(settings, name=instance)
-        hooks = ArbiterHooks.load(settings.hooks, cfg, log=self._log, name=instance)
-        hooks.call_resized(settings.workers.resolved_count(), None)
+    def _call_operator(self) -> ArbiterHooks:
+        """Load the hooks, and call the first ones."""
+        cfg = self._deployments.settle_in(self._settings)
+        hooks = ArbiterHooks.load(self._settings.hooks, cfg, log=self._log, name=self._address.instance)
+        hooks.call_starting()
         return hooks
-
-    def _end(self) -> None:
-        """Last of all, when pidfile and sockets are gone."""
-        if self._on_exit is not None:
-            self._on_exit()
 
     def _means(self) -> Means:
         return Means(

@@ -6,8 +6,9 @@ prepared leaves no trace.
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import suppress
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from unicornd.workers.identity import identity_of
 from unicornd.workers.logbook import open_logs
 from unicornd.workers.mold import run_mold
 from unicornd.workers.registry import cells_of
+from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,10 +204,13 @@ class Deployments:
             _close_others(self.present.listeners, kept=self.next.listeners)
             self.present, self.next = self.next, None
             self._store.settle(self.present.listeners)
-            with suppress(
-                ConfigError
-            ):  # it could be opened a moment ago; if not any more, the old log goes on
+            try:
                 self.open_logs(self.present.settings)
+            except (
+                ConfigError
+            ) as error:  # it worked a moment ago, or the class that is loaded is not the one on disk
+                log = logging.getLogger(logs.ERROR_LOG)
+                log.error("the arbiter's logs were not opened anew: %s", error.message)  # noqa: TRY400 - told
 
     def discard(self) -> None:
         """Give the next deployment up."""
@@ -275,13 +280,26 @@ class Deployments:
 
     def with_log(self, settings: Settings) -> Settings:
         """Return the settings with a log file, for a daemon that has none, and with a name for syslog."""
-        logging = settings.logging
-        if self._fallback_log and logging.error == logs.STANDARD_STREAM:
-            logging = logging.model_copy(update={"error": self._fallback_log})
-        if logging.syslog.enabled and logging.syslog.prefix is None:
-            syslog = logging.syslog.model_copy(update={"prefix": self._instance})
-            logging = logging.model_copy(update={"syslog": syslog})
-        return settings if logging is settings.logging else settings.model_copy(update={"logging": logging})
+        section = settings.logging
+        if self._fallback_log and section.error == logs.STANDARD_STREAM:
+            section = section.model_copy(update={"error": self._fallback_log})
+        if section.syslog.enabled and section.syslog.prefix is None:
+            syslog = section.syslog.model_copy(update={"prefix": self._instance})
+            section = section.model_copy(update={"syslog": syslog})
+        return settings if section is settings.logging else settings.model_copy(update={"logging": section})
+
+    def settle_in(self, settings: Settings) -> GunicornView:
+        """Be where the application is at home, as the operator's logging and hooks are; open the logs with them.
+
+        Raises:
+            ConfigError: see `logbook.open_logs`.
+        """
+        if settings.app.chdir is not None:
+            os.chdir(settings.app.chdir)
+        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]
+        set_title("arbiter", self._instance)
+        self.open_logs(settings)
+        return GunicornView(settings, name=self._instance)
 
     def open_logs(self, settings: Settings) -> None:
         """Open the arbiter's logs anew.

@@ -52,11 +52,12 @@ class ArbiterHooks:
         return cls(hooks, server)
 
     def call_starting(self) -> None:
-        """Call `on_starting`.
+        """Tell the first number of workers, and call `on_starting`.
 
         Raises:
             UnicorndError: it raised; the start is refused.
         """
+        self.call_resized(getattr(self._server.cfg, "workers", 0), None)
         try:
             self._hooks.call_strictly("on_starting", self._server)
         except Exception as error:

@@ -65,11 +65,6 @@ class LogFile(logging.Handler):
         os.dup2(fd, self.fd, inheritable=False)
         os.close(fd)
 
-    def give_to(self, uid: int, gid: int) -> None:
-        """Make a worker's user own the file, so that it can reopen it."""
-        if self.path != STANDARD_STREAM and os.geteuid() == 0:
-            os.fchown(self.fd, uid, gid)
-
     def close(self) -> None:
         """Close the file."""
         if self.path != STANDARD_STREAM and self.fd >= 0:
@@ -90,6 +85,13 @@ def is_same_file(one: int, other: int) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)
+
+
+def give(fd: int, *, uid: int, gid: int) -> None:
+    """Make a worker's user own a log file, so that it can reopen it; devices and pipes stay whose they are."""
+    with contextlib.suppress(OSError):  # a file system that knows no owners
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fchown(fd, uid, gid)
 
 
 def capture(fd: int) -> None:

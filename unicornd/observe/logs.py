@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from unicornd.errors import ConfigError
@@ -20,6 +21,7 @@ from unicornd.observe.logfile import (
     STDOUT,
     LogFile,
     capture,
+    give,
     own_handlers,
     reopen_foreign,
 )
@@ -147,10 +149,15 @@ def log_files() -> list[LogFile]:
     return [handler for handler in handlers if isinstance(handler, LogFile)]
 
 
-def custom_logger() -> object | None:
-    """Return the operator's logger, if one writes the logs."""
-    found = [each for each in logging.getLogger(ERROR_LOG).handlers if isinstance(each, Forward)]
-    return found[0].target if found else None
+def give_files_to(uid: int, gid: int) -> None:
+    """Make a worker's user own the log files, ours and the operator's, so that it can reopen them."""
+    if os.geteuid() != 0:
+        return
+    for handler in own_handlers():
+        if isinstance(handler, LogFile) and handler.path != STANDARD_STREAM:
+            give(handler.fd, uid=uid, gid=gid)
+        elif isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            give(handler.stream.fileno(), uid=uid, gid=gid)
 
 
 def push() -> None:

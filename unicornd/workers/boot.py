@@ -211,8 +211,7 @@ def _surround(settings: Settings) -> None:
     open_logs(settings.logging, metrics=settings.metrics, cfg=GunicornView(settings))
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
-    for log_file in logs.log_files():
-        log_file.give_to(identity.uid, identity.gid)
+    logs.give_files_to(identity.uid, identity.gid)
     try:
         become(identity)
         if app.chdir is not None:

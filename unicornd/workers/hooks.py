@@ -34,9 +34,11 @@ WORKER_HOOKS = (
 
 
 ARITIES: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit"), (1,)),
+    **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit", "pre_exec"), (1,)),
     **dict.fromkeys(("post_worker_init", "worker_int", "worker_abort"), (1,)),
-    **dict.fromkeys(("pre_fork", "post_fork", "pre_request", "child_exit", "worker_exit"), (2,)),
+    **dict.fromkeys(
+        ("pre_fork", "post_fork", "pre_request", "child_exit", "worker_exit", "ssl_context"), (2,)
+    ),
     "nworkers_changed": (3,),
     "post_request": (4, 3, 2),
 }
