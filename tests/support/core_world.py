@@ -481,8 +481,7 @@ class World:
                 assert at > self.now, f"{order} was due at {at}: {process}"
         if self.state.halt is not Halt.NO or self.doomed:
             assert self.processes, "nobody is left, and the arbiter stays"
-            if self.now < self.drain_until():
-                assert not self.has_left_listeners
+            if self.now < self.drain_until() and not self.has_left_listeners:
                 return
             assert self.has_left_listeners
             assert not any(process.is_staying for process in self.processes.values()), "everybody leaves"

@@ -52,9 +52,9 @@ def check_workers(
     check_kind(kind)
     check_green_fit(kind, workers=workers, http=http)
     if kind == "asgi":
-        check_fit("asgi", app=app, http=http, asgi=asgi)
+        check_fit("asgi", http=http, asgi=asgi)
     elif app.interface == "wsgi" or workers.kind in KINDS:
-        check_fit("wsgi", app=app, http=http, asgi=asgi)
+        check_fit("wsgi", http=http, asgi=asgi)
 
 
 def check_logging(

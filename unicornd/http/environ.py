@@ -55,6 +55,8 @@ def build_environ(base: Environ, head: Head) -> Environ:
     environ["QUERY_STRING"] = head.query
     environ["RAW_URI"] = head.target
     environ["SERVER_PROTOCOL"] = head.protocol
+    if head.forwarded is not None:
+        head.forwarded.apply(environ)
     return environ
 
 

@@ -23,6 +23,10 @@ FIELD_LINE = re.compile(rf"({TCHAR}++):[\t ]*+([\t\x20-\x7e\x80-\xff]*+)")
 # HTTP-version   = "HTTP" "/" DIGIT "." DIGIT                               RFC 9112 section 2.3
 REQUEST_LINE = re.compile(rf"({TCHAR}++) ([\x21-\x7e]++) HTTP/([0-9]\.[0-9])")
 
+# A method may be any token; those that are registered have 3 to 20 characters, none of them a lower-case letter or "#".
+# Others are mostly somebody's mistake, or an attempt to get past a filter (as gunicorn has it).
+CONVENTIONAL_METHOD = re.compile(r"[!$%&'*+\-.^_`|~0-9A-Z]{3,20}+")
+
 # origin-form   = absolute-path [ "?" query ]                               RFC 9112 section 3.2.1
 # absolute-path = 1*( "/" segment )     segment = *pchar                    RFC 9110 section 4.1
 # pchar         = unreserved / pct-encoded / sub-delims / ":" / "@"         RFC 3986 section 3.3

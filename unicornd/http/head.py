@@ -65,6 +65,7 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
     fields = dict(map(_read_field, lines))
     if len(fields) != len(lines) or None in fields:
         fields = _merged(lines)
+    head.forwarded = None
     head.fields = fields  # type: ignore[assignment] # _merged has dropped the None key
     head.is_http11 = is_http11
     head.protocol = "HTTP/1.1" if is_http11 else "HTTP/1.0"

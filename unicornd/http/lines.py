@@ -17,6 +17,7 @@ from unicornd.http.faults import fault_of_field, fault_of_request_line
 from unicornd.http.grammar import (
     ABSOLUTE_FORM,
     AUTHORITY_FORM,
+    CONVENTIONAL_METHOD,
     FIELD_LINE,
     HOST,
     ORIGIN_FORM,
@@ -75,6 +76,8 @@ def read_request_line(line: str) -> RequestLine:
     if match is None:
         raise fault_of_request_line(line)
     method, target, version = match.groups()
+    if CONVENTIONAL_METHOD.fullmatch(method) is None:
+        raise bad_request("the method is unconventional", "RFC 9110 section 9.1")
     is_http11 = version == "1.1" or _is_newer(version)
     if target[0] == "/" and "#" not in target and method != "CONNECT":
         path, _, query = target.partition("?")

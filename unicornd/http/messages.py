@@ -6,6 +6,11 @@ to make. Nothing changes it after `parse_head` has returned it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unicornd.http.forwarded import Forwarded
+
 UNKNOWN_LENGTH = -1
 """`Head.length` of a chunked body."""
 
@@ -26,11 +31,22 @@ class Head:
         length: bytes of the body, `UNKNOWN_LENGTH` if it is chunked.
         keep_alive: whether the client wants the connection kept after this request.
         expects_continue: whether it waits for `100 Continue` before it sends the body.
+        forwarded: what is believed of those who forwarded it, or None; set by whoever has parsed the head.
         view: what hooks are shown of the request; not there before one is called.
     """
 
     __slots__ = (
-        "expects_continue", "fields", "is_http11", "keep_alive", "length", "method", "path", "protocol", "query", "target",
+        "expects_continue",
+        "fields",
+        "forwarded",
+        "is_http11",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+        "protocol",
+        "query",
+        "target",
         "view",
     )  # fmt: skip
 
@@ -44,4 +60,5 @@ class Head:
     protocol: str
     query: str
     target: str
+    forwarded: Forwarded | None
     view: object

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from unicornd.http.environ import shared_environ
 from unicornd.workers.connection import Connection
+from unicornd.workers.prefaced import ProxiedConnection, UwsgiConnection
 from unicornd.workers.wsgi import FileWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unicornd.http.environ import Environ
-    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.context import HttpPolicy, WorkerContext
     from unicornd.workers.handover import Handed
 
 PAUSE_SECONDS = 0.5
@@ -45,6 +46,7 @@ class Acceptor:
         self._listeners = {listener.sock.fileno(): listener for listener in context.seat.listeners}
         self._bases = {fd: _environ_of(listener.sock, context) for fd, listener in self._listeners.items()}
         self._places = [(str(listener.address), self._bases[fd]) for fd, listener in self._listeners.items()]
+        self._make = _class_for(context.http)
         self._paused_until = 0.0
         self._next_complaint = 0.0
         self.is_paused = False
@@ -75,7 +77,7 @@ class Acceptor:
                 return
             room -= 1
             remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
-            yield Connection(sock, remote, base=self._bases[fd], policy=self._context.http)
+            yield self._make(sock, remote, base=self._bases[fd], policy=self._context.http)
 
     def address_of(self, connection: Connection) -> str | None:
         """Return the address of the listener at which a connection came in; None for one that cannot be handed over."""
@@ -126,6 +128,13 @@ class Acceptor:
         for fd in self._listeners:
             with suppress(FileNotFoundError):
                 self._epoll.unregister(fd)
+
+
+def _class_for(policy: HttpPolicy) -> type[Connection]:
+    """Return what connections are: decided once, so that none pays for what another listener speaks."""
+    if policy.uwsgi is not None:
+        return UwsgiConnection
+    return ProxiedConnection if policy.proxying is not None else Connection
 
 
 def _environ_of(sock: socket.socket, context: WorkerContext) -> Environ:

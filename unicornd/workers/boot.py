@@ -42,6 +42,7 @@ from unicornd.workers.recycle import Recycling
 from unicornd.workers.served import on_served
 from unicornd.workers.spew import spew
 from unicornd.workers.title import set_title
+from unicornd.workers.wire import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -311,4 +312,5 @@ def _policy(settings: Settings, *, keeps_alive: bool) -> HttpPolicy:
         keepalive=Seconds(timeouts.keepalive),
         is_kept_alive=keeps_alive and timeouts.keepalive > 0,
         connections=settings.workers.connections,
+        **wire_of(settings.http, settings.proxy, server=settings.server, root_path=settings.app.root_path),
     )

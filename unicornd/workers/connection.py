@@ -15,7 +15,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from unicornd.http.head import END_OF_HEAD, parse_head, refuse_long_head, skip_empty_line
+from unicornd.http.head import END_OF_HEAD, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
 from unicornd.workers.output import Output
 from unicornd.workers.spool import Spool
@@ -69,12 +69,13 @@ class Connection:
         is_busy: whether a request of it waits for the application or runs.
         keeps_alive: whether it is read on after the response.
         ready_at: when its request was complete; while it runs, since when.
+        is_trusted: whether the peer's word about origin and scheme is taken.
         block: the head of the complete request as received.
         watched: the epoll mask that it is registered with; 0 when it is not.
     """
 
     __slots__ = (
-        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "is_busy", "keeps_alive",  "output", "policy",
+        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "is_busy", "is_trusted", "keeps_alive",  "output", "policy",
         "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
     )  # fmt: skip
 
@@ -94,6 +95,7 @@ class Connection:
         self.deadline = 0.0
         self.ready_at = 0.0
         self.block = b""
+        self.is_trusted = policy.forwarding is not None and policy.forwarding.trust.has(remote[0])
         self.request: Head | None = None
         self.spool: Spool | None = None
         self.is_busy = False
@@ -249,16 +251,31 @@ class Connection:
             self.deadline = now + self.policy.head if self.policy.head else 0.0
 
     def _take_head(self, block: bytes, now: float) -> bool:
-        self.request = request = parse_head(block, self.policy.limits)
+        policy = self.policy
+        request = policy.parse(block, policy.limits)
+        if policy.forwarding is not None:
+            forwarding = policy.forwarding
+            is_trusted = self.is_trusted
+            request.forwarded = forwarding.read(request, block) if is_trusted else forwarding.of_stranger()
         self.block = block
         self._has_skipped = False
+        if request.length == 0 or policy.is_streaming:
+            self.request = request
+            self.stage = RESPONSE
+            return True
+        received = bytes(self._buffer)
+        self._buffer = b""
+        return self._begin(request, received, now=now)
+
+    def _begin(self, request: Head, received: bytes, *, now: float) -> bool:
+        """A head has come: read on for its body, of which `received` is the beginning; True if there is none."""
+        self.request = request
         if request.length == 0 or self.policy.is_streaming:
             self.stage = RESPONSE
+            self._buffer = received
             return True
         self.spool = spool = Spool(request.length, self.policy)
         self.stage = BODY
-        received = bytes(self._buffer)
-        self._buffer = b""
         if received:
             return self._take_body(spool, received, now=now)
         if request.expects_continue:

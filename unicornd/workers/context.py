@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from unicornd.http.head import parse_head
 from unicornd.workers.asgi.policy import AsgiPolicy
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
+    from unicornd.http.forwarded import Forwarding, Trust
     from unicornd.http.limits import Limits
     from unicornd.http.messages import Head
+    from unicornd.http.proxy import Mode
     from unicornd.observe.scoreboard import Row
     from unicornd.sockets.listener import Listener
     from unicornd.units import Fd, Generation, Seconds, Slot
@@ -126,6 +129,14 @@ class Recycling(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxying:
+    """The PROXY protocol: which version, and from whom."""
+
+    mode: Mode
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpPolicy:
     """How requests are read and responses kept; sizes in bytes, times in seconds, 0 for no limit.
 
@@ -139,6 +150,10 @@ class HttpPolicy:
         connections: how many are open at a time.
         is_streaming: whether the application reads the body while it arrives; else it is complete when the application
             is called.
+        parse: reads heads, with the operator's tolerance.
+        forwarding: what is believed of those who forward requests, or None.
+        proxying: who may send PROXY headers, or None where nobody speaks that protocol.
+        uwsgi: who may speak uwsgi, or None where HTTP is spoken.
     """
 
     limits: Limits
@@ -153,6 +168,10 @@ class HttpPolicy:
     is_kept_alive: bool
     connections: int
     is_streaming: bool = False
+    parse: Callable[[bytes, Limits], Head] = parse_head
+    forwarding: Forwarding | None = None
+    proxying: Proxying | None = None
+    uwsgi: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.asgi import AsgiSettings
     from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.workers import WorkersSettings
@@ -44,16 +43,14 @@ def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) 
             )
 
 
-def check_fit(
-    interface: Literal["wsgi", "asgi"], *, app: AppSettings, http: HttpSettings, asgi: AsgiSettings
-) -> None:
+def check_fit(interface: Literal["wsgi", "asgi"], *, http: HttpSettings, asgi: AsgiSettings) -> None:
     """Hold the settings against the interface that a kind serves.
 
     Raises:
         ConfigError: one that was set has no effect there.
     """
     if interface == "wsgi":
-        _check_wsgi(app, asgi)
+        _check_wsgi(asgi)
         return
     for name in BUFFERING:
         if name in http.model_fields_set:
@@ -71,12 +68,7 @@ def check_fit(
         )
 
 
-def _check_wsgi(app: AppSettings, asgi: AsgiSettings) -> None:
-    if app.root_path:
-        raise ConfigError(
-            "app.root_path is honoured by the kind asgi only, in this version",
-            hint="leave it out; let the proxy send SCRIPT_NAME",
-        )
+def _check_wsgi(asgi: AsgiSettings) -> None:
     if asgi.model_fields_set:
         name = min(asgi.model_fields_set)
         raise ConfigError(

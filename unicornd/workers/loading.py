@@ -70,7 +70,7 @@ def load_app(
     if workers.kind is None and interface != kind.INTERFACE:
         kind = load_kind(workers.resolved_kind(interface))
     check_served(workers.resolved_kind(app.interface), kind.INTERFACE, app=interface, target=app.target)
-    check_fit(interface, app=app, http=http, asgi=asgi)
+    check_fit(interface, http=http, asgi=asgi)
     if interface == "wsgi":
         warm_up(loaded, app.warmup, errors=errors)
     return Loaded(kind, loaded)

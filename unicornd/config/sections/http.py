@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, ROLLING, Section
+from unicornd.config.sections.section import ROLLING, Section
 from unicornd.config.values import Size
 
 _Limit = Literal[0] | Annotated[int, Field(ge=64)]
@@ -54,32 +54,32 @@ class HttpSettings(Section):
     sendfile: bool = Field(
         default=True, description="Send wsgi.file_wrapper by sendfile(2).", json_schema_extra=ROLLING
     )
-    header_map: Annotated[Literal["drop", "refuse", "dangerous"], LATER] = Field(
+    header_map: Literal["drop", "refuse", "dangerous"] = Field(
         default="drop",
         description="Header names with an underscore, which an application cannot tell from those with a hyphen: "
         '"drop" them, "refuse" the request, or pass them on ("dangerous").',
         json_schema_extra=ROLLING,
     )
-    permit_obsolete_folding: Annotated[bool, LATER] = Field(
+    permit_obsolete_folding: bool = Field(
         default=False,
         description="Accept header values that go on in the next line (obs-fold).",
         json_schema_extra=ROLLING,
     )
-    strip_header_spaces: Annotated[bool, LATER] = Field(
+    strip_header_spaces: bool = Field(
         default=False,
         description="Accept blanks between a header's name and its colon.",
         json_schema_extra=ROLLING,
     )
-    permit_unconventional_method: Annotated[bool, LATER] = Field(
+    permit_unconventional_method: bool = Field(
         default=False,
         description='Accept methods with lower-case letters or "#", shorter than 3 or longer than 20.',
         json_schema_extra=ROLLING,
     )
-    permit_unconventional_version: Annotated[bool, LATER] = Field(
+    permit_unconventional_version: bool = Field(
         default=False,
         description="Accept HTTP versions other than 1.0 and 1.1; they are answered as 1.1.",
         json_schema_extra=ROLLING,
     )
-    casefold_method: Annotated[bool, LATER] = Field(
+    casefold_method: bool = Field(
         default=False, description="Make methods upper-case.", json_schema_extra=ROLLING
     )

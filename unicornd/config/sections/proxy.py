@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, ROLLING, Section
+from unicornd.config.sections.section import ROLLING, Section
 from unicornd.config.values import Networks
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -20,28 +20,28 @@ SECURE_SCHEME_HEADERS = {
 class ProxySettings(Section):
     """What is believed of those who forward requests. Peers on a Unix socket are always trusted."""
 
-    forwarded_allow_ips: Annotated[Networks, LATER] = Field(
+    forwarded_allow_ips: Networks = Field(
         default=LOOPBACK,
         description='Addresses and networks whose headers about scheme and origin are believed; "*" for everybody.',
         examples=[["127.0.0.1", "10.0.0.0/8"]],
         json_schema_extra=ROLLING,
     )
-    secure_scheme_headers: Annotated[dict[str, str], LATER] = Field(
+    secure_scheme_headers: dict[str, str] = Field(
         default=SECURE_SCHEME_HEADERS,
         description="Headers of a trusted peer, and the value that each has for https; if two disagree: 400.",
         json_schema_extra=ROLLING,
     )
-    forwarder_headers: Annotated[tuple[str, ...], LATER] = Field(
+    forwarder_headers: tuple[str, ...] = Field(
         default=("SCRIPT_NAME", "PATH_INFO"),
         description='Headers with an underscore that a trusted peer may send; "*" for any.',
         json_schema_extra=ROLLING,
     )
-    protocol: Annotated[Literal["off", "auto", "v1", "v2"], LATER] = Field(
+    protocol: Literal["off", "auto", "v1", "v2"] = Field(
         default="off",
         description="Expect the PROXY protocol's header in front of a connection's first request.",
         json_schema_extra=ROLLING,
     )
-    allow_ips: Annotated[Networks, LATER] = Field(
+    allow_ips: Networks = Field(
         default=LOOPBACK,
         description='Addresses and networks that may send the PROXY header; "*" for everybody.',
         json_schema_extra=ROLLING,

@@ -63,12 +63,12 @@ class ServerSettings(Section):
         description="Give each worker a TCP listener of its own (SO_REUSEPORT): the kernel spreads connections evenly.",
         json_schema_extra=RESTART,
     )
-    protocol: Annotated[Literal["http", "uwsgi"], LATER] = Field(
+    protocol: Literal["http", "uwsgi"] = Field(
         default="http",
         description='What is spoken on the listeners; "uwsgi" is what nginx speaks with uwsgi_pass.',
         json_schema_extra=ROLLING,
     )
-    uwsgi_allow_ips: Annotated[Networks, LATER] = Field(
+    uwsgi_allow_ips: Networks = Field(
         default=("127.0.0.1", "::1"),
         description='Addresses and networks that may speak uwsgi; "*" for everybody.',
         json_schema_extra=ROLLING,
