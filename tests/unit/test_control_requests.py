@@ -18,6 +18,7 @@ from unicornd.arbiter.requests import (
     Reopen,
     Scale,
     Stop,
+    Upgrade,
     Wish,
     decide,
     rehearse,
@@ -135,3 +136,9 @@ def test_a_rehearsal_says_what_the_plan_would_do_first() -> None:
     lines = rehearse(granted(Stop(), state=state), state=state, now=NOW)
     assert lines[0] == "leave the listeners"
     assert sorted(lines[1:]) == ["drain worker 1 (pid 8101)", "drain worker 2 (pid 8102)"]
+
+
+def test_an_upgrade_needs_a_fleet_that_has_served() -> None:
+    assert granted(Upgrade()).kind is Kind.UPGRADE
+    refusal = refused(Upgrade(), state=replace(make_state(2), served=frozenset()))
+    assert refusal.exit_code is CtlExit.BUSY

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.trial import try_logs
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
+from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit
 from unicornd.workers.identity import identity_of
 from unicornd.workers.registry import KINDS, check_kind
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.metrics import MetricsSettings
     from unicornd.config.sections.process import ProcessSettings
+    from unicornd.config.sections.proxy import ProxySettings
+    from unicornd.config.sections.server import ServerSettings
     from unicornd.config.sections.workers import WorkersSettings
 
 
@@ -55,6 +58,18 @@ def check_workers(
         check_fit("asgi", http=http, asgi=asgi)
     elif app.interface == "wsgi" or workers.kind in KINDS:
         check_fit("wsgi", http=http, asgi=asgi)
+
+
+def check_wire(
+    settings: WorkersSettings,
+    app: AppSettings,
+    *,
+    http: HttpSettings,
+    proxy: ProxySettings,
+    server: ServerSettings,
+) -> None:
+    """Raise ConfigError if what is to be spoken on the listeners is not read by the kind."""
+    fitting.check_wire(settings.resolved_kind(app.interface), http=http, proxy=proxy, server=server)
 
 
 def check_logging(

@@ -13,8 +13,17 @@ from unicornd.errors import ConfigError
 if TYPE_CHECKING:
     from unicornd.config.sections.asgi import AsgiSettings
     from unicornd.config.sections.http import HttpSettings
+    from unicornd.config.sections.proxy import ProxySettings
+    from unicornd.config.sections.server import ServerSettings
     from unicornd.config.sections.workers import WorkersSettings
 
+OUR_READERS = frozenset({"sync", "threads", "gevent", "eventlet"})
+"""Kinds whose requests are read by `http`."""
+TOLERANCE = (
+    "header_map", "permit_obsolete_folding", "strip_header_spaces", "permit_unconventional_method",
+    "permit_unconventional_version", "casefold_method",
+)  # fmt: skip
+FORWARDING = ("forwarded_allow_ips", "secure_scheme_headers", "forwarder_headers")
 BUFFERING = ("body_memory", "tmp_upload_dir")
 """Settings of [http] about bodies that wait for their end; an ASGI application takes its body as it comes."""
 
@@ -65,6 +74,27 @@ def check_fit(interface: Literal["wsgi", "asgi"], *, http: HttpSettings, asgi: A
     if asgi.loop == "uvloop" and find_spec("uvloop") is None:
         raise ConfigError(
             'asgi.loop: "uvloop" is not installed', hint="pip install 'unicornd[asgi]', or loop = \"auto\""
+        )
+
+
+def check_wire(kind: str, *, http: HttpSettings, proxy: ProxySettings, server: ServerSettings) -> None:
+    """Hold what is spoken on the listeners against what a kind reads itself.
+
+    Raises:
+        ConfigError: a setting would have no effect.
+    """
+    if kind in OUR_READERS:
+        return
+    said = [f"http.{name}" for name in TOLERANCE if name in http.model_fields_set and getattr(http, name)]
+    said = [name for name in said if name != "http.header_map" or http.header_map != "drop"]
+    said += ["proxy.protocol"] if proxy.protocol != "off" else []
+    said += ["server.protocol"] if server.protocol != "http" else []
+    if kind != "asgi":
+        said += [f"proxy.{name}" for name in FORWARDING if name in proxy.model_fields_set]
+    if said:
+        raise ConfigError(
+            f'{said[0]} has no effect on the kind "{kind}": it reads requests itself',
+            hint=f"leave it out, or use one of the kinds {', '.join(sorted(OUR_READERS))}",
         )
 
 

@@ -336,6 +336,10 @@ class Server:
         if head.length:
             received = connection.take_leftover()
             strand.spool = Stream(strand, head, received=received, limits=self._policy.limits)
+        strand.base, strand.remote = (
+            connection.base,
+            connection.remote,
+        )  # a PROXY header may have changed both
         exchange = Exchange(strand, head, context=self._context, clock=self._clock)
         request = strand.request = Request(time.monotonic(), exchange)
         if strand.spool is not None:
