@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 SHORT_REQUEST = 0.25
 """Seconds that a request runs before the decision core hears of it: shorter ones decide nothing."""
-BEAT_STEP = 1.0
-"""Seconds by which a heartbeat must have advanced to be news."""
+BEAT_STEP = 0.25
+"""Seconds by which a heartbeat must have advanced to be news: well below the shortest timeouts.heartbeat in use, 1 s."""
 
 
 class Seats:

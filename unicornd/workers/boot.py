@@ -172,6 +172,7 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
         trusted=settings.proxy.forwarded_allow_ips,
         request=Seconds(timeouts.request),
         disconnect_grace=Seconds(asgi.disconnect_grace_period),
+        heartbeat=Seconds(timeouts.heartbeat),
         graceful=Seconds(timeouts.graceful),
         websocket_max_message=asgi.websocket_max_message_size,
     )

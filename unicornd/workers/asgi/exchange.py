@@ -198,7 +198,9 @@ class Room:
         is_ended = isinstance(error, asyncio.CancelledError) and (exchange.verdict or exchange.is_answered)
         if not is_ended:
             self._complain(exchange, error)
-        if exchange.is_answered:  # it was about something that it did after its response
+        if exchange.is_answered:  # the end of its response was refused, or it did something after it
+            if not getattr(protocol_of(exchange), "response_complete", True):
+                break_off(exchange)
             return
         exchange.verdict = exchange.verdict or SERVER_ERROR
         await self.refuse(exchange)
