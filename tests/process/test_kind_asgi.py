@@ -520,6 +520,21 @@ def test_a_startup_that_fails_ends_the_start_and_rolls_a_reload_back(fleet: Flee
     assert fleet.get() == "hello"
 
 
+def test_a_worker_is_warmed_up_after_its_startup_and_not_ready_if_that_fails(fleet: Fleet) -> None:
+    fleet.write("site_app.py", LIFE)
+    fleet.open_gate()
+    fleet.change("unicornd.toml", "[server]", 'warmup = ["/a?b", "/c"]\n[server]')
+    fleet.start()
+    assert fleet.get() == "hello"
+    before = fleet.pids()
+    fleet.change("site_app.py", 'body = scope["state"]["greeting"].encode()', 'raise LookupError("cold")')
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("is given up")
+    fleet.await_state("ready")
+    assert "app.warmup: GET /a?b raised LookupError: cold" in fleet.log
+    assert fleet.pids() == before
+
+
 def test_an_application_without_a_lifespan_is_served_unless_one_is_asked_for(fleet: Fleet) -> None:
     fleet.write(
         "site_app.py",

@@ -168,6 +168,7 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
     return AsgiPolicy(
         loop=asgi.loop,
         lifespan=asgi.lifespan,
+        warmup=settings.app.warmup,
         root_path=settings.app.root_path,
         trusted=settings.proxy.forwarded_allow_ips,
         request=Seconds(timeouts.request),

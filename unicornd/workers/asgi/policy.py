@@ -17,6 +17,7 @@ class AsgiPolicy:
     Attributes:
         loop: which event loop; `auto` is uvloop if it is installed.
         lifespan: whether the application takes part in the lifespan protocol.
+        warmup: paths that are asked for before the worker is ready.
         root_path: where a proxy has mounted the application.
         trusted: addresses and networks whose X-Forwarded-… are believed, or `*`.
         request: how long an application may take until its response begins.
@@ -28,6 +29,7 @@ class AsgiPolicy:
 
     loop: Literal["auto", "asyncio", "uvloop"] = "auto"
     lifespan: Literal["auto", "on", "off"] = "auto"
+    warmup: tuple[str, ...] = ()
     root_path: str = ""
     trusted: tuple[str, ...] = ("127.0.0.1", "::1")
     request: Seconds = NO_LIMIT

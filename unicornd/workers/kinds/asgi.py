@@ -28,6 +28,7 @@ from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.lifespan import Lifespan
 from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, tell_tasks
+from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 
 if TYPE_CHECKING:
@@ -373,6 +374,9 @@ async def _live(context: WorkerContext) -> None:
     lifespan = Lifespan(cast("Any", context.app), mode=context.asgi.lifespan, log=context.log)
     await lifespan.start()
     try:
+        asgi = context.asgi
+        app = cast("Any", context.app)
+        await warm_up(app, asgi.warmup, root_path=asgi.root_path, state=lifespan.state)
         if not is_told_to_leave.is_set():
             await Server(context, lifespan).serve(is_told_to_leave)
     finally:
