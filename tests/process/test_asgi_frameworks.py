@@ -108,6 +108,7 @@ def test_a_framework_is_served_without_a_word_about_the_kind(fleet: Fleet, sourc
     fleet.write("site_app.py", source)
     fleet.start()
     assert json.loads(fleet.get())["greeting"] == "hello"
+    assert fleet.status()["wanted"]["kind"] == "asgi"
     assert fleet.end() == 0
     assert "Traceback" not in fleet.log
 

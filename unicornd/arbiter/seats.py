@@ -68,6 +68,8 @@ class Seats:
         self._last_ticket = 0
         self.totals = Totals()
         self.restarts = 0
+        self.kind = ""
+        """Of the worker that has become ready last."""
 
     @property
     def seated(self) -> Mapping[Pid, Seated]:
@@ -225,6 +227,7 @@ class Seats:
             case BornReport():
                 pass  # said already
             case ReadyReport():
+                self.kind = report.kind or self.kind
                 self._on_event(events.BecameReady(at=now, pid=pid))
             case BootFailedReport():
                 reason = f"{report.text}\n{report.detail}".rstrip()

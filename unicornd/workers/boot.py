@@ -119,7 +119,8 @@ def run_worker(
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
     )
     try:
-        return _serve(seat, kind, context=context, worker=worker)
+        name = settings.workers.resolved_kind(kind.INTERFACE)
+        return _serve(seat, kind, context=context, worker=worker, name=name)
     finally:
         hooks.call("worker_exit", server, worker)
 
@@ -179,7 +180,7 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
     )
 
 
-def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView) -> int:
+def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView, name: str) -> int:
     """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
     has_served = False
 
@@ -187,7 +188,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
         nonlocal has_served
         if not has_served:
             has_served = worker.booted = True
-            report(seat, ReadyReport())
+            report(seat, ReadyReport(kind=name))
 
     try:
         kind.run(replace(context, ready=ready))
