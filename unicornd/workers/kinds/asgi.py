@@ -57,6 +57,11 @@ def run(context: WorkerContext) -> None:
         runner.run(_live(context))
 
 
+# Looked up once: several of these for each request.
+_receive = HttpToolsProtocol.data_received
+_complete_head = HttpToolsProtocol.on_headers_complete
+
+
 class Refused(Exception):  # noqa: N818 - ends the parser's work, is no error
     """Raised in a callback of the parser: the rest of what the client sends is not read."""
 
@@ -136,7 +141,7 @@ class Connection(HttpToolsProtocol):
         if self.is_refused:
             return
         self._size = len(data)
-        HttpToolsProtocol.data_received(self, data)
+        _receive(self, data)
         scope: Any = self.scope  # None before the first byte
         if scope is not None and "method" in scope:
             self._head_since = 0.0
@@ -156,7 +161,7 @@ class Connection(HttpToolsProtocol):
             self._check_length()
         if self._is_trusted:
             self._means.room.trust.believe(self.scope, self.headers)
-        HttpToolsProtocol.on_headers_complete(self)
+        _complete_head(self)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
@@ -337,6 +342,8 @@ class Server:
 
     async def _drain(self) -> None:
         await self._door.close()
+        for exchange in self._room.ledger.running:
+            exchange.closes = True
         graceful = self._context.asgi.graceful
         moment = min(LONGEST_MOMENT, graceful / 4)
         last_call = time.monotonic() + graceful - moment if graceful else float("inf")
