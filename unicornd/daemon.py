@@ -373,7 +373,7 @@ class Assembly:
             "instance": self._address.instance,
             "config": str(file) if file is not None else "none",
             "workers": workers.resolved_count(),
-            "worker_kind": workers.resolved_kind(deployment.settings.app.interface),
+            "worker_kind": workers.kind or "by the application",
         }
         self._log.info("%s", text, extra=facts)
         self._journal.append("fleet.starting", text, **facts)

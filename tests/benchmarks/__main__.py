@@ -9,8 +9,11 @@ the machine, the ratios much less. Needs two processors: one for the server, one
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.load import Load, run
-from tests.benchmarks.servers import BIN, REPOSITORY, Deployment, running, summed_pss
+from tests.benchmarks.servers import BIN, HOST, REPOSITORY, Deployment, running, summed_pss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +68,12 @@ class Case:
 
 HELLO = "tests.benchmarks.apps:hello"
 SLEEPY = "tests.benchmarks.apps:sleepy"
+HELLO_ASGI = "tests.benchmarks.apps:hello_asgi"
+IDLE_CONNECTIONS = 10_000
+IDLE_FLAGS = {
+    "unicornd": ("--keep-alive", "300", "--worker-connections", "20000"),
+    "uvicorn": ("--timeout-keep-alive", "300"),
+}
 FOUR_WORKERS = Deployment(target=HELLO, kind="sync", workers=4)
 
 
@@ -74,6 +83,26 @@ def measure_start(server: str) -> dict[str, float]:
         run(Load(seconds=1, is_keepalive=False), started.port)
         pss = summed_pss(started.pid)
     return {"seconds to first 200": started.seconds_to_first_200, "PSS bytes": float(pss)}
+
+
+def measure_idle(server: str) -> dict[str, float]:
+    """Memory of an idle keep-alive connection: the growth of the tree by 10 000 of them (fewer if files are limited)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(IDLE_CONNECTIONS, hard - 500)
+    deployment = Deployment(target=HELLO_ASGI, kind="asgi", more=IDLE_FLAGS.get(server, ()))
+    try:
+        with running(server, deployment, pinned=False) as started, contextlib.ExitStack() as stack:
+            run(Load(seconds=1), started.port)
+            before = summed_pss(started.pid)
+            for _ in range(count):
+                sock = stack.enter_context(socket.create_connection((HOST, started.port), timeout=10))
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+                if not sock.recv(1024).startswith(b"HTTP/1.1 200"):
+                    raise RuntimeError(f"{server} did not answer")
+            return {"bytes a connection": (summed_pss(started.pid) - before) / count}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def measure_ctl(command: str) -> dict[str, float]:
@@ -125,6 +154,21 @@ CASES = (
             Goal(figure="requests/s", peer="granian", at_least=0.95),
             Goal(figure="p99 ms", peer="granian", at_most=1.3),
         ),
+    ),
+    Case(
+        name="asgi, keep-alive",
+        servers=("unicornd", "uvicorn", "gunicorn"),
+        deployment=Deployment(target=HELLO_ASGI, kind="asgi"),
+        goals=(
+            Goal(figure="requests/s", peer="uvicorn", at_least=0.95),
+            Goal(figure="requests/s", peer="gunicorn", at_least=1.0),
+        ),
+    ),
+    Case(
+        name="asgi, idle connections",
+        servers=("unicornd", "uvicorn"),
+        measure=measure_idle,
+        goals=(Goal(figure="bytes a connection", peer="uvicorn", at_most=1.1),),
     ),
     Case(
         name="start and memory, 4 workers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,3 +22,16 @@ def sleepy(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     time.sleep(0.010)
     start_response("200 OK", list(HEADERS))
     return [BODY]
+
+
+ASGI_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS]
+
+
+async def hello_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    while scope["type"] == "lifespan":
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            return
+    await send({"type": "http.response.start", "status": 200, "headers": ASGI_HEADERS})
+    await send({"type": "http.response.body", "body": BODY})

@@ -33,12 +33,14 @@ class Deployment:
     kind: str
     workers: int = 1
     threads: int = 1
+    more: tuple[str, ...] = ()
+    """Flags of one server's own."""
 
 
 def unicornd(deployment: Deployment, port: int) -> list[str]:
     return [
         str(BIN / "unicornd"), deployment.target, "-b", f"{HOST}:{port}", "-w", str(deployment.workers),
-        "-k", deployment.kind, "--threads", str(deployment.threads), "--log-level", "error",
+        "-k", deployment.kind, "--threads", str(deployment.threads), "--log-level", "error", *deployment.more,
     ]  # fmt: skip
 
 
@@ -58,7 +60,15 @@ def granian(deployment: Deployment, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-SERVERS = {"unicornd": unicornd, "gunicorn": gunicorn, "granian": granian}
+def uvicorn(deployment: Deployment, port: int) -> list[str]:
+    return [
+        str(BIN / "uvicorn"), deployment.target, "--host", HOST, "--port", str(port),
+        "--workers", str(deployment.workers), "--no-access-log", "--log-level", "error",
+        *deployment.more,
+    ]  # fmt: skip
+
+
+SERVERS = {"unicornd": unicornd, "gunicorn": gunicorn, "granian": granian, "uvicorn": uvicorn}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -368,7 +368,7 @@ def test_a_request_that_runs_too_long_is_ended_and_told_with_stacks(fleet: Fleet
     eventually(lambda: not any(each["now"] for each in fleet.status()["workers"]), "it is ended")
     fleet.await_workers(2)
     assert fleet.get().startswith("v1 ")
-    assert "timeouts.request" in fleet.log
+    assert "timeouts.request" in fleet.log, fleet.log
 
 
 @every_kind

@@ -34,7 +34,6 @@ from unicornd.workers.registry import load_kind, prepare
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self, TextIO
-    from wsgiref.types import WSGIApplication
 
     from unicornd.http.messages import Head
     from unicornd.workers.context import Recycling, Served
@@ -70,10 +69,18 @@ class Gate:
     def arrivals(self) -> int:
         return int(self._arrivals.value)
 
-    def enter(self) -> None:
-        """For the application: be counted, and wait."""
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
+    def count(self) -> None:
+        """For the application: be counted."""
         with self._arrivals.get_lock():
             self._arrivals.value += 1
+
+    def enter(self) -> None:
+        """For the application: be counted, and wait."""
+        self.count()
         deadline = time.monotonic() + CLIENT_TIMEOUT
         while not self._open.is_set():  # not `wait`, which would keep a whole loop of greenlets waiting
             assert time.monotonic() < deadline
@@ -108,7 +115,7 @@ class Setup:
 class Worker:
     """A running worker; `with worker(...)` makes one."""
 
-    def __init__(self, app: WSGIApplication, setup: Setup, folder: Path) -> None:
+    def __init__(self, app: Callable[..., Any], setup: Setup, folder: Path) -> None:
         self._log_file = folder / "worker.log"
         self._sock = _listening(setup.family, folder)
         self.address = self._sock.getsockname()
@@ -199,7 +206,7 @@ class Worker:
         self._sock.close()
         self.row.close()
 
-    def _serve(self, app: WSGIApplication, setup: Setup, *, channel: socket.socket, lifeline: int) -> None:
+    def _serve(self, app: Callable[..., Any], setup: Setup, *, channel: socket.socket, lifeline: int) -> None:
         log = logging.Logger("worker")  # noqa: LOG001 - not in the tree of the test's process
         log.addHandler(_log_handler(self._log_file))
         orders = signals.install(on_quit=lambda: None, on_abort=lambda: None)
@@ -328,7 +335,7 @@ def request(path: str = "/", *, fields: str = "", method: str = "GET", body: byt
 
 
 @contextlib.contextmanager
-def worker(app: WSGIApplication, folder: Path, setup: Setup | None = None, /) -> Iterator[Worker]:
+def worker(app: Callable[..., Any], folder: Path, setup: Setup | None = None, /) -> Iterator[Worker]:
     """Run a worker; afterwards it has to end by itself when it is told to drain."""
     running = Worker(app, setup or Setup(), folder)
     try:

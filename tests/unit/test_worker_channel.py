@@ -17,7 +17,7 @@ from unicornd.workers.channel import (
 )
 
 REPORTS: list[Report] = [
-    ReadyReport(),
+    ReadyReport(kind="threads"),
     BootFailedReport(cause="app", text="no attribute 'ap'", detail="Traceback…"),
     RetiringReport(why="max_requests 1000 reached"),
 ]

@@ -79,3 +79,11 @@ def test_a_limit_may_be_counted_anew(row: Row) -> None:
     entry = begin(ledger, 1.0, "POST /")
     ledger.postpone(entry, 6.0)
     assert row.oldest()[1] == 6.0
+
+
+def test_a_worker_that_ends_requests_itself_has_some_grace(row: Row) -> None:
+    row.set_grace(3.0)
+    assert row.oldest()[1] is None
+    begin(Ledger(row), 1.0, "GET /")
+    assert row.oldest()[1] == 4.0
+    assert row.read().busy_since == 1.0

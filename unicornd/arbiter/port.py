@@ -263,7 +263,7 @@ class Port:
             target=str(settings.app.target),
             config_file=str(file) if file is not None else None,
             control=self.control,
-            kind=settings.workers.resolved_kind(settings.app.interface),
+            kind=self.loop.seats.kind or settings.workers.resolved_kind(settings.app.interface),
             threads=settings.workers.threads,
             pid=pid,
             started_at=self._started_at,

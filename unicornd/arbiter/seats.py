@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 SHORT_REQUEST = 0.25
 """Seconds that a request runs before the decision core hears of it: shorter ones decide nothing."""
-BEAT_STEP = 1.0
-"""Seconds by which a heartbeat must have advanced to be news."""
+BEAT_STEP = 0.25
+"""Seconds by which a heartbeat must have advanced to be news: well below the shortest timeouts.heartbeat in use, 1 s."""
 
 
 class Seats:
@@ -68,6 +68,8 @@ class Seats:
         self._last_ticket = 0
         self.totals = Totals()
         self.restarts = 0
+        self.kind = ""
+        """Of the worker that has become ready last."""
 
     @property
     def seated(self) -> Mapping[Pid, Seated]:
@@ -225,6 +227,7 @@ class Seats:
             case BornReport():
                 pass  # said already
             case ReadyReport():
+                self.kind = report.kind or self.kind
                 self._on_event(events.BecameReady(at=now, pid=pid))
             case BootFailedReport():
                 reason = f"{report.text}\n{report.detail}".rstrip()

@@ -5,7 +5,7 @@ without locks and without system calls; each number has one writer, and 8-byte a
 machines that we run on. A reader may see a number that is one request old, never half of one. The row outlives its
 worker: what it was serving when it died can still be read.
 
-    header   phase · heartbeat · requests · errors · connections · seconds busy · histogram
+    header   phase · heartbeat · requests · errors · connections · seconds busy · histogram · grace
     cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
 
 A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit.
@@ -32,6 +32,7 @@ SHORTEST = BUCKETS[0]
 
 _WORD = 8
 _HEARTBEAT, _REQUESTS, _ERRORS, _CONNECTIONS, _BUSY, _FIRST_BUCKET = range(6)
+_GRACE = _FIRST_BUCKET + len(BUCKETS) + 1
 _HEADER_WORDS = 24
 _CELL_WORDS = 32
 _TEXT_LENGTH = 1
@@ -236,6 +237,10 @@ class Row:
         """Say how many connections are open."""
         self._numbers[_CONNECTIONS] = count
 
+    def set_grace(self, seconds: float) -> None:
+        """Say how long the worker takes to end a request itself whose time is up, before the arbiter may."""
+        self._times[_GRACE] = seconds
+
     # The arbiter's side.
 
     def read(self) -> Reading:
@@ -252,10 +257,10 @@ class Row:
         )
 
     def oldest(self) -> tuple[Monotonic, Monotonic | None]:
-        """Return the heartbeat and when the oldest running request began: what the sweep needs, cheaper than `read`."""
+        """Return the heartbeat, and from when on the oldest running request's time counts; cheaper than `read`."""
         times = self._times
         began = [since for since in times[_HEADER_WORDS::_CELL_WORDS] if since > 0.0]
-        return Monotonic(times[_HEARTBEAT]), Monotonic(min(began)) if began else None
+        return Monotonic(times[_HEARTBEAT]), Monotonic(min(began) + times[_GRACE]) if began else None
 
     def _read_cell(self, cell: int) -> InFlight | None:
         word = _HEADER_WORDS + cell * _CELL_WORDS

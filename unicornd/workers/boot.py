@@ -120,7 +120,8 @@ def run_worker(
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
     )
     try:
-        return _serve(seat, kind, context=context, worker=worker)
+        name = settings.workers.resolved_kind(kind.INTERFACE)
+        return _serve(seat, kind, context=context, worker=worker, name=name)
     finally:
         hooks.call("worker_exit", server, worker)
 
@@ -169,16 +170,18 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
     return AsgiPolicy(
         loop=asgi.loop,
         lifespan=asgi.lifespan,
+        warmup=settings.app.warmup,
         root_path=settings.app.root_path,
         trusted=settings.proxy.forwarded_allow_ips,
         request=Seconds(timeouts.request),
         disconnect_grace=Seconds(asgi.disconnect_grace_period),
+        heartbeat=Seconds(timeouts.heartbeat),
         graceful=Seconds(timeouts.graceful),
         websocket_max_message=asgi.websocket_max_message_size,
     )
 
 
-def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView) -> int:
+def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView, name: str) -> int:
     """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
     has_served = False
 
@@ -186,7 +189,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
         nonlocal has_served
         if not has_served:
             has_served = worker.booted = True
-            report(seat, ReadyReport())
+            report(seat, ReadyReport(kind=name))
 
     try:
         kind.run(replace(context, ready=ready))

@@ -27,7 +27,13 @@ class BornReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyReport:
-    """The application is loaded and the worker serves."""
+    """The application is loaded and the worker serves.
+
+    Attributes:
+        kind: the one that serves, which may have followed from the application; empty from a mold.
+    """
+
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +88,8 @@ def decode_report(datagram: bytes) -> Report:
     match json.loads(datagram):
         case {"report": "born", "pid": int(pid)}:
             return BornReport(pid=pid)
-        case {"report": "ready"}:
-            return ReadyReport()
+        case {"report": "ready", "kind": str(kind)}:
+            return ReadyReport(kind=kind)
         case {
             "report": "boot_failed",
             "cause": "app" | "boot" as cause,

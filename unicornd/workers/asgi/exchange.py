@@ -47,6 +47,7 @@ class Exchange(Entry):
         verdict: the status that ends it: 504, 503; 0 while it may run.
         left_at: when its client was found to have left (monotonic), 0 for not.
         scope: the request's.
+        closes: whether its response ends the connection.
         task: the one that runs the application.
         server_send: the protocol's `send`.
     """
@@ -55,6 +56,7 @@ class Exchange(Entry):
     is_answered: bool = False
     verdict: int = 0
     left_at: float = 0.0
+    closes: bool = False
     task: asyncio.Task[None] | None = None
 
     room: Room
@@ -77,7 +79,7 @@ class Exchange(Entry):
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message.get("status", 0)
-            if self.room.closes or self.room.orders.is_draining:
+            if self.closes:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
         elif kind == "http.response.body" and self.status and not self.is_answered:
             if not message.get("more_body"):
@@ -129,10 +131,9 @@ class Room:
 
     Attributes:
         ledger: the requests in flight.
-        closes: whether all responses end their connection.
         loop: the event loop.
         trust: whose X-Forwarded-… are believed; of HTTP requests, the connection has done that.
-        orders: what the arbiter says; those of a draining worker do.
+        orders: what the arbiter says; a draining worker keeps no connection.
     """
 
     def __init__(self, context: WorkerContext, tasks: set[asyncio.Task[None]]) -> None:
@@ -146,7 +147,7 @@ class Room:
         kind = ToldExchange if self._is_told else Exchange
         self._make: type[Exchange] = type(kind.__name__, (kind,), {"room": self})
         self.ledger: Ledger[Exchange] = Ledger(context.seat.row)
-        self.closes = not context.http.is_kept_alive
+        self._is_kept_alive = context.http.is_kept_alive
         self._refusals: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,6 +162,8 @@ class Room:
     def begin(self, scope: Scope, send: Send) -> Exchange:
         """Note a request that has come; `serve` has to follow."""
         exchange = self._make(scope, send)
+        if self.orders.is_draining or not self._is_kept_alive:
+            exchange.closes = True
         self.ledger.begin(exchange)
         if self._is_told:
             self._announce(exchange)
@@ -198,7 +201,9 @@ class Room:
         is_ended = isinstance(error, asyncio.CancelledError) and (exchange.verdict or exchange.is_answered)
         if not is_ended:
             self._complain(exchange, error)
-        if exchange.is_answered:  # it was about something that it did after its response
+        if exchange.is_answered:  # the end of its response was refused, or it did something after it
+            if not getattr(protocol_of(exchange), "response_complete", True):
+                break_off(exchange)
             return
         exchange.verdict = exchange.verdict or SERVER_ERROR
         await self.refuse(exchange)
@@ -302,9 +307,9 @@ def break_off(exchange: Exchange) -> None:
         transport.close()
 
 
-def _with_close(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [*(field for field in headers if field[0].lower() != b"connection"), CLOSE]
-
-
 def _verb_of(scope: Scope) -> bytes:
     return f"{scope.get('method', 'WS')} ".encode("latin-1")
+
+
+def _with_close(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [*(field for field in headers if field[0].lower() != b"connection"), CLOSE]

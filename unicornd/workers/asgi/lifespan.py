@@ -45,6 +45,8 @@ class Lifespan:
         self._answers: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._has_asked = False
+        self._is_deaf = False
+        """Whether it answers as if everything were HTTP."""
         self.state: dict[str, Any] = {}
 
     async def start(self) -> None:
@@ -95,6 +97,9 @@ class Lifespan:
         return await self._events.get()
 
     async def _send(self, message: Message) -> None:
+        if not str(message["type"]).startswith("lifespan."):
+            self._is_deaf = True
+            raise RuntimeError(f"{message['type']} was sent in answer to a lifespan event")
         self._answers.put_nowait(message)
 
     async def _exchange(self, event: str, life: asyncio.Task[None]) -> Message | None:
@@ -110,7 +115,7 @@ class Lifespan:
     def _end_of_start(self, task: asyncio.Task[None]) -> None:
         """The application has ended instead of answering: it does not take part, or it has failed."""
         error = None if task.cancelled() else task.exception()
-        if error is not None and (self._has_asked or self._mode == "on"):
+        if error is not None and ((self._has_asked and not self._is_deaf) or self._mode == "on"):
             raise boot_error("the application's startup raised", error) from error
         if self._mode == "on":
             raise BootError(

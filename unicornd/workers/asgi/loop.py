@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import signal
+import traceback
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
@@ -50,8 +50,14 @@ def listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) ->
 
 
 def tell_tasks(loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
-    """Write where every task is."""
-    text = io.StringIO()
+    """Write where every task is: the whole chain of coroutines, which Task.print_stack does not follow."""
+    lines = []
     for task in asyncio.all_tasks(loop):
-        task.print_stack(file=text)
-    log.error("asyncio tasks\n%s", text.getvalue().rstrip())
+        lines.append(f"{task.get_name()}:")
+        coroutine: object = task.get_coro()
+        while coroutine is not None:
+            frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+            if frame is not None:
+                lines += [line.rstrip() for line in traceback.format_stack(frame, limit=1)]
+            coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    log.error("asyncio tasks\n%s", "\n".join(lines))

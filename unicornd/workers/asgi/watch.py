@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 LONGEST_TICK = 1.0
 SHORTEST_TICK = 0.05
 LOOKS_A_LIMIT = 20
-"""How often `timeouts.request` is looked at while it runs: a request is ended this part of it early, so that its client
-has been answered when the arbiter loses patience."""
-SECOND_CHANCE = 2.0
-"""Seconds that the application has after it was cancelled, before the arbiter ends the worker."""
+"""How often `timeouts.request` is looked at while it runs."""
+GRACE = 3.0
+"""Seconds after `timeouts.request` in which we end a request ourselves, before the arbiter ends the worker."""
+PRESS_AFTER = 1.0
+"""Seconds that a cancelled application has to end, before its client is answered in its place."""
 LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
 LEAVING = 503
@@ -56,13 +57,11 @@ class Watch:
         self._connections = connections
         self._loop_task: asyncio.Task[None] | None = None
         self._idle_since: dict[int, float] = {}
+        context.seat.row.set_grace(GRACE)
         policy, asgi = context.http, context.asgi
-        patience = [
-            limit
-            for limit in (policy.head, policy.body, policy.write, policy.keepalive, asgi.disconnect_grace)
-            if limit
-        ]
-        ticks = [LONGEST_TICK, *(limit / 4 for limit in patience)]
+        limits = [policy.head, policy.body, policy.write, policy.keepalive]
+        limits += [asgi.disconnect_grace, asgi.heartbeat]
+        ticks = [LONGEST_TICK, *(limit / 4 for limit in limits if limit)]
         if asgi.request:
             ticks.append(asgi.request / LOOKS_A_LIMIT)
         self.tick = max(SHORTEST_TICK, min(ticks))
@@ -115,11 +114,10 @@ class Watch:
             self._press(exchange, now)
         elif _awaits_body(server):  # the client's time, not the application's
             self._room.ledger.postpone(exchange, now)
-        elif now - exchange.since >= asgi.request - 2 * self.tick:
+        elif now - exchange.since >= asgi.request:
             method, path = exchange.facts
             facts = {"method": method, "path": path, "seconds": round(now - exchange.began, 3)}
             self._context.log.error("a request ran into timeouts.request and is cancelled", extra=facts)
-            self._room.ledger.postpone(exchange, now + SECOND_CHANCE - asgi.request)
             self._end(exchange, OVERDUE)
 
     def _end(self, exchange: Exchange, verdict: int) -> None:
@@ -131,9 +129,7 @@ class Watch:
 
     def _press(self, exchange: Exchange, now: float) -> None:
         """It has been cancelled and goes on: answer its client in its place, before the arbiter ends the worker."""
-        limit = self._context.asgi.request
-        is_half_over = now - exchange.since >= limit - SECOND_CHANCE / 2
-        if is_half_over and not exchange.status and exchange.task is not None:
+        if now - exchange.since >= self._context.asgi.request + PRESS_AFTER and not exchange.status:
             self._room.refuse_for(exchange)
 
 

@@ -28,6 +28,7 @@ from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.lifespan import Lifespan
 from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, tell_tasks
+from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ def run(context: WorkerContext) -> None:
     _take_over_logs(context.log)
     with asyncio.Runner(loop_factory=loop_factory(context.asgi.loop)) as runner:
         runner.run(_live(context))
+
+
+# Looked up once: several of these for each request.
+_receive = HttpToolsProtocol.data_received
+_complete_head = HttpToolsProtocol.on_headers_complete
 
 
 class Refused(Exception):  # noqa: N818 - ends the parser's work, is no error
@@ -135,7 +141,7 @@ class Connection(HttpToolsProtocol):
         if self.is_refused:
             return
         self._size = len(data)
-        HttpToolsProtocol.data_received(self, data)
+        _receive(self, data)
         scope: Any = self.scope  # None before the first byte
         if scope is not None and "method" in scope:
             self._head_since = 0.0
@@ -155,7 +161,7 @@ class Connection(HttpToolsProtocol):
             self._check_length()
         if self._is_trusted:
             self._means.room.trust.believe(self.scope, self.headers)
-        HttpToolsProtocol.on_headers_complete(self)
+        _complete_head(self)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
@@ -336,6 +342,8 @@ class Server:
 
     async def _drain(self) -> None:
         await self._door.close()
+        for exchange in self._room.ledger.running:
+            exchange.closes = True
         graceful = self._context.asgi.graceful
         moment = min(LONGEST_MOMENT, graceful / 4)
         last_call = time.monotonic() + graceful - moment if graceful else float("inf")
@@ -373,6 +381,9 @@ async def _live(context: WorkerContext) -> None:
     lifespan = Lifespan(cast("Any", context.app), mode=context.asgi.lifespan, log=context.log)
     await lifespan.start()
     try:
+        asgi = context.asgi
+        app = cast("Any", context.app)
+        await warm_up(app, asgi.warmup, root_path=asgi.root_path, state=lifespan.state)
         if not is_told_to_leave.is_set():
             await Server(context, lifespan).serve(is_told_to_leave)
     finally:
