@@ -11,17 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.load import Load, run
-from tests.benchmarks.servers import BIN, REPOSITORY, Deployment, running, summed_pss
+from tests.benchmarks.servers import BIN, HOST, REPOSITORY, Deployment, running, summed_pss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +68,10 @@ class Case:
 
 HELLO = "tests.benchmarks.apps:hello"
 SLEEPY = "tests.benchmarks.apps:sleepy"
+IDLE = 10_000
+IDLE_GREENLETS = Deployment(
+    target=HELLO, kind="gevent", more=("--worker-connections", str(2 * IDLE), "--keep-alive", "120")
+)
 FOUR_WORKERS = Deployment(target=HELLO, kind="sync", workers=4)
 
 
@@ -74,6 +81,20 @@ def measure_start(server: str) -> dict[str, float]:
         run(Load(seconds=1, is_keepalive=False), started.port)
         pss = summed_pss(started.pid)
     return {"seconds to first 200": started.seconds_to_first_200, "PSS bytes": float(pss)}
+
+
+def measure_idle(server: str) -> dict[str, float]:
+    """Memory that an idle kept connection takes, on average of `IDLE`: after one request on each."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (IDLE + 1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with running(server, IDLE_GREENLETS, pinned=False) as started, ExitStack() as stack:
+        run(Load(seconds=1), started.port)
+        before = summed_pss(started.pid)
+        for _ in range(IDLE):
+            sock = stack.enter_context(socket.create_connection((HOST, started.port)))
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            if not sock.recv(65536).startswith(b"HTTP/1.1 200 "):
+                raise RuntimeError(f"{server} does not answer")
+        return {"bytes a connection": (summed_pss(started.pid) - before) / IDLE}
 
 
 def measure_ctl(command: str) -> dict[str, float]:
@@ -125,6 +146,18 @@ CASES = (
             Goal(figure="requests/s", peer="granian", at_least=0.95),
             Goal(figure="p99 ms", peer="granian", at_most=1.3),
         ),
+    ),
+    Case(
+        name="gevent, keep-alive",
+        servers=("unicornd", "gunicorn"),
+        deployment=Deployment(target=HELLO, kind="gevent"),
+        goals=(Goal(figure="requests/s", peer="gunicorn", at_least=2.0),),
+    ),
+    Case(
+        name="gevent, 10 000 idle connections",
+        servers=("unicornd", "gunicorn"),
+        measure=measure_idle,
+        goals=(Goal(figure="bytes a connection", peer="gunicorn", at_most=1.1),),
     ),
     Case(
         name="start and memory, 4 workers",
