@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from tests.corpus.requests import ACCEPTED, CASES, Case
 from tests.support.fleet import fleet_in
+from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, Worker, request, worker
 from unicornd.http.limits import Limits
@@ -417,3 +419,23 @@ def test_what_has_no_effect_on_greenlets_is_refused(tmp_path: Path, kind: str) -
         ended = fleet.run()
         assert ended.returncode == 78
         assert "workers.threads" in ended.stdout + ended.stderr
+
+
+@each_kind
+def test_a_reload_and_a_scaling_keep_every_connection(tmp_path: Path, kind: str) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.change("unicornd.toml", "count = 2", f'count = 2\nkind = "{kind}"')
+        fleet.start()
+        address = fleet.addresses()[0]
+        with Traffic(lambda: fleet.connect(address), clients=6, is_keepalive=True) as traffic:
+            eventually(traffic.answered_more(50), "requests are answered")
+            for size in (4, 1, 2):
+                fleet.client.post("/v1/scale", {"count": size})
+                fleet.await_workers(size)
+            before = set(fleet.pids().values())
+            fleet.send(signal.SIGHUP)
+            eventually(lambda: not before & set(fleet.pids().values()), "a new generation serves")
+            fleet.await_workers(2)
+            eventually(traffic.answered_more(50), "requests are answered")
+        assert traffic.tally.failures == []
+        assert traffic.tally.connections == 6, "no connection was closed"

@@ -44,6 +44,9 @@ class Loop(Protocol):
     ) -> socket.socket:
         """Return a socket for the application, of the same connection, whose use is told; see `strand.tell_use`."""
 
+    def raw(self, sock: socket.socket) -> socket.socket:
+        """Return a raw socket in the place of one that the patched module has made."""
+
     def run(self) -> None:
         """Run until `stop` is called; what greenlets of the application raise at it is logged."""
 

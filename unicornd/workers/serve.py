@@ -24,6 +24,7 @@ from unicornd.workers.accepting import Acceptor
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import HEAD, IDLE, LINGER
+from unicornd.workers.handover import Handed
 from unicornd.workers.ledger import Ledger
 from unicornd.workers.line import Interruption
 from unicornd.workers.output import SEND_FLAGS
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from unicornd.http.messages import Head
     from unicornd.workers.context import WorkerContext
     from unicornd.workers.greenloop import Loop
+    from unicornd.workers.handover import Handover
 
 MOST_DISCARDED = 256 * 1024
 """Bytes of a body that its application has not read, beyond which a connection is closed rather than kept."""
@@ -98,6 +100,8 @@ class Server:
         self.drains = False
         self._last_call = 0.0
         self._stop_accepting: Callable[[], None] = lambda: None
+        self._stop_taking: Callable[[], None] = lambda: None
+        self._handover = self._orders.handover = context.seat.handover
 
     def run(self) -> None:
         """Serve until told to drain; return when nothing is in flight."""
@@ -105,6 +109,8 @@ class Server:
         self._stop_accepting = loop.watch(self._epoll.fileno(), self._accept)
         loop.watch(self._orders.wake.fileno(), self._take_order)
         stop_watching = loop.watch(lifeline, lambda: self._take_end(stop_watching))
+        if self._handover is not None:
+            self._stop_taking = loop.watch(self._handover.taking.fileno(), self._take_over)
         self._orders.give_up = self._give_up
         self._look()
         loop.every(self._tick, self._look)
@@ -131,12 +137,35 @@ class Server:
         for connection in self._acceptor.accept(fd, room=self._room(), now=now):
             is_any = True
             connection.deadline = self._first_deadline(now)
-            strand = Strand(connection)
-            self._strands[strand] = None
-            self._loop.spawn(self._live, strand)
+            self._welcome(Strand(connection))
             if self._context.is_multiprocess and not self.drains:
                 break
         return is_any
+
+    def _welcome(self, strand: Strand) -> None:
+        self._strands[strand] = None
+        self._loop.spawn(self._live, strand)
+
+    def _take_over(self) -> None:
+        """Go on with connections that another worker had."""
+        handover = cast("Handover", self._handover)
+        now = time.monotonic()
+        for handed in handover.take():
+            connection = self._acceptor.receive(handed._replace(sock=self._loop.raw(handed.sock)))
+            connection.deadline = now + (self._policy.keepalive or self._policy.head)
+            self._welcome(Strand(connection, handed.received))
+        if not handover.is_open:  # readable for ever
+            self._stop_taking()
+
+    def _hand_over(self, strand: Strand) -> bool:
+        """Give an idle connection to a worker that stays; False if it stays here."""
+        connection = strand.connection
+        if self._handover is None or self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
+            return False
+        address = self._acceptor.address_of(connection)
+        return address is not None and self._handover.give(
+            Handed(connection.sock, address, connection.remote, connection.leftover)
+        )
 
     def _first_deadline(self, now: float) -> float:
         if self.drains:
@@ -157,6 +186,8 @@ class Server:
         stop_watching()
         self._context.log.warning("the arbiter is gone; finishing what is in flight")
         self._orders.is_draining = True
+        if self._handover is not None:  # the others leave, too
+            self._handover.shut()
         self._drain()
 
     def _drain(self) -> None:
@@ -165,14 +196,21 @@ class Server:
             return
         self.drains = True
         now = time.monotonic()
+        self._stop_taking()
+        if self._handover is not None and self._orders.ends_connections:  # the whole fleet leaves
+            self._take_over()
         self._stop_accepting()
         for fd in self._acceptor.fds:
             for _ in range(MOST_LAST_ROUNDS):
                 if not self._accept_from(Fd(fd), now):
                     break
         self._acceptor.close()
-        for strand in self._strands:
-            if strand.is_waiting and strand.connection.stage is IDLE:
+        for strand in list(self._strands):
+            if not strand.is_waiting:
+                continue
+            if self._hand_over(strand):
+                strand.pause.interrupt(Interruption(LEAVING))
+            elif strand.connection.stage is IDLE:
                 strand.connection.deadline = now + DRAIN_LINGER_SECONDS
         if graceful := self._context.asgi.graceful:
             self._last_call = now + graceful - min(LONGEST_MOMENT, graceful / 4)
@@ -247,6 +285,8 @@ class Server:
     def converse(self, strand: Strand) -> None:
         """Answer request after request."""
         try:
+            if strand.received:
+                strand.is_ready = strand.connection.resume(strand.received, time.monotonic())
             while self._has_request(strand) and self._answer(strand):
                 pass
         except OverdueError:
@@ -346,6 +386,8 @@ class Server:
         now = time.monotonic()
         if not connection.rest():
             strand.is_ready = connection.next_request(now)
+        if self.drains and not strand.is_ready and self._hand_over(strand):
+            return False
         if connection.stage is IDLE:
             connection.deadline = now + (DRAIN_LINGER_SECONDS if self.drains else self._policy.keepalive)
         return True

@@ -58,8 +58,12 @@ def run(context: WorkerContext) -> None:
             'eventlet is in maintenance: its authors advise against new uses; kind "gevent" is alike'
         )
     context.orders.tell_stacks = partial(tell_stacks, context.log)
-    make = cast("type[socket.socket]", patcher.original("socket").socket)
-    Server(with_raw_listeners(context, make), EventletLoop(context.log)).run()
+    Server(with_raw_listeners(context, raw_class()), EventletLoop(context.log)).run()
+
+
+def raw_class() -> type[socket.socket]:
+    """Return the class of sockets as it was before it was patched."""
+    return cast("type[socket.socket]", patcher.original("socket").socket)
 
 
 def tell_stacks(log: logging.Logger) -> None:
@@ -169,6 +173,10 @@ class EventletLoop:
         own = GreenSocket(sock.dup())
         tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
+
+    def raw(self, sock: socket.socket) -> socket.socket:
+        """See `greenloop.Loop`."""
+        return raw_class()(fileno=sock.detach())
 
     def run(self) -> None:
         """See `greenloop.Loop`."""

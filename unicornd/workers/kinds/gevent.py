@@ -43,8 +43,12 @@ def prepare() -> None:
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
     context.orders.tell_stacks = partial(tell_stacks, context.log)
-    make = cast("type[socket.socket]", monkey.get_original("socket", "socket"))
-    Server(with_raw_listeners(context, make), GeventLoop(context.log)).run()
+    Server(with_raw_listeners(context, raw_class()), GeventLoop(context.log)).run()
+
+
+def raw_class() -> type[socket.socket]:
+    """Return the class of sockets as it was before it was patched."""
+    return cast("type[socket.socket]", monkey.get_original("socket", "socket"))
 
 
 def tell_stacks(log: logging.Logger) -> None:
@@ -152,6 +156,10 @@ class GeventLoop:
         own = ClientSocket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
+
+    def raw(self, sock: socket.socket) -> socket.socket:
+        """See `greenloop.Loop`."""
+        return raw_class()(fileno=sock.detach())
 
     def run(self) -> None:
         """See `greenloop.Loop`."""
