@@ -318,6 +318,7 @@ class Server:
         """Run a request; True if the connection goes on."""
         connection = strand.connection
         head = cast("Head", connection.request)
+        strand.base, strand.remote = connection.base, connection.remote  # as a proxy has told
         if head.length:
             received = connection.take_leftover()
             strand.spool = Stream(strand, head, received=received, limits=self._policy.limits)
