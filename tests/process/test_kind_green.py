@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import sys
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import simple_websocket
 
 from tests.corpus.requests import ACCEPTED, CASES, Case
 from tests.support.fleet import fleet_in
+from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, Worker, request, worker
 from unicornd.http.limits import Limits
@@ -417,3 +420,92 @@ def test_what_has_no_effect_on_greenlets_is_refused(tmp_path: Path, kind: str) -
         ended = fleet.run()
         assert ended.returncode == 78
         assert "workers.threads" in ended.stdout + ended.stderr
+
+
+@each_kind
+def test_a_reload_and_a_scaling_keep_every_connection(tmp_path: Path, kind: str) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.change("unicornd.toml", "count = 2", f'count = 2\nkind = "{kind}"')
+        fleet.start()
+        address = fleet.addresses()[0]
+        with Traffic(lambda: fleet.connect(address), clients=6, is_keepalive=True) as traffic:
+            eventually(traffic.answered_more(50), "requests are answered")
+            for size in (4, 1, 2):
+                fleet.client.post("/v1/scale", {"count": size})
+                fleet.await_workers(size)
+            before = set(fleet.pids().values())
+            fleet.send(signal.SIGHUP)
+            eventually(lambda: not before & set(fleet.pids().values()), "a new generation serves")
+            fleet.await_workers(2)
+            eventually(traffic.answered_more(50), "requests are answered")
+        assert traffic.tally.failures == []
+        assert traffic.tally.connections == 6, "no connection was closed"
+
+
+NOTING = """\
+import logging, time
+
+def note(worker, request, environ, response):
+    time.sleep(0.001)
+    logging.getLogger("unicornd").info("noted %s", request.path)
+
+def application(environ, start_response):
+    time.sleep(0.001)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+@each_kind
+def test_logs_and_hooks_of_many_greenlets_lose_no_line_while_the_logs_are_reopened(
+    tmp_path: Path, kind: str
+) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.write("site_app.py", NOTING)
+        fleet.change("unicornd.toml", "count = 2", f'count = 1\nkind = "{kind}"')
+        with (tmp_path / "unicornd.toml").open("a") as file:
+            file.write('[hooks]\npost_request = "./site_app.py:note"\n[logging]\nerror = "error.log"\n')
+        fleet.start("--access-logfile", str(tmp_path / "access.log"))
+        address = fleet.addresses()[0]
+        with Traffic(lambda: fleet.connect(address), clients=8, is_keepalive=True) as traffic:
+            for _ in range(3):
+                eventually(traffic.answered_more(100), "requests are answered")
+                fleet.send(signal.SIGUSR1)
+        answered = traffic.tally.answered
+        assert not traffic.tally.failures
+        eventually(lambda: (tmp_path / "access.log").read_text().count("GET /") == answered, "all are there")
+        eventually(lambda: (tmp_path / "error.log").read_text().count("noted /") == answered, "these, too")
+
+
+WEBSOCKETS = """\
+import simple_websocket
+
+def application(environ, start_response):
+    socket = environ.get("wsgi.websocket")  # of gevent-websocket
+    if socket is not None:
+        while (message := socket.receive()) is not None:
+            socket.send(message.upper())
+        return []
+    server = simple_websocket.Server(environ)
+    try:
+        while True:
+            server.send(server.receive().upper())
+    except simple_websocket.ConnectionClosed:
+        return []
+"""
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "gevent_pywsgi"])
+def test_websocket_libraries_find_their_socket(tmp_path: Path, kind: str) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.write("site_app.py", WEBSOCKETS)
+        fleet.change("unicornd.toml", "count = 2", f'count = 1\nkind = "{kind}"')
+        fleet.start()
+        for _ in range(2):
+            client = simple_websocket.Client.connect(f"ws://{fleet.addresses()[0]}/")
+            for word in ("hello", "again"):
+                client.send(word)
+                assert client.receive(timeout=20) == word.upper()
+            client.close()
+        eventually(lambda: not any(each["now"] for each in fleet.status()["workers"]), "they have ended")
+        assert "Traceback" not in fleet.log

@@ -47,7 +47,10 @@ def start(ctl: Ctl) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("is_keepalive", [False, True], ids=["new-connections", "keep-alive"])
-@pytest.mark.parametrize(("framework", "kind", "threads"), [("django", "threads", 4), ("flask", "sync", 1)])
+@pytest.mark.parametrize(
+    ("framework", "kind", "threads"),
+    [("django", "threads", 4), ("flask", "sync", 1), ("django", "gevent", 1), ("flask", "eventlet", 1)],
+)
 def test_a_deployment_lives_through_a_day(
     tmp_path: Path, framework: str, kind: str, *, threads: int, is_keepalive: bool
 ) -> None:

@@ -17,7 +17,7 @@ from unicornd.workers.registry import load_kind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-EVERY_KIND = ["sync", "threads", "asgi", "gevent", "eventlet", "tornado"]
+EVERY_KIND = ["sync", "threads", "asgi", "gevent", "gevent_pywsgi", "eventlet", "tornado"]
 OWN_HTTP = frozenset({"tornado"})
 """Kinds whose HTTP is that of another server, with answers of its own to what is wrong."""
 LARGE = 3_000_000

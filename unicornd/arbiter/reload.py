@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 GIVES_UP = frozenset({None, "threads"})
 """Kinds whose workers can give a request up that is stuck in a thread, and finish the others."""
-HANDS_OVER = frozenset({"sync", "threads"})
+HANDS_OVER = frozenset({"sync", "threads", "gevent", "eventlet"})
 """Kinds whose workers hand idle connections over when they leave."""
 POOL = "web"
 """The one pool that there is."""

@@ -76,6 +76,9 @@ KINDS = {
     "gevent": Offer(
         module="unicornd.workers.kinds.gevent", packages=("gevent",), at_least=(24, 10), extra="gevent"
     ),
+    "gevent_pywsgi": Offer(
+        module="unicornd.workers.kinds.gevent_pywsgi", packages=("gevent",), at_least=(24, 10), extra="gevent"
+    ),
     "eventlet": Offer(
         module="unicornd.workers.kinds.eventlet",
         packages=("eventlet",),

@@ -14,9 +14,8 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from unicornd.http.errors import Refusal
 from unicornd.http.response import refusal_response
@@ -25,6 +24,7 @@ from unicornd.workers.accepting import Acceptor
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import HEAD, IDLE, LINGER
+from unicornd.workers.handover import Handed
 from unicornd.workers.ledger import Ledger
 from unicornd.workers.line import Interruption
 from unicornd.workers.output import SEND_FLAGS
@@ -41,13 +41,12 @@ from unicornd.workers.telling import tell
 from unicornd.workers.wsgi import Exchange
 
 if TYPE_CHECKING:
-    import select
     from collections.abc import Callable
 
     from unicornd.http.messages import Head
-    from unicornd.sockets.listener import Listener
     from unicornd.workers.context import WorkerContext
-    from unicornd.workers.strand import Pause
+    from unicornd.workers.greenloop import Loop
+    from unicornd.workers.handover import Handover
 
 MOST_DISCARDED = 256 * 1024
 """Bytes of a body that its application has not read, beyond which a connection is closed rather than kept."""
@@ -63,81 +62,28 @@ OVERDUE = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in
 LEAVING = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is leaving")
 
 
-class Loop(Protocol):
-    """What is needed of a library of greenlets."""
-
-    def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
-        """Have `live(strand)` run in a greenlet of its own, soon."""
-
-    def pause(self, fd: int) -> Pause:
-        """Return how the current greenlet waits for a socket."""
-
-    def let_others_run(self) -> None:
-        """Let the other greenlets and the loop have their turn."""
-
-    def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called by the loop whenever `fd` is readable, until what is returned is called."""
-
-    def every(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Have `callback` called by the loop again and again."""
-
-    def make_epoll(self) -> select.epoll:
-        """Make a poller as the operating system has it."""
-
-    def make_socket(
-        self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
-    ) -> socket.socket:
-        """Return a socket for the application, of the same connection, whose use is told; see `strand.tell_use`."""
-
-    def run(self) -> None:
-        """Run until `stop` is called; what greenlets of the application raise at it is logged."""
-
-    def stop(self) -> None:
-        """Have `run` return."""
-
-
-class RawListener:
-    """A listening socket whose connections are raw sockets, although the module `socket` has been patched."""
-
-    def __init__(self, sock: socket.socket, make: type[socket.socket]) -> None:
-        self._sock = sock
-        self._make = make
-        self.family = sock.family
-        self.fileno = sock.fileno
-        self.getsockname = sock.getsockname
-        self.close = sock.close
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection (accept(2)); as the standard library does it."""
-        fd, address = cast("Any", self._sock)._accept()  # noqa: SLF001 - socket.accept() itself makes a patched socket
-        return self._make(self._sock.family, self._sock.type, self._sock.proto, fileno=fd), address
-
-
-def with_raw_listeners(context: WorkerContext, make: type[socket.socket]) -> WorkerContext:
-    """Return the context for greenlets.
-
-    Args:
-        context: the worker's.
-        make: the class of sockets as it was before it was patched.
-    """
-
-    def raw(listener: Listener) -> Listener:
-        return replace(listener, sock=cast("socket.socket", RawListener(listener.sock, make)))
-
-    seat = replace(context.seat, listeners=tuple(raw(listener) for listener in context.seat.listeners))
-    http = replace(context.http, is_streaming=True)
-    return replace(context, seat=seat, http=http, threads=max(2, http.connections))
-
-
 class Server:
     """All connections of one worker.
 
     Args:
-        context: of `with_raw_listeners`.
+        context: of `greenloop.with_raw_listeners`, unless `converse` wants other sockets.
         loop: where they run.
+        converse: serves a connection to its end in another way than ours.
+
+    Attributes:
+        ledger: the requests in flight.
+        clock: for the Date of responses.
+        drains: whether the listeners have been left.
     """
 
-    def __init__(self, context: WorkerContext, loop: Loop) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        loop: Loop,
+        *,
+        converse: Callable[[Server, Strand], None] | None = None,
+    ) -> None:
+        self._converse = converse or Server.converse
         self._context = context
         self._loop = loop
         self._policy = context.http
@@ -146,14 +92,16 @@ class Server:
         self._epoll = loop.make_epoll()
         self._acceptor = Acceptor(context, self._epoll)
         self._strands: dict[Strand, None] = {}
-        self._ledger: Ledger[Request] = Ledger(context.seat.row)
-        self._clock = Clock()
+        self.ledger: Ledger[Request] = Ledger(context.seat.row)
+        self.clock = Clock()
         self._limit = context.request_timeout
         tick = tick_of(context.http)
         self._tick = max(SHORTEST_TICK, min(tick, self._limit / LOOKS_A_LIMIT)) if self._limit else tick
-        self._drains = False
+        self.drains = False
         self._last_call = 0.0
         self._stop_accepting: Callable[[], None] = lambda: None
+        self._stop_taking: Callable[[], None] = lambda: None
+        self._handover = self._orders.handover = context.seat.handover
 
     def run(self) -> None:
         """Serve until told to drain; return when nothing is in flight."""
@@ -161,6 +109,8 @@ class Server:
         self._stop_accepting = loop.watch(self._epoll.fileno(), self._accept)
         loop.watch(self._orders.wake.fileno(), self._take_order)
         stop_watching = loop.watch(lifeline, lambda: self._take_end(stop_watching))
+        if self._handover is not None:
+            self._stop_taking = loop.watch(self._handover.taking.fileno(), self._take_over)
         self._orders.give_up = self._give_up
         self._look()
         loop.every(self._tick, self._look)
@@ -187,20 +137,43 @@ class Server:
         for connection in self._acceptor.accept(fd, room=self._room(), now=now):
             is_any = True
             connection.deadline = self._first_deadline(now)
-            strand = Strand(connection)
-            self._strands[strand] = None
-            self._loop.spawn(self._live, strand)
-            if self._context.is_multiprocess and not self._drains:
+            self._welcome(Strand(connection))
+            if self._context.is_multiprocess and not self.drains:
                 break
         return is_any
 
+    def _welcome(self, strand: Strand) -> None:
+        self._strands[strand] = None
+        self._loop.spawn(self._live, strand)
+
+    def _take_over(self) -> None:
+        """Go on with connections that another worker had."""
+        handover = cast("Handover", self._handover)
+        now = time.monotonic()
+        for handed in handover.take():
+            connection = self._acceptor.receive(handed._replace(sock=self._loop.raw(handed.sock)))
+            connection.deadline = now + (self._policy.keepalive or self._policy.head)
+            self._welcome(Strand(connection, handed.received))
+        if not handover.is_open:  # readable for ever
+            self._stop_taking()
+
+    def _hand_over(self, strand: Strand) -> bool:
+        """Give an idle connection to a worker that stays; False if it stays here."""
+        connection = strand.connection
+        if self._handover is None or self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
+            return False
+        address = self._acceptor.address_of(connection)
+        return address is not None and self._handover.give(
+            Handed(connection.sock, address, connection.remote, connection.leftover)
+        )
+
     def _first_deadline(self, now: float) -> float:
-        if self._drains:
+        if self.drains:
             return now + DRAIN_LINGER_SECONDS
         return now + self._policy.head if self._policy.head else 0.0
 
     def _room(self) -> int:
-        return sys.maxsize if self._drains else self._policy.connections - len(self._strands)
+        return sys.maxsize if self.drains else self._policy.connections - len(self._strands)
 
     def _take_order(self) -> None:
         with suppress(BlockingIOError):
@@ -213,22 +186,31 @@ class Server:
         stop_watching()
         self._context.log.warning("the arbiter is gone; finishing what is in flight")
         self._orders.is_draining = True
+        if self._handover is not None:  # the others leave, too
+            self._handover.shut()
         self._drain()
 
     def _drain(self) -> None:
         """Leave the listeners after a last look at what the kernel has queued."""
-        if self._drains:
+        if self.drains:
             return
-        self._drains = True
+        self.drains = True
         now = time.monotonic()
+        self._stop_taking()
+        if self._handover is not None and self._orders.ends_connections:  # the whole fleet leaves
+            self._take_over()
         self._stop_accepting()
         for fd in self._acceptor.fds:
             for _ in range(MOST_LAST_ROUNDS):
                 if not self._accept_from(Fd(fd), now):
                     break
         self._acceptor.close()
-        for strand in self._strands:
-            if strand.is_waiting and strand.connection.stage is IDLE:
+        for strand in list(self._strands):
+            if not strand.is_waiting:
+                continue
+            if self._hand_over(strand):
+                strand.pause.interrupt(Interruption(LEAVING))
+            elif strand.connection.stage is IDLE:
                 strand.connection.deadline = now + DRAIN_LINGER_SECONDS
         if graceful := self._context.asgi.graceful:
             self._last_call = now + graceful - min(LONGEST_MOMENT, graceful / 4)
@@ -241,7 +223,7 @@ class Server:
         now = time.monotonic()
         self._row.beat(Monotonic(now))
         self._row.set_connections(len(self._strands))
-        if self._acceptor.is_paused and not self._drains:
+        if self._acceptor.is_paused and not self.drains:
             self._acceptor.resume(room=self._room(), now=now)
         is_last_call = bool(self._last_call) and now >= self._last_call
         for strand in list(self._strands):
@@ -251,7 +233,7 @@ class Server:
                     strand.pause.interrupt(OverdueError())
                     continue
                 if request is not None and not request.is_ended:
-                    self._ledger.postpone(request, now)  # the client's time, not the application's
+                    self.ledger.postpone(request, now)  # the client's time, not the application's
             if request is not None and not request.is_ended:
                 if is_last_call:
                     _end(strand, request, refusal=LEAVING)
@@ -263,17 +245,17 @@ class Server:
         if request.is_stream or not self._limit:
             return
         if request.exchange.has_begun:
-            self._ledger.begin_stream(request)
+            self.ledger.begin_stream(request)
         elif now - request.since >= self._limit - 2 * self._tick:
             head = request.exchange.request
             facts = {"method": head.method, "path": head.path, "seconds": round(now - request.began, 3)}
             self._context.log.error("a request ran into timeouts.request and is ended", extra=facts)
-            self._ledger.postpone(request, now + SECOND_CHANCE - self._limit)
+            self.ledger.postpone(request, now + SECOND_CHANCE - self._limit)
             _end(strand, request, refusal=OVERDUE)
 
     def _give_up(self) -> None:
         """This process is about to end, whatever its greenlets do: tell the clients that there will be no answer."""
-        answer = refusal_response(OVERDUE, standing=self._clock.standing())
+        answer = refusal_response(OVERDUE, standing=self.clock.standing())
         for strand in self._strands:
             if strand.request is None or strand.is_taken:
                 continue
@@ -289,7 +271,7 @@ class Server:
         """Serve a connection from its first byte to its end."""
         strand.pause = self._loop.pause(strand.connection.fd)
         try:
-            self._converse(strand)
+            self._converse(self, strand)
         except (OSError, EOFError, OverdueError, Interruption):
             pass  # the client has gone or is too slow, or the worker leaves
         except Exception:
@@ -297,19 +279,22 @@ class Server:
         finally:
             strand.close()
             self._strands.pop(strand, None)
-            if self._drains and not self._strands:
+            if self.drains and not self._strands:
                 self._loop.stop()
 
-    def _converse(self, strand: Strand) -> None:
+    def converse(self, strand: Strand) -> None:
+        """Answer request after request."""
         try:
+            if strand.received:
+                strand.is_ready = strand.connection.resume(strand.received, time.monotonic())
             while self._has_request(strand) and self._answer(strand):
                 pass
         except OverdueError:
             if strand.connection.stage is not HEAD:
                 raise
-            self._refuse(strand, too_slow("head"))
+            self.refuse(strand, too_slow("head"))
         except Refusal as refusal:
-            self._refuse(strand, refusal)
+            self.refuse(strand, refusal)
 
     def _has_request(self, strand: Strand) -> bool:
         """Wait until the head of a request has come."""
@@ -333,6 +318,7 @@ class Server:
         """Run a request; True if the connection goes on."""
         connection = strand.connection
         head = cast("Head", connection.request)
+        strand.base, strand.remote = connection.base, connection.remote  # as a proxy has told
         if head.length:
             received = connection.take_leftover()
             strand.spool = Stream(strand, head, received=received, limits=self._policy.limits)
@@ -340,17 +326,17 @@ class Server:
             connection.base,
             connection.remote,
         )  # a PROXY header may have changed both
-        exchange = Exchange(strand, head, context=self._context, clock=self._clock)
+        exchange = Exchange(strand, head, context=self._context, clock=self.clock)
         request = strand.request = Request(time.monotonic(), exchange)
         if strand.spool is not None:
             _bind(strand.spool, exchange)
-        self._ledger.begin(request)
+        self.ledger.begin(request)
         if "HTTP_UPGRADE" in head.fields or head.method == "CONNECT":
             is_error = self._run_offering_socket(strand, request)
         else:
             is_error = exchange.run()
         strand.request = None
-        self._count(request, is_error=is_error)
+        self.count(request, is_error=is_error)
         return not strand.is_taken and self._conclude(strand, exchange)
 
     def _run_offering_socket(self, strand: Strand, request: Request) -> bool:
@@ -360,7 +346,7 @@ class Server:
         def on_use() -> None:
             if not strand.is_taken:
                 strand.take()
-                self._ledger.begin_stream(request)
+                self.ledger.begin_stream(request)
 
         sock = self._loop.make_socket(connection.sock, on_use, received=connection.take_leftover)
         strand.base = {**strand.base, "unicornd.socket": sock, "gunicorn.socket": sock}
@@ -375,14 +361,15 @@ class Server:
             is_error = exchange.keep_alive = False
         return is_error
 
-    def _count(self, request: Request, *, is_error: bool) -> None:
+    def count(self, request: Request, *, is_error: bool) -> None:
+        """Note that a request is over."""
         now = time.monotonic()
         context = self._context
-        self._ledger.finish(request, now, is_error=is_error)
+        self.ledger.finish(request, now, is_error=is_error)
         if context.on_served is not None:
             tell(request.exchange, context, seconds=now - request.began)
         if context.recycling is not None and context.recycling.count():
-            context.report(RetiringReport(why=f"max_requests reached after {self._ledger.count} requests"))
+            context.report(RetiringReport(why=f"max_requests reached after {self.ledger.count} requests"))
 
     def _conclude(self, strand: Strand, exchange: Exchange) -> bool:
         """A response is there: have it sent whole, then read on or close. True if the connection goes on."""
@@ -404,13 +391,15 @@ class Server:
         now = time.monotonic()
         if not connection.rest():
             strand.is_ready = connection.next_request(now)
+        if self.drains and not strand.is_ready and self._hand_over(strand):
+            return False
         if connection.stage is IDLE:
-            connection.deadline = now + (DRAIN_LINGER_SECONDS if self._drains else self._policy.keepalive)
+            connection.deadline = now + (DRAIN_LINGER_SECONDS if self.drains else self._policy.keepalive)
         return True
 
-    def _refuse(self, strand: Strand, refusal: Refusal) -> None:
+    def refuse(self, strand: Strand, refusal: Refusal) -> None:
         """Answer a request that is not served, and close: what follows it cannot be read."""
-        strand.connection.sock.send(refusal_response(refusal, standing=self._clock.standing()), SEND_FLAGS)
+        strand.connection.sock.send(refusal_response(refusal, standing=self.clock.standing()), SEND_FLAGS)
         self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
         self._linger(strand)
 

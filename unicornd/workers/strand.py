@@ -97,16 +97,18 @@ class Strand:
         is_waiting: whether the greenlet waits for this connection.
         is_taken: whether the application has taken the connection over.
         is_ready: whether a further request is complete already.
+        received: what another worker had read of its next request, of a connection that was handed over.
     """
 
     __slots__ = (
-        "base", "connection", "is_ready", "is_taken", "is_waiting", "output", "pause", "remote", "request", "spool",
+        "base", "connection", "is_ready", "is_taken", "is_waiting", "output", "pause", "received", "remote", "request", "spool",
     )  # fmt: skip
 
     pause: Pause
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, received: bytes = b"") -> None:
         self.connection = connection
+        self.received = received
         self.base: Environ = connection.base
         self.remote = connection.remote
         self.output: Output = connection.output

@@ -198,6 +198,8 @@ class Exchange:
 
     def _encode_head(self, body_size: int = -1) -> ResponseHead:
         if not self.status:
+            if self._connection.is_taken:
+                raise ClientGoneError("the application has taken the connection over")
             raise AssertionError("the application sent a body before it called start_response()")
         request = self.request
         is_head = request.method == "HEAD"

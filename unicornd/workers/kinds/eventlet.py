@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unicornd.observe import logs
-from unicornd.workers.serve import Server, with_raw_listeners
+from unicornd.workers.greenloop import with_raw_listeners
+from unicornd.workers.serve import Server
 from unicornd.workers.strand import tell_use
 
 if TYPE_CHECKING:
@@ -57,8 +58,12 @@ def run(context: WorkerContext) -> None:
             'eventlet is in maintenance: its authors advise against new uses; kind "gevent" is alike'
         )
     context.orders.tell_stacks = partial(tell_stacks, context.log)
-    make = cast("type[socket.socket]", patcher.original("socket").socket)
-    Server(with_raw_listeners(context, make), EventletLoop(context.log)).run()
+    Server(with_raw_listeners(context, raw_class()), EventletLoop(context.log)).run()
+
+
+def raw_class() -> type[socket.socket]:
+    """Return the class of sockets as it was before it was patched."""
+    return cast("type[socket.socket]", patcher.original("socket").socket)
 
 
 def tell_stacks(log: logging.Logger) -> None:
@@ -113,7 +118,7 @@ class Pause:
 
 
 class EventletLoop:
-    """eventlet's hub (`serve.Loop`).
+    """eventlet's hub (`greenloop.Loop`).
 
     Args:
         log: takes what green threads of the application raise at the worker.
@@ -126,19 +131,19 @@ class EventletLoop:
         self._is_over = False
 
     def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         eventlet.spawn_n(live, strand)
 
     def pause(self, fd: int) -> Pause:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         return Pause(self._hub, fd)
 
     def let_others_run(self) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         eventlet.sleep(0)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         listener = self._hub.add(self._hub.READ, fd, lambda _fd: callback(), _ignore, _ignore)
 
         def stop() -> None:
@@ -148,7 +153,7 @@ class EventletLoop:
         return stop
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
 
         def call() -> None:
             if not self._is_over:
@@ -158,19 +163,23 @@ class EventletLoop:
         self._hub.schedule_call_global(seconds, call)
 
     def make_epoll(self) -> select.epoll:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         return cast("select.epoll", patcher.original("select").epoll())
 
     def make_socket(
         self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
     ) -> socket.socket:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         own = GreenSocket(sock.dup())
         tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
 
+    def raw(self, sock: socket.socket) -> socket.socket:
+        """See `greenloop.Loop`."""
+        return raw_class()(fileno=sock.detach())
+
     def run(self) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         while not self._is_over:
             try:
                 self._end.wait()
@@ -178,7 +187,7 @@ class EventletLoop:
                 self._log.exception("a green thread of the application ended with what would end the worker")
 
     def stop(self) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         if not self._is_over:
             self._is_over = True
             self._end.send()

@@ -15,7 +15,8 @@ from gevent.event import Event
 from gevent.socket import socket as cooperative_socket
 from gevent.util import format_run_info
 
-from unicornd.workers.serve import Server, with_raw_listeners
+from unicornd.workers.greenloop import with_raw_listeners
+from unicornd.workers.serve import Server
 from unicornd.workers.strand import tell_use
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ def prepare() -> None:
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
     context.orders.tell_stacks = partial(tell_stacks, context.log)
-    make = cast("type[socket.socket]", monkey.get_original("socket", "socket"))
-    Server(with_raw_listeners(context, make), GeventLoop(context.log)).run()
+    Server(with_raw_listeners(context, raw_class()), GeventLoop(context.log)).run()
+
+
+def raw_class() -> type[socket.socket]:
+    """Return the class of sockets as it was before it was patched."""
+    return cast("type[socket.socket]", monkey.get_original("socket", "socket"))
 
 
 def tell_stacks(log: logging.Logger) -> None:
@@ -103,7 +108,7 @@ class ClientSocket(cooperative_socket):
 
 
 class GeventLoop:
-    """gevent's hub (`serve.Loop`).
+    """gevent's hub (`greenloop.Loop`).
 
     Args:
         log: takes what greenlets of the application raise at the worker.
@@ -116,44 +121,48 @@ class GeventLoop:
         self._watchers: list[Any] = []
 
     def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         gevent.spawn(live, strand)
 
     def pause(self, fd: int) -> Pause:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         return Pause(self._hub, fd)
 
     def let_others_run(self) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         gevent.sleep(0)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         watcher = self._hub.loop.io(fd, READ)
         watcher.start(callback)
         self._watchers.append(watcher)
         return watcher.stop
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         timer = self._hub.loop.timer(seconds, repeat=seconds)
         timer.start(callback)
         self._watchers.append(timer)
 
     def make_epoll(self) -> select.epoll:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         return cast("select.epoll", monkey.get_original("select", "epoll")())
 
     def make_socket(
         self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
     ) -> socket.socket:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         own = ClientSocket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         tell_use(own, on_use, received=received)
         return cast("socket.socket", own)
 
+    def raw(self, sock: socket.socket) -> socket.socket:
+        """See `greenloop.Loop`."""
+        return raw_class()(fileno=sock.detach())
+
     def run(self) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         while not self._end.is_set():
             try:
                 self._end.wait()
@@ -164,5 +173,5 @@ class GeventLoop:
             watcher.close()
 
     def stop(self) -> None:
-        """See `serve.Loop`."""
+        """See `greenloop.Loop`."""
         self._end.set()

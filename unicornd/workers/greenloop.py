@@ -1,0 +1,87 @@
+"""What the kinds with greenlets need of their library, and of the listeners that they are given.
+
+Run in the one thread of the worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    import select
+    import socket
+    from collections.abc import Callable
+
+    from unicornd.sockets.listener import Listener
+    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.strand import Pause, Strand
+
+
+class Loop(Protocol):
+    """What is needed of a library of greenlets."""
+
+    def spawn(self, live: Callable[[Strand], None], strand: Strand) -> None:
+        """Have `live(strand)` run in a greenlet of its own, soon."""
+
+    def pause(self, fd: int) -> Pause:
+        """Return how the current greenlet waits for a socket."""
+
+    def let_others_run(self) -> None:
+        """Let the other greenlets and the loop have their turn."""
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called by the loop whenever `fd` is readable, until what is returned is called."""
+
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Have `callback` called by the loop again and again."""
+
+    def make_epoll(self) -> select.epoll:
+        """Make a poller as the operating system has it."""
+
+    def make_socket(
+        self, sock: socket.socket, on_use: Callable[[], None], *, received: Callable[[], bytes]
+    ) -> socket.socket:
+        """Return a socket for the application, of the same connection, whose use is told; see `strand.tell_use`."""
+
+    def raw(self, sock: socket.socket) -> socket.socket:
+        """Return a raw socket in the place of one that the patched module has made."""
+
+    def run(self) -> None:
+        """Run until `stop` is called; what greenlets of the application raise at it is logged."""
+
+    def stop(self) -> None:
+        """Have `run` return."""
+
+
+class RawListener:
+    """A listening socket whose connections are raw sockets, although the module `socket` has been patched."""
+
+    def __init__(self, sock: socket.socket, make: type[socket.socket]) -> None:
+        self._sock = sock
+        self._make = make
+        self.family = sock.family
+        self.fileno = sock.fileno
+        self.getsockname = sock.getsockname
+        self.close = sock.close
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection (accept(2)); as the standard library does it."""
+        fd, address = cast("Any", self._sock)._accept()  # noqa: SLF001 - socket.accept() itself makes a patched socket
+        return self._make(self._sock.family, self._sock.type, self._sock.proto, fileno=fd), address
+
+
+def with_raw_listeners(context: WorkerContext, make: type[socket.socket]) -> WorkerContext:
+    """Return the context for greenlets.
+
+    Args:
+        context: the worker's.
+        make: the class of sockets as it was before it was patched.
+    """
+
+    def raw(listener: Listener) -> Listener:
+        return replace(listener, sock=cast("socket.socket", RawListener(listener.sock, make)))
+
+    seat = replace(context.seat, listeners=tuple(raw(listener) for listener in context.seat.listeners))
+    http = replace(context.http, is_streaming=True)
+    return replace(context, seat=seat, http=http, threads=max(2, http.connections))

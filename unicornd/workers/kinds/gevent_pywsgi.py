@@ -1,0 +1,326 @@
+"""`gevent_pywsgi`: the WSGI handler of gevent's own server, for those who rely on its ways (gunicorn's kind of that name).
+
+Run in the worker's main thread; one greenlet a connection, accepted and watched over by `serve`. Heads and bodies are
+read by our grammar under our limits; the application is called and its response is written by gevent's handler. Where
+gevent-websocket is installed, its handler stands in between: applications find `wsgi.websocket` in their environ.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from importlib.util import find_spec
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+from gevent import monkey, pywsgi
+
+from unicornd.http.errors import Refusal
+from unicornd.http.head import EMPTY_LINE, parse_head
+from unicornd.http.response import CONTINUE, refusal_response
+from unicornd.workers.connection import HEAD, IDLE, RESPONSE
+from unicornd.workers.kinds.gevent import GeventLoop, tell_stacks
+from unicornd.workers.line import Interruption
+from unicornd.workers.serve import MOST_DISCARDED, Server
+from unicornd.workers.strand import OverdueError, Request
+from unicornd.workers.stream import Stream, too_slow
+
+if TYPE_CHECKING:
+    from unicornd.http.environ import Environ
+    from unicornd.http.messages import Head
+    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.strand import Strand
+
+INTERFACE: Literal["wsgi"] = "wsgi"
+KEEPS_ALIVE = True
+
+Handling: Any = pywsgi.WSGIHandler
+"""Without its types: they know less than half of it."""
+LONGEST_LINE = 64 * 1024
+"""Bytes of a line whose limit is none."""
+PIECE_BYTES = 64 * 1024
+"""Of a response, under one time limit."""
+
+
+def prepare() -> None:
+    """Patch the standard library; before hooks and application are imported."""
+    monkey.patch_all()
+
+
+def run(context: WorkerContext) -> None:
+    """Serve until told to drain; return when nothing is in flight."""
+    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    context = replace(context, threads=max(2, context.http.connections))
+    make = _visit_class()
+    servers: dict[int, Any] = {}
+
+    def converse(server: Server, strand: Strand) -> None:
+        base = servers.get(id(strand.base))
+        if base is None:
+            base = servers[id(strand.base)] = _gevent_server(context, strand.base)
+        sock = strand.connection.sock
+        make(sock, strand.remote, base).live(server, strand, context=context)
+
+    Server(context, GeventLoop(context.log), converse=converse).run()
+
+
+def _gevent_server(context: WorkerContext, base: Environ) -> Any:  # noqa: ANN401 - gevent's own type
+    """Return what the handler asks for application and environ; it never listens."""
+    return pywsgi.WSGIServer(("127.0.0.1", 0), context.app, log=None, error_log=context.errors, environ=base)
+
+
+class Answer:
+    """What the access log and the hooks see of a request and its response (as `wsgi.Exchange`)."""
+
+    def __init__(self, head: Head) -> None:
+        self.request = head
+        self.environ: Environ = {}
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.sent = 0
+        self.has_begun = False
+        self.keep_alive = False
+
+
+class Rest:
+    """What gevent's handler discards of a body when the application is done."""
+
+    def __init__(self, visit: Visit, stream: Stream | None) -> None:
+        self._visit = visit
+        self._stream = stream
+
+    def _discard(self) -> None:
+        if self._stream is not None and not self._stream.discard(MOST_DISCARDED):
+            self._visit.close_connection = True
+
+
+class Visit(Handling):  # type: ignore[misc] # see there
+    """A connection, as gevent's handler serves it."""
+
+    strand: Strand
+    answer: Answer
+    headers_sent: bool
+    head: Head
+    stream: Stream | None = None
+    unconsumed = 0
+    """Bytes at the front of `rfile` that the body's decoder has seen."""
+
+    def live(self, server: Server, strand: Strand, *, context: WorkerContext) -> None:
+        """Serve the connection to its end."""
+        self.strand, self.our, self.context = strand, server, context
+        self.policy = context.http
+        strand.connection.keeps_alive = False
+        self.handle()
+
+    # Reading: ours.
+
+    def handle_one_request(self) -> Any:  # noqa: ANN401 - see gevent: None, True, or status and answer
+        """Read a head, have the application answer; None if the connection ends."""
+        connection = self.strand.connection
+        try:
+            head = self._read_head()
+        except Refusal as refusal:
+            return self._refused(refusal)
+        if head is None:
+            return None
+        connection.stage, connection.deadline = RESPONSE, 0.0
+        self.response_length = 0
+        try:
+            self._take(head)
+        except Refusal as refusal:
+            return self._refused(refusal)
+        self.environ = self.get_environ()
+        self.application = self.server.application
+        self.handle_one_response()
+        connection.keeps_alive = True
+        return None if self.close_connection or self.rfile.closed else True
+
+    def receive_body(self) -> bytes:
+        """See `stream.Source`; what is given stays in `rfile` until it is known to be of the body."""
+        self.rfile.read(self.unconsumed)
+        patience = self.policy.body
+        try:
+            received = self._waited(patience, lambda: self.rfile.peek(1))
+        except OverdueError:
+            raise too_slow("body") from None
+        if not received:
+            raise EOFError
+        self.unconsumed = len(received)
+        return bytes(received)
+
+    def send_continue(self) -> None:
+        """See `stream.Source`."""
+        self.socket.sendall(CONTINUE)
+
+    def _read_head(self) -> Head | None:
+        connection, policy = self.strand.connection, self.policy
+        connection.stage = IDLE
+        patience = policy.keepalive if connection.keeps_alive else policy.head
+        try:
+            if not self._waited(patience, lambda: self.rfile.peek(1)):
+                return None
+            connection.stage = HEAD
+            block = self._waited(policy.head, self._read_block)
+        except OverdueError:
+            if connection.stage is HEAD:
+                raise too_slow("head") from None
+            return None
+        except OSError:
+            return None
+        return parse_head(block, policy.limits) if block else None
+
+    def _read_block(self) -> bytes:
+        """Return a whole head; empty if the client has left it unfinished."""
+        limits = self.policy.limits
+        line = self._line(limits.request_line)
+        if line == EMPTY_LINE:
+            line = self._line(limits.request_line)
+        lines = [line]
+        while line and line != EMPTY_LINE:
+            line = self._line(limits.header_size)
+            lines.append(line)
+            if not line.endswith(b"\n") or (limits.header_count and len(lines) > limits.header_count + 2):
+                break
+        if not lines[-1].endswith(b"\n") and len(lines[-1]) <= (limits.header_size or LONGEST_LINE):
+            return b""  # the client has closed
+        block = b"".join(lines)
+        return block if block.endswith(b"\r\n\r\n") else block.rstrip(b"\r\n") + b"\r\n\r\n"
+
+    def _line(self, limit: int) -> bytes:
+        return bytes(self.rfile.readline((limit or LONGEST_LINE) + len(EMPTY_LINE)))
+
+    def _waited(self, patience: float, wait: Any) -> Any:  # noqa: ANN401 - what `wait` returns
+        """Wait for the client; the look of `serve` interrupts it when the time is up."""
+        strand, now = self.strand, time.monotonic()
+        strand.connection.deadline = now + patience if patience else 0.0
+        if self.our.drains and strand.connection.stage is IDLE:
+            strand.connection.deadline = now + 1.0
+        strand.is_waiting = True
+        try:
+            return wait()
+        finally:
+            strand.is_waiting = False
+            strand.connection.deadline = 0.0
+
+    def _take(self, head: Head) -> None:
+        self.head = head
+        self.command, self.path, self.request_version = head.method, head.target, head.protocol
+        self.requestline = f"{head.method} {head.target} {head.protocol}"
+        fields = {k.removeprefix("HTTP_").replace("_", "-"): v for k, v in head.fields.items()}
+        text = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self.headers = self.MessageClass(BytesIO(f"{text}\r\n".encode("latin-1")), 0)
+        self.content_length = head.length if head.length > 0 else None
+        self.close_connection = not (head.keep_alive and self.policy.is_kept_alive)
+        self.stream, self.unconsumed = None, 0
+        if head.length:
+            self.stream = Stream(self, head, received=b"", limits=self.policy.limits)
+            self.stream.awaits_continue = head.expects_continue
+
+    def _refused(self, refusal: Refusal) -> tuple[str, bytes]:
+        self.answer = Answer(Any)  # type: ignore[arg-type] # nobody asks
+        self.context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        return str(refusal.status.value), refusal_response(refusal, standing=self.our.clock.standing())
+
+    def get_environ(self) -> Environ:
+        """Return the environ: gevent's, with what our head says."""
+        environ: Environ = {**super().get_environ(), **self.head.fields}
+        environ["RAW_URI"] = self.head.target
+        environ["PATH_INFO"] = environ["PATH_INFO"] if self.head.path else ""
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote
+        environ["gunicorn.sock"] = environ["unicornd.socket"] = self.socket
+        self.wsgi_input = Rest(self, self.stream)
+        if not self._connection_upgrade_requested():
+            environ["wsgi.input"] = self.stream.rewound() if self.stream is not None else BytesIO()
+        return environ
+
+    # The application and its response: gevent's, counted.
+
+    def handle_one_response(self) -> None:
+        """Run the application."""
+        strand = self.strand
+        answer = self.answer = Answer(self.head)
+        answer.environ = self.environ
+        request = strand.request = Request(time.monotonic(), answer)  # type: ignore[arg-type] # as much of an Exchange as is asked for
+        self.our.ledger.begin(request)
+        if self.context.pre_request is not None:
+            self.context.pre_request(self.head)
+        try:
+            super().handle_one_response()
+        finally:
+            strand.request = None
+            answer.status = str(self._orig_status or "")
+            answer.headers = [
+                (n.decode("latin-1"), v.decode("latin-1")) for n, v in self.response_headers or ()
+            ]
+            self.our.count(request, is_error=answer.status[:1] in {"5", ""})
+            if self.stream is not None:
+                self.rfile.read(self.unconsumed - len(self.stream.leftover))
+
+    def finalize_headers(self) -> None:
+        """Add what every response of ours has."""
+        super().finalize_headers()
+        self.answer.has_begun = True
+        orders = self.context.orders
+        if self.stream is not None and (self.stream.awaits_continue or self.stream.refusal is not None):
+            self.close_connection = True
+        if orders.is_draining or orders.is_last_call:
+            self.close_connection = True
+        names = {name.lower() for name, _ in self.response_headers}
+        if b"server" not in names:
+            self.response_headers.append((b"Server", b"unicornd"))
+        if self.close_connection and b"connection" not in names:
+            self.response_headers.append((b"Connection", b"close"))
+        if self.command == "HEAD":
+            self.response_use_chunked = False
+
+    def _write(self, data: bytes, *_more: object) -> None:
+        if self.command != "HEAD":
+            self.answer.sent += len(data)
+            super()._write(data)
+
+    def _sendall(self, data: bytes) -> None:
+        try:
+            for start in range(0, len(data), PIECE_BYTES):
+                piece = bytes(data[start : start + PIECE_BYTES])
+                self._waited(self.policy.write, lambda piece=piece: self.socket.sendall(piece))
+        except OverdueError:
+            self.close_connection = True
+            raise ConnectionResetError(104, "the client does not read") from None
+        self.response_length += len(data)
+
+    def handle_error(self, kind: Any, error: Any, traceback: Any) -> None:  # noqa: ANN401 - as gevent calls it
+        """Tell the client of a failure, or break the connection if its answer has begun."""
+        self.close_connection = True
+        refusal = error.refusal if isinstance(error, Interruption) else None
+        if refusal is None and self.stream is not None:
+            refusal = self.stream.refusal
+        facts = {"method": self.head.method, "path": self.head.path}
+        if refusal is None:
+            self.context.log.error("the application failed", exc_info=(kind, error, traceback), extra=facts)
+            refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed")
+        else:
+            self.context.log.info(
+                "request refused", extra={"status": refusal.status.value, "why": str(refusal), **facts}
+            )
+        self._orig_status = f"{refusal.status.value} {refusal.status.phrase}"
+        if not self.headers_sent:
+            self.headers_sent = True
+            is_head = self.command == "HEAD"
+            standing = self.our.clock.standing()
+            self.socket.sendall(refusal_response(refusal, standing=standing, is_head=is_head))
+        else:
+            self.strand.reset_on_close()
+
+    def log_request(self) -> None:
+        """Our access log says it."""
+
+
+def _visit_class() -> type[Visit]:
+    """Return the handler, with that of gevent-websocket where it is installed."""
+    if find_spec("geventwebsocket") is None:
+        return Visit
+    from geventwebsocket.handler import WebSocketHandler  # noqa: PLC0415 - not installed everywhere
+
+    return type("WebSocketVisit", (Visit, WebSocketHandler), {})
