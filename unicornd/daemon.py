@@ -37,6 +37,7 @@ from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
+from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.layers import load
 from unicornd.config.show import differences, rows_of
 from unicornd.control.address import ControlAddress
@@ -203,6 +204,7 @@ class Assembly:
         hooks.connect(loop, port, deployments=self._deployments)
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
         loop.tickers += [port.tick, retiring.tick, Telemetry(loop, self._deployments).tick]
+        self._watch_files(port, loop)
         self._serve_admin(port, loop)
         self._prepare_upgrades(port, loop, hooks=hooks)
         if self._birth.baton is None:
@@ -319,6 +321,18 @@ class Assembly:
                 loop,
             )
 
+    def _watch_files(self, port: Port, loop: Loop) -> None:
+        folder = os.getcwd()  # noqa: PTH109 - a text is what is watched
+        watching = Watching(
+            port.means.kernel,
+            self._selector,
+            wanted=lambda: watched_of(self._deployments.present.settings, folder),
+            changed=port.reload_for,
+            leave_behind=lambda: self._leave_behind(loop, ()),
+        )
+        loop.tickers.append(watching.tick)
+        self._stack.callback(watching.end)
+
     def _serve_admin(self, port: Port, loop: Loop) -> None:
         settings = self._settings
         if settings.admin.bind is not None:
@@ -368,7 +382,7 @@ class Assembly:
         workers = deployment.settings.workers
         file = config_path(deployment)
         addresses = ", ".join(listener.bound for listener in deployment.listeners)
-        text = f"unicornd {__version__} serves {deployment.settings.app.target} at {addresses}"
+        text = f"unicornd {__version__} serves {deployment.settings.app.name} at {addresses}"
         facts: dict[str, str | int] = {
             "instance": self._address.instance,
             "config": str(file) if file is not None else "none",

@@ -153,6 +153,14 @@ class Port:
             self._has_pending_reload = False
             self._submit_signal(Reload(), signal.SIGHUP.name)
 
+    def reload_for(self, path: str) -> None:
+        """A watched file has changed."""
+        self._means.narrator.say("reload.watched", f"{path} has changed", facts={"path": path})
+        if self.operations.running is not None:
+            self._has_pending_reload = True
+        elif self.state.halt is Halt.NO:
+            self._submit_signal(Reload(), "the reload for it")
+
     def _submit_signal(self, wish: Wish, name: str) -> None:
         result = self.submit(wish, is_final=False)
         if not isinstance(result, Refusal):
@@ -260,7 +268,7 @@ class Port:
         return Facts(
             version=__version__,
             instance=self._instance,
-            target=str(settings.app.target),
+            target=settings.app.name,
             config_file=str(file) if file is not None else None,
             control=self.control,
             kind=self.loop.seats.kind or settings.workers.resolved_kind(settings.app.interface),

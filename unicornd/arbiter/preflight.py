@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.trial import try_logs
+from unicornd.arbiter.watching import has_watchfiles
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit
 from unicornd.workers.identity import identity_of
+from unicornd.workers.paste import check_paste
 from unicornd.workers.registry import KINDS, check_kind
 
 if TYPE_CHECKING:
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
     from unicornd.config.sections.metrics import MetricsSettings
     from unicornd.config.sections.process import ProcessSettings
     from unicornd.config.sections.proxy import ProxySettings
+    from unicornd.config.sections.reload import ReloadSettings
     from unicornd.config.sections.server import ServerSettings
     from unicornd.config.sections.workers import WorkersSettings
 
 
 def check_app(app: AppSettings) -> None:
     """Raise ConfigError if there is nothing to serve, or no folder to serve it from."""
-    if app.target is None:
+    if app.paste is not None:
+        check_paste(app.paste)
+    elif app.target is None:
         raise ConfigError(
             "app.target is not set: there is nothing to serve",
             hint='write target = "module:application" under [app], or `unicornd module:application`',
@@ -70,6 +75,15 @@ def check_wire(
 ) -> None:
     """Raise ConfigError if what is to be spoken on the listeners is not read by the kind."""
     fitting.check_wire(settings.resolved_kind(app.interface), http=http, proxy=proxy, server=server)
+
+
+def check_reload(reload: ReloadSettings) -> None:
+    """Raise ConfigError if changes cannot be noticed as asked."""
+    if reload.engine == "inotify" and not has_watchfiles():
+        raise ConfigError(
+            'reload.engine: "inotify" needs watchfiles, which is not installed',
+            hint="pip install 'unicornd[watch]', or engine = \"poll\"",
+        )
 
 
 def check_logging(

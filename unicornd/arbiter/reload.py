@@ -326,6 +326,7 @@ def check(settings: Settings) -> None:
     preflight.check_app(settings.app)
     preflight.check_process(settings.process)
     preflight.check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
+    preflight.check_reload(settings.reload)
     preflight.check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )

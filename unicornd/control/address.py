@@ -30,7 +30,7 @@ class ControlAddress:
         elif loaded.config_file is not None:
             self.instance = instances.instance_of_path(loaded.config_file)
         else:
-            self.instance = instances.instance_of_target(str(settings.app.target), sources.folder)
+            self.instance = instances.instance_of_target(settings.app.name, sources.folder)
         own = settings.control.socket
         self.candidates = (
             (own,)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
+from unicornd.config.values import ImportString
 from unicornd.errors import AppError, ConfigError
 from unicornd.workers import apploader
 from unicornd.workers.fitting import check_fit
 from unicornd.workers.interface import check_served, chosen_interface, is_tornado
+from unicornd.workers.paste import load_paste
 from unicornd.workers.registry import load_kind, prepare
 from unicornd.workers.warmup import warm_up
 
@@ -61,15 +63,13 @@ def load_app(
     Raises:
         UnicorndError: it cannot be had, it does not fit, or it cannot answer.
     """
-    if app.target is None:
-        raise AppError("app.target is not set")
-    loaded = cast("WSGIApplication", apploader.load_app(app.target))
+    target, loaded = _loaded(app)
     if is_tornado(loaded):
         return Loaded(_tornado_kind(app, workers, kind=kind), loaded)
-    interface = chosen_interface(loaded, app.interface, target=app.target)
+    interface = chosen_interface(loaded, app.interface, target=target)
     if workers.kind is None and interface != kind.INTERFACE:
         kind = load_kind(workers.resolved_kind(interface))
-    check_served(workers.resolved_kind(app.interface), kind.INTERFACE, app=interface, target=app.target)
+    check_served(workers.resolved_kind(app.interface), kind.INTERFACE, app=interface, target=target)
     check_fit(interface, http=http, asgi=asgi)
     if interface == "wsgi":
         warm_up(loaded, app.warmup, errors=errors)
@@ -94,3 +94,13 @@ def _tornado_kind(app: AppSettings, workers: WorkersSettings, *, kind: Kind) -> 
             hint="leave it out",
         )
     return kind
+
+
+def _loaded(app: AppSettings) -> tuple[ImportString, WSGIApplication]:
+    """Return the application, and what it is called."""
+    if app.paste is not None:
+        made = load_paste(app.paste, app.paste_global)
+        return ImportString(module=app.paste), cast("WSGIApplication", made)
+    if app.target is None:
+        raise AppError("app.target is not set")
+    return app.target, cast("WSGIApplication", apploader.load_app(app.target))

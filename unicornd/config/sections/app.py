@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
 from unicornd.config.kinds import Interface
-from unicornd.config.sections.section import LATER, ROLLING, Section
+from unicornd.config.sections.section import ROLLING, Section
 from unicornd.config.values import ImportText
 
 
@@ -53,13 +52,13 @@ class AppSettings(Section):
         examples=["/shop"],
         json_schema_extra=ROLLING,
     )
-    paste: Annotated[str | None, LATER] = Field(
+    paste: str | None = Field(
         default=None,
         description='PasteDeploy file that makes the application, with "#name" for one that is not "main". Needs '
         "unicornd[paste].",
         json_schema_extra=ROLLING,
     )
-    paste_global: Annotated[dict[str, str], LATER] = Field(
+    paste_global: dict[str, str] = Field(
         default_factory=dict, description="Its global variables.", json_schema_extra=ROLLING
     )
     warmup: tuple[str, ...] = Field(
@@ -73,3 +72,8 @@ class AppSettings(Section):
         description="Print every line of Python that is executed; for despair.",
         json_schema_extra=ROLLING,
     )
+
+    @property
+    def name(self) -> str:
+        """What the application is called: its target, or the file that makes it."""
+        return self.paste or str(self.target)

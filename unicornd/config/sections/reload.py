@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, LIVE, RESTART, Section
+from unicornd.config.sections.section import LIVE, Section
 
 
 class ReloadSettings(Section):
@@ -24,22 +24,22 @@ class ReloadSettings(Section):
         description="After so many workers that failed to boot, the old generation stays.",
         json_schema_extra=LIVE,
     )
-    on_change: Annotated[bool, LATER] = Field(
+    on_change: bool = Field(
         default=False,
         description="Reload when a file of the application changes; for development.",
-        json_schema_extra=RESTART,
+        json_schema_extra=LIVE,
     )
-    engine: Annotated[Literal["auto", "poll", "inotify"], LATER] = Field(
+    engine: Literal["auto", "poll", "inotify"] = Field(
         default="auto",
         description="How changes are noticed: by looking once a second, or by inotify (needs watchfiles).",
-        json_schema_extra=RESTART,
+        json_schema_extra=LIVE,
     )
-    extra_files: Annotated[tuple[str, ...], LATER] = Field(
+    extra_files: tuple[str, ...] = Field(
         default=(),
         description="Further files and patterns that on_change watches.",
-        json_schema_extra=RESTART,
+        json_schema_extra=LIVE,
     )
-    watch: Annotated[tuple[str, ...], LATER] = Field(
+    watch: tuple[str, ...] = Field(
         default=(),
         description="Files and symbolic links whose change starts a reload, such as /srv/shop/current.",
         json_schema_extra=LIVE,
