@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
+    from unicornd.arbiter.snapshots import Watched
     from unicornd.config.layers import Loaded, Sources
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
@@ -323,10 +324,15 @@ class Assembly:
 
     def _watch_files(self, port: Port, loop: Loop) -> None:
         folder = os.getcwd()  # noqa: PTH109 - a text is what is watched
+
+        def wanted() -> Watched:
+            settings = self._deployments.present.settings
+            return watched_of(settings.reload, settings.app, folder=folder)
+
         watching = Watching(
             port.means.kernel,
             self._selector,
-            wanted=lambda: watched_of(self._deployments.present.settings, folder),
+            wanted=wanted,
             changed=port.reload_for,
             leave_behind=lambda: self._leave_behind(loop, ()),
         )

@@ -202,9 +202,8 @@ def running(tmp_path: Path) -> Iterator[Ctl]:
     with fleet(tmp_path, CONFIG + f'[process]\npidfile = "{tmp_path}/unicornd.pid"\n') as ctl:
         ctl.run("start")
         yield ctl
-        if ctl.processes():
-            assert answers(ctl), "the fleet serves on"
-            ctl.run("stop")
+        assert answers(ctl), "the fleet serves on"
+        ctl.run("stop")
 
 
 def answers(ctl: Ctl) -> bool:

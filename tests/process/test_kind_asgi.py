@@ -566,13 +566,6 @@ MISFITS = [
         "http.body_memory has no effect on ASGI",
     ),
     ("workers", 'kind = "sync"\n[asgi]\nloop = "auto"', "wsgi", 78, "asgi.loop is set, but the application"),
-    (
-        "app",
-        'root_path = "/x"\ninterface = "wsgi"',
-        "wsgi",
-        78,
-        "app.root_path is honoured by the kind asgi only",
-    ),
 ]
 APPS = {
     "wsgi": "def application(environ, start_response): ...\n",

@@ -36,6 +36,7 @@ class Ctl:
                 key: value for key, value in os.environ.items() if not key.startswith(("UNICORND_", "PYTEST"))
             },
             MARK: self.mark,
+            "SPT_NOENV": "1",  # setproctitle would write over the mark
             "XDG_RUNTIME_DIR": str(config.parent),
             "NO_COLOR": "1",
             "COLUMNS": "120",

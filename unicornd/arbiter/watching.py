@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unicornd.arbiter.kernel import Kernel
-    from unicornd.config.settings import Settings
+    from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.reload import ReloadSettings
     from unicornd.units import Monotonic, Pid
 
 LOOK_SECONDS = 1.0
@@ -28,9 +29,8 @@ SETTLE_SECONDS = 0.2
 MAX_PATH_BYTES = 4096
 
 
-def watched_of(settings: Settings, folder: str) -> Watched:
+def watched_of(reload: ReloadSettings, app: AppSettings, *, folder: str) -> Watched:
     """Return what the settings want watched; `folder` is where the application lives if they do not say."""
-    reload, app = settings.reload, settings.app
     home = str(app.chdir) if app.chdir is not None else folder
     roots = (home, *app.pythonpath) if reload.on_change else ()
     return Watched(
