@@ -330,6 +330,10 @@ def check(settings: Settings) -> None:
     preflight.check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
+    kind = settings.workers.resolved_kind(settings.app.interface)
+    preflight.check_tls(
+        settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy
+    )
     cfg = GunicornView(settings)
     preflight.check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 

@@ -25,6 +25,7 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
 from unicornd.workers.context import HttpPolicy, WorkerContext
+from unicornd.workers.fitting import check_tls_fit, speaks_tls
 from unicornd.workers.hooks import (
     WORKER_HOOKS,
     Heartbeat,
@@ -46,6 +47,7 @@ from unicornd.workers.wire import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
     from unicornd.config.sections.workers import WorkersSettings
@@ -69,8 +71,8 @@ class Casting:
             UnicorndError: one of them cannot be had.
         """
         set_title("mold", self.instance)
-        _surround(self.settings)
-        return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers))
+        tls = _surround(self.settings)
+        return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers), tls=tls)
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
         """Be a worker until told to leave; return the exit code."""
@@ -102,12 +104,11 @@ def run_worker(
     )
     try:
         _sit_down(seat)
-        if loaded is None:
-            _surround(settings)
+        tls = loaded.tls if loaded is not None else _surround(settings)
         kind = loaded.kind if loaded is not None else prepared_kind(settings.app, settings.workers)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
-        kind, app = loaded or _load(settings, kind)
+        kind, app, tls = loaded or _load(settings, kind, tls=tls)
         worker.app = app
         hooks.call("post_worker_init", worker)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
@@ -121,7 +122,7 @@ def run_worker(
     )
     try:
         name = settings.workers.resolved_kind(kind.INTERFACE)
-        return _serve(seat, kind, context=context, worker=worker, name=name)
+        return _serve(seat, kind, context=replace(context, tls=tls), worker=worker, name=name)
     finally:
         hooks.call("worker_exit", server, worker)
 
@@ -152,10 +153,10 @@ def _views(
     return server, worker
 
 
-def _load(settings: Settings, kind: Kind) -> Loaded:
+def _load(settings: Settings, kind: Kind, *, tls: SSLContext | None) -> Loaded:
     if settings.app.spew:
         spew()
-    return load_app(
+    loaded = load_app(
         settings.app,
         settings.workers,
         kind=kind,
@@ -163,6 +164,9 @@ def _load(settings: Settings, kind: Kind) -> Loaded:
         asgi=settings.asgi,
         errors=_error_stream(),
     )
+    kind_name = settings.workers.resolved_kind(loaded.kind.INTERFACE)
+    check_tls_fit(kind_name, tls=settings.tls, hooks=settings.hooks)
+    return loaded._replace(tls=tls)
 
 
 def _asgi_policy(settings: Settings) -> AsgiPolicy:
@@ -204,8 +208,8 @@ def _error_stream() -> TextIO:
     return cast("TextIO", logs.ErrorStream(logging.getLogger(logs.ERROR_LOG)))
 
 
-def _surround(settings: Settings) -> None:
-    """Take on user, directory, environment and import path.
+def _surround(settings: Settings) -> SSLContext | None:
+    """Take on user, directory, environment and import path; return what TLS is spoken with.
 
     Raises:
         UnicorndError: one of them cannot be had.
@@ -216,6 +220,7 @@ def _surround(settings: Settings) -> None:
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     logs.give_files_to(identity.uid, identity.gid)
+    tls = _tls_context(settings)  # the key may be for root only
     try:
         become(identity)
         if app.chdir is not None:
@@ -229,6 +234,24 @@ def _surround(settings: Settings) -> None:
     os.environ.update(app.env)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
     sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
+    return _custom_tls_context(settings, tls)
+
+
+def _tls_context(settings: Settings) -> SSLContext | None:
+    if not speaks_tls(settings.tls, settings.hooks):
+        return None
+    from unicornd.workers.tls import make_context  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
+
+    return make_context(settings.tls)
+
+
+def _custom_tls_context(settings: Settings, context: SSLContext | None) -> SSLContext | None:
+    """Have the operator's function change the context: it is run as the worker's user, where the application is."""
+    if context is None or settings.hooks.ssl_context is None:
+        return context
+    from unicornd.workers.tls import custom_context  # noqa: PLC0415 - as above
+
+    return custom_context(context, settings.hooks.ssl_context, cfg=GunicornView(settings))
 
 
 def _sit_down(seat: Seat) -> None:
