@@ -9,7 +9,9 @@ import shutil
 import signal
 import ssl
 import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,6 @@ from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 THREADS = ("-k", "threads", "--threads", "4", "--keep-alive", "60")
 TLS = '[tls]\ncertfile = "server.pem"\nkeyfile = "server.key"\n'
@@ -254,19 +255,23 @@ def test_certificate_and_key_may_be_in_one_file(site: Site) -> None:
     assert site.get().startswith("v1 ")
 
 
-def test_a_key_that_only_root_can_read_serves_workers_of_another_user(site: Site) -> None:
+def test_a_key_that_only_root_can_read_serves_workers_of_another_user(authority: Authority) -> None:
     """Where the tests do not run as root, there is one user, and its key is its own."""
-    (site.fleet.folder / "server.key").chmod(0o400)
-    if os.geteuid() == 0:
-        for folder in (site.fleet.folder, *site.fleet.folder.parents):
-            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
-                folder.chmod(folder.stat().st_mode | 0o055)
-        site.say('[process]\nuser = "nobody"\n')
-    site.fleet.start()
-    for _ in range(2):
+    with tempfile.TemporaryDirectory() as name, fleet_in(Path(name)) as fleet:
+        site = Site(fleet=fleet, authority=authority, trusting=client_context(authority))
+        site.install(authority.sign("first"))
+        site.say(TLS)
+        fleet.folder.chmod(0o755)
+        (fleet.folder / "server.key").chmod(0o400)
+        if os.geteuid() == 0:
+            site.say('[process]\nuser = "nobody"\n')
+        fleet.start()
         assert site.get().startswith("v1 ")
-        site.fleet.send(signal.SIGHUP)
-        site.fleet.await_state("ready")
+        fleet.send(signal.SIGHUP)
+        fleet.await_log("generation 2 serves")
+        assert site.get().startswith("v1 ")
+        if os.geteuid() == 0:
+            assert {Path(f"/proc/{pid}").owner() for pid in fleet.pids().values()} == {"nobody"}
 
 
 @pytest.mark.parametrize("preload", [False, True])
@@ -332,11 +337,11 @@ def test_workers_that_are_recycled_and_a_fleet_that_drains_lose_no_request(site:
     with Traffic(connect, is_keepalive=True) as kept, Traffic(connect) as fresh:
         eventually(kept.answered_more(400), "kept connections are served")
         eventually(fresh.answered_more(200), "new connections are served")
+        assert kept.tally.connections < kept.tally.answered, "connections were kept"
         site.fleet.send(signal.SIGTERM)
         eventually(lambda: process.poll() is not None, "the fleet has stopped")
     refused = "ConnectionRefusedError"
     assert [text for text in (*kept.tally.failures, *fresh.tally.failures) if refused not in text] == []
-    assert kept.tally.connections < kept.tally.answered, "connections were kept"
 
 
 def test_a_fleet_that_starts_to_speak_tls_goes_on_with_plain_connections(site: Site) -> None:
