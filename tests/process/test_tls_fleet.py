@@ -246,6 +246,38 @@ def test_certificates_for_unix_sockets_alone_are_refused(site: Site) -> None:
     assert "tls.certfile has no effect: every listener of server.bind is a Unix socket" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ("[proxy]\nprotocol = 'v2'\n", "proxy.protocol: a PROXY header in front of TLS is not read"),
+        ("", 'server.protocol: "uwsgi" is not spoken over TLS'),
+    ],
+)
+def test_what_cannot_be_spoken_together_with_tls_is_refused(site: Site, more: str, text: str) -> None:
+    site.say(more)
+    if not more:
+        site.fleet.change("unicornd.toml", "[server]\n", '[server]\nprotocol = "uwsgi"\n')
+    done = site.fleet.run()
+    assert done.returncode == 78
+    assert text in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"), [("http", "http False"), ("https", "https True"), ("", "https True")]
+)
+def test_a_proxy_that_is_trusted_knows_the_scheme_better(site: Site, said: str, scheme: str) -> None:
+    site.fleet.write(
+        "site_app.py",
+        "def application(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [f\"{environ['wsgi.url_scheme']} {'HTTPS' in environ}\".encode()]\n",
+    )
+    site.fleet.start()
+    with contextlib.closing(site.connect()) as connection:
+        connection.request("GET", "/", headers={"X-Forwarded-Proto": said} if said else {})
+        assert connection.getresponse().read().decode() == scheme
+
+
 def test_certificate_and_key_may_be_in_one_file(site: Site) -> None:
     folder = site.fleet.folder
     with (folder / "server.pem").open("a") as file:
