@@ -7,6 +7,7 @@ import http.client
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -129,8 +130,9 @@ def test_curl_is_served_and_keeps_its_connection_where_the_kind_does(site: Site,
     assert second.endswith(" 0 1.1 0" if kind == "threads" else " 1 1.1 0")
 
 
-def test_a_reload_reads_a_new_certificate_and_loses_nothing(site: Site) -> None:
-    site.fleet.start(*THREADS)
+@pytest.mark.parametrize("preload", [("--preload",), ()], ids=["preload", "plain"])
+def test_a_reload_reads_a_new_certificate_and_loses_nothing(site: Site, preload: tuple[str, ...]) -> None:
+    site.fleet.start(*THREADS, *preload)
     old = site.serial()
     kept = site.connect()
     kept.request("GET", "/")
@@ -148,12 +150,37 @@ def test_a_reload_reads_a_new_certificate_and_loses_nothing(site: Site) -> None:
     kept.close()
 
 
-def test_the_certificate_is_that_of_its_generation_and_not_what_is_on_disk_by_now(site: Site) -> None:
-    site.fleet.start("-w", "1")
-    old, pids = site.serial(), site.fleet.pids()
-    site.install(site.authority.sign("unseen"))
+@pytest.mark.parametrize("preload", [("--preload",), ()], ids=["preload", "plain"])
+def test_a_new_worker_of_a_generation_has_its_certificate_whatever_is_on_disk(
+    site: Site, preload: tuple[str, ...]
+) -> None:
+    site.fleet.start("-w", "1", *preload)
+    old = site.serial()
+    for name in ("server.pem", "server.key"):
+        (site.fleet.folder / name).unlink()
+    pids = site.fleet.pids()
+    os.kill(pids[1], signal.SIGKILL)
+    eventually(lambda: site.fleet.pids().get(1) not in {None, pids[1]}, "the worker has been replaced")
     assert site.serial() == old
-    assert site.fleet.pids() == pids
+
+
+def test_a_session_is_resumed_at_whatever_worker(site: Site) -> None:
+    site.fleet.start("-w", "3")
+    host, _, port = site.fleet.addresses()[0].rpartition(":")
+    site.trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+    session = None
+    served, resumed = set(), []
+    for _ in range(30):
+        with (
+            socket.create_connection((host, int(port)), timeout=PATIENCE) as sock,
+            site.trusting.wrap_socket(sock, server_hostname="localhost", session=session) as client,
+        ):
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            served.add(b"".join(iter(lambda: client.recv(65536), b"")).split()[-1])
+            resumed.append(client.session_reused)
+            session = session or client.session
+    assert resumed == [False] + 29 * [True]
+    assert served <= {str(pid).encode() for pid in site.fleet.pids().values()}
 
 
 BROKEN = {

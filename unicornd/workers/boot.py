@@ -59,10 +59,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Casting:
-    """What the workers of a generation have in common (`mold.Casting`)."""
+    """What the workers of a generation have in common (`mold.Casting`).
+
+    Attributes:
+        settings: of the generation.
+        instance: the instance's name.
+        tls: what TLS is spoken with, before `hooks.ssl_context`. Made by the arbiter: so the key may be for root only,
+            what happens to the files meanwhile costs no worker, and clients may resume a session at another one.
+    """
 
     settings: Settings
     instance: str = "unicornd"
+    tls: SSLContext | None = None
 
     def load(self) -> Loaded:
         """Take on the workers' surroundings and load the application.
@@ -71,28 +79,26 @@ class Casting:
             UnicorndError: one of them cannot be had.
         """
         set_title("mold", self.instance)
-        tls = _surround(self.settings)
+        tls = _surround(self.settings, self.tls)
         return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers), tls=tls)
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
         """Be a worker until told to leave; return the exit code."""
         set_title(f"worker {seat.slot}", self.instance)
-        return run_worker(seat, self.settings, loaded=loaded, instance=self.instance)
+        return run_worker(seat, self, loaded=loaded)
 
 
-def run_worker(
-    seat: Seat, settings: Settings, *, loaded: Loaded | None = None, instance: str = "unicornd"
-) -> int:
+def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
     """Be a worker until told to leave; return the exit code.
 
     Args:
         seat: what the arbiter gave it.
-        settings: of its generation.
+        casting: of its generation.
         loaded: by the mold whose surroundings this worker shares; None to load it here.
-        instance: the instance's name.
     """
+    settings = casting.settings
     log = logging.getLogger(logs.ERROR_LOG)
-    server, worker = _views(seat, settings, log=log, name=instance)
+    server, worker = _views(seat, settings, log=log, name=casting.instance)
     hooks = Hooks({}, log)
 
     def on_quit() -> None:
@@ -104,7 +110,7 @@ def run_worker(
     )
     try:
         _sit_down(seat)
-        tls = loaded.tls if loaded is not None else _surround(settings)
+        tls = loaded.tls if loaded is not None else _surround(settings, casting.tls)
         kind = loaded.kind if loaded is not None else prepared_kind(settings.app, settings.workers)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
@@ -208,8 +214,8 @@ def _error_stream() -> TextIO:
     return cast("TextIO", logs.ErrorStream(logging.getLogger(logs.ERROR_LOG)))
 
 
-def _surround(settings: Settings) -> SSLContext | None:
-    """Take on user, directory, environment and import path; return what TLS is spoken with.
+def _surround(settings: Settings, tls: SSLContext | None) -> SSLContext | None:
+    """Take on user, directory, environment and import path; return what TLS is spoken with in the end.
 
     Raises:
         UnicorndError: one of them cannot be had.
@@ -220,7 +226,6 @@ def _surround(settings: Settings) -> SSLContext | None:
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     logs.give_files_to(identity.uid, identity.gid)
-    tls = _tls_context(settings)  # the key may be for root only
     try:
         become(identity)
         if app.chdir is not None:
@@ -237,7 +242,12 @@ def _surround(settings: Settings) -> SSLContext | None:
     return _custom_tls_context(settings, tls)
 
 
-def _tls_context(settings: Settings) -> SSLContext | None:
+def tls_context(settings: Settings) -> SSLContext | None:
+    """Return what TLS is spoken with, or None for plain HTTP.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+    """
     if not speaks_tls(settings.tls, settings.hooks):
         return None
     from unicornd.workers.tls import make_context  # noqa: PLC0415 - OpenSSL takes memory that others need not spend

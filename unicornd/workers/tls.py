@@ -1,7 +1,7 @@
 """From `[tls]` to the ssl.SSLContext that the TCP listeners of a worker speak with.
 
-Run by the arbiter, which tries the files before anything is changed, and in each worker or mold before it becomes
-another user: the key may be for root only. Each generation makes its own, so a reload reads the files again.
+`make_context` is run by the arbiter, once to try the files and once a generation: the key may be for root only, a reload
+reads the files again, and nothing else does. `custom_context` is run in each worker or mold, as its user.
 """
 
 from __future__ import annotations
