@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO := configs/demo/unicornd.toml
 
 # Debian packages that the process tests and the benchmarks drive: program → package.
-TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2
+TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 
 .PHONY: help run test lint bench check-generated generate test-unit test-process soak clean

@@ -1,15 +1,19 @@
 """Each example of configs/ is started and asked; the Kubernetes manifests are valid and fit the settings in them.
 
-An example runs as it is, except for where it listens: port 0 for a port, a path in the test's folder for a path. What it
-serves lies beside it, or is the Django project `shop`, which is made for it.
+An example runs as it is, except for where it listens: port 0 for a port, a path in the test's folder for a path. Nor has
+it the certificates and the user of its text. What it serves lies beside it, or is the Django project `shop`, which is
+made for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import pwd
 import re
 import shutil
+import ssl
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +22,8 @@ import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
 import pytest
 import yaml
 
-from tests.support.fleet import Fleet, fleet_in
+from tests.support.certificates import authority_in
+from tests.support.fleet import PATIENCE, Fleet, fleet_in
 from tests.support.projects import make_django
 from tests.support.traffic import UnixConnection
 from unicornd.config.sections.timeouts import TimeoutsSettings
@@ -59,7 +64,7 @@ def pod() -> dict[str, Any]:
 
 
 def elsewhere(fleet: Fleet, text: str) -> dict[str, str]:
-    """Environment variables that have an example listen where a test may."""
+    """Environment variables that have an example run where a test may."""
     said = tomllib.loads(text)
     binds = said.get("server", {}).get("bind", [])
     moved = [
@@ -69,18 +74,30 @@ def elsewhere(fleet: Fleet, text: str) -> dict[str, str]:
     environ = {"UNICORND_SERVER__BIND": str(moved).replace("'", '"')} if moved else {"PORT": "0"}
     if "admin" in said:
         environ["UNICORND_ADMIN__BIND"] = "127.0.0.1:0"
+    if "tls" in said:
+        pair = authority_in(fleet.folder).sign("server")
+        environ["UNICORND_TLS__CERTFILE"] = str(pair.certificate)
+        environ["UNICORND_TLS__KEYFILE"] = str(pair.key)
+    if "user" in said.get("process", {}):
+        environ["UNICORND_PROCESS__USER"] = pwd.getpwuid(os.geteuid()).pw_name
     if said.get("app", {}).get("chdir", ".") != ".":
         environ["UNICORND_APP__CHDIR"] = str(fleet.folder)
     return environ
 
 
+def connect(fleet: Fleet, address: str) -> http.client.HTTPConnection:
+    if address.startswith("unix:"):
+        return UnixConnection(address.removeprefix("unix:"))
+    authority = fleet.folder / "authority.pem"
+    if authority.exists():
+        host, _, port = address.rpartition(":")
+        context = ssl.create_default_context(cafile=authority)
+        return http.client.HTTPSConnection(host, int(port), timeout=PATIENCE, context=context)
+    return fleet.connect(address)
+
+
 def ask(fleet: Fleet, address: str) -> int:
-    connection = (
-        UnixConnection(address.removeprefix("unix:"))
-        if address.startswith("unix:")
-        else fleet.connect(address)
-    )
-    with contextlib.closing(connection):
+    with contextlib.closing(connect(fleet, address)) as connection:
         connection.request("GET", "/")
         response = connection.getresponse()
         assert response.read()
@@ -114,6 +131,7 @@ def test_the_examples_are_found() -> None:
         "container",
         "demo",
         "nginx",
+        "tls",
     }
 
 

@@ -32,6 +32,7 @@ from unicornd.workers.context import HttpPolicy, Seat, WorkerContext
 from unicornd.workers.registry import load_kind, prepare
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from typing import Self, TextIO
 
@@ -108,6 +109,7 @@ class Setup:
     asgi: AsgiPolicy = field(default_factory=AsgiPolicy)
     cells: int = 0
     """Of the row; 0: as many as threads."""
+    tls: ssl.SSLContext | None = None
     before: Callable[[], None] = field(default=lambda: None)
     """Called in the child before it serves (limits of the process)."""
 
@@ -142,8 +144,8 @@ class Worker:
         self._channel.settimeout(CLIENT_TIMEOUT)
         assert isinstance(self.report(), ReadyReport)
 
-    def connect(self) -> Client:
-        return Client(self.family, self.address)
+    def connect(self, tls: ssl.SSLContext | None = None) -> Client:
+        return Client(self.family, self.address, tls=tls)
 
     def drain(self) -> None:
         self.send(signal.SIGTERM)
@@ -227,7 +229,7 @@ class Worker:
             report=lambda report: cast("None", channel.send(encode_report(report))),
             ready=lambda: cast("None", channel.send(encode_report(ReadyReport()))),  # its signals are its own now
             asgi=setup.asgi, pre_request=setup.pre_request, on_served=setup.on_served,
-            request_timeout=setup.request_timeout, leave=lambda: os._exit(0),
+            request_timeout=setup.request_timeout, tls=setup.tls, leave=lambda: os._exit(0),
         )  # fmt: skip
         kind.run(context)
 
@@ -235,10 +237,14 @@ class Worker:
 class Client:
     """A client's connection that sends bytes and reads responses one after the other."""
 
-    def __init__(self, family: socket.AddressFamily, address: Any) -> None:
+    def __init__(
+        self, family: socket.AddressFamily, address: Any, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.sock = socket.socket(family)
         self.sock.settimeout(CLIENT_TIMEOUT)
         self.sock.connect(address)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock, server_hostname="localhost", suppress_ragged_eofs=False)
         self._file = self.sock.makefile("rb")
 
     def send(self, data: bytes | str) -> Client:

@@ -12,7 +12,7 @@ from unicornd.arbiter.watching import has_watchfiles
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers import fitting
-from unicornd.workers.fitting import check_fit, check_green_fit
+from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_fit, check_tls_wire, speaks_tls
 from unicornd.workers.identity import identity_of
 from unicornd.workers.paste import check_paste
 from unicornd.workers.registry import KINDS, check_kind
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.asgi import AsgiSettings
+    from unicornd.config.sections.hooks import HooksSettings
     from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.metrics import MetricsSettings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from unicornd.config.sections.proxy import ProxySettings
     from unicornd.config.sections.reload import ReloadSettings
     from unicornd.config.sections.server import ServerSettings
+    from unicornd.config.sections.tls import TlsSettings
     from unicornd.config.sections.workers import WorkersSettings
 
 
@@ -84,6 +86,28 @@ def check_reload(reload: ReloadSettings) -> None:
             'reload.engine: "inotify" needs watchfiles, which is not installed',
             hint="pip install 'unicornd[watch]', or engine = \"poll\"",
         )
+
+
+def check_tls(
+    tls: TlsSettings, *, hooks: HooksSettings, kind: str, server: ServerSettings, proxy: ProxySettings
+) -> None:
+    """Raise ConfigError if certificate and key cannot be used, or nobody could speak TLS with them.
+
+    What `hooks.ssl_context` makes of them is found out in the worker.
+    """
+    if not speaks_tls(tls, hooks):
+        return
+    check_tls_fit(kind, tls=tls, hooks=hooks)
+    check_tls_wire(server, proxy)
+    if all(address.kind in {"unix", "abstract"} for address in server.bind):
+        setting = "tls.certfile" if tls.certfile is not None else "hooks.ssl_context"
+        raise ConfigError(
+            f"{setting} has no effect: every listener of server.bind is a Unix socket, which stays plain",
+            hint="leave it out, or listen at a port",
+        )
+    from unicornd.workers.tls import make_context  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
+
+    make_context(tls)
 
 
 def check_logging(

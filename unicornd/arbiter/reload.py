@@ -26,7 +26,7 @@ from unicornd.sockets.legacy import Legacy
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.units import Generation, Pid, Seconds
-from unicornd.workers.boot import Casting
+from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
 from unicornd.workers.identity import identity_of
 from unicornd.workers.logbook import open_logs
@@ -36,6 +36,7 @@ from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from unicornd.config.layers import Loaded, Sources
     from unicornd.config.settings import Settings
@@ -143,7 +144,9 @@ class Deployments:
         """
         check(loaded.settings)
         left = self._legacy.listeners if self._legacy is not None else ()
-        self.present = self._made(loaded, self._opened(loaded.settings, (*left, *self._store.returned)))
+        tls = tls_context(loaded.settings)
+        listeners = self._opened(loaded.settings, (*left, *self._store.returned))
+        self.present = self._made(loaded, listeners, tls=tls)
         for listener in left:
             if listener not in self.present.listeners:
                 listener.sock.close()  # not wanted any more; its file is the predecessor's
@@ -159,7 +162,8 @@ class Deployments:
             UnicorndError: why not; nothing was changed.
         """
         loaded = self.read()
-        self.next = self._made(loaded, self._opened(loaded.settings, self.present.listeners))
+        tls = tls_context(loaded.settings)
+        self.next = self._made(loaded, self._opened(loaded.settings, self.present.listeners), tls=tls)
         present, wanted = self.present.blueprint.handover, self.next.blueprint.handover
         if present is not None and present is not wanted:
             present.shut()  # the new workers are of a kind that takes no connections over
@@ -252,11 +256,11 @@ class Deployments:
         used = (deployment.listeners for deployment in (self.present, self.next) if deployment is not None)
         return self._adopted.union(*used)
 
-    def _made(self, loaded: Loaded, listeners: tuple[Listener, ...]) -> Deployment:
+    def _made(self, loaded: Loaded, listeners: tuple[Listener, ...], *, tls: SSLContext | None) -> Deployment:
         self._generation = Generation(self._generation + 1)
         loaded = replace(loaded, settings=self.with_log(loaded.settings))
         settings = loaded.settings
-        casting = Casting(settings=settings, instance=self._instance)
+        casting = Casting(settings=settings, instance=self._instance, tls=tls)
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,
@@ -329,6 +333,10 @@ def check(settings: Settings) -> None:
     preflight.check_reload(settings.reload)
     preflight.check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
+    )
+    kind = settings.workers.resolved_kind(settings.app.interface)
+    preflight.check_tls(
+        settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy
     )
     cfg = GunicornView(settings)
     preflight.check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)

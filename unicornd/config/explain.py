@@ -198,7 +198,7 @@ IDLE: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...] = (
     ),
     (
         ("tls.keyfile", "tls.ca_certs", "tls.cert_reqs", "tls.minimum_version", "tls.ciphers"),
-        _is_off("tls", "certfile"),
+        lambda settings: settings.tls.certfile is None and settings.hooks.ssl_context is None,
         "there is no TLS: set tls.certfile",
     ),
     (

@@ -35,7 +35,7 @@ class GunicornView(SimpleNamespace):
         self.worker_class = self.worker_class_str = settings.workers.resolved_kind()
         self.proc_name = self.default_proc_name = settings.process.name or name
         self.address = self.bind
-        self.is_ssl = settings.tls.certfile is not None
+        self.is_ssl = settings.tls.certfile is not None or settings.hooks.ssl_context is not None
         self.user = self.uid = settings.process.user if settings.process.user is not None else os.geteuid()
         self.group = self.gid = settings.process.group if settings.process.group is not None else os.getegid()
         self.env = dict(settings.app.env)

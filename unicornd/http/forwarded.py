@@ -67,6 +67,8 @@ class Forwarded:
             environ["wsgi.url_scheme"] = self.scheme
             if self.scheme == "https":
                 environ["HTTPS"] = "on"
+            else:  # although the proxy itself may speak TLS with us
+                environ.pop("HTTPS", None)
         if self.mount:
             path = environ["PATH_INFO"]
             environ[SCRIPT_NAME] = self.mount

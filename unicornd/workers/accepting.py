@@ -10,7 +10,8 @@ from __future__ import annotations
 import select
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from unicornd.http.environ import shared_environ
 from unicornd.workers.connection import Connection
@@ -18,7 +19,7 @@ from unicornd.workers.prefaced import ProxiedConnection, UwsgiConnection
 from unicornd.workers.wsgi import FileWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from unicornd.http.environ import Environ
     from unicornd.workers.context import HttpPolicy, WorkerContext
@@ -30,6 +31,20 @@ COMPLAINT_SECONDS = 10.0
 """How often that is logged."""
 LARGEST_ROUND = 64
 """Connections accepted at a time: others are served in between."""
+
+
+class Door(NamedTuple):
+    """How a listener makes connections.
+
+    Attributes:
+        make: of socket and client's address.
+        base: the environ that its requests begin with.
+        may_hand_over: whether another worker can go on with them.
+    """
+
+    make: Callable[..., Connection]
+    base: Environ
+    may_hand_over: bool = True
 
 
 class Acceptor:
@@ -44,9 +59,12 @@ class Acceptor:
         self._context = context
         self._epoll = epoll
         self._listeners = {listener.sock.fileno(): listener for listener in context.seat.listeners}
-        self._bases = {fd: _environ_of(listener.sock, context) for fd, listener in self._listeners.items()}
-        self._places = [(str(listener.address), self._bases[fd]) for fd, listener in self._listeners.items()]
-        self._make = _class_for(context.http)
+        self._doors = {fd: _door_of(listener.sock, context) for fd, listener in self._listeners.items()}
+        self._places = [
+            (str(listener.address), self._doors[fd].base)
+            for fd, listener in self._listeners.items()
+            if self._doors[fd].may_hand_over
+        ]
         self._paused_until = 0.0
         self._next_complaint = 0.0
         self.is_paused = False
@@ -62,6 +80,7 @@ class Acceptor:
         listener = self._listeners.get(fd)
         if listener is None:
             return
+        make, base, _ = self._doors[fd]
         for _ in range(LARGEST_ROUND):
             if room <= 0:
                 self._pause(until=0.0)
@@ -77,7 +96,7 @@ class Acceptor:
                 return
             room -= 1
             remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
-            yield self._make(sock, remote, base=self._bases[fd], policy=self._context.http)
+            yield make(sock, remote, base=base, policy=self._context.http)
 
     def address_of(self, connection: Connection) -> str | None:
         """Return the address of the listener at which a connection came in; None for one that cannot be handed over."""
@@ -87,7 +106,10 @@ class Acceptor:
         return None
 
     def receive(self, handed: Handed) -> Connection:
-        """Make a connection of one that another worker had; at a listener that is ours, or at an address that was."""
+        """Make a connection of one that another worker had; at a listener that is ours, or at an address that was.
+
+        It is plain, whatever its listener speaks now.
+        """
         known = [base for address, base in self._places if address == handed.listener]
         base = known[0] if known else _environ_of(handed.sock, self._context)
         return Connection(handed.sock, handed.remote, base=base, policy=self._context.http)
@@ -135,6 +157,20 @@ def _class_for(policy: HttpPolicy) -> type[Connection]:
     if policy.uwsgi is not None:
         return UwsgiConnection
     return ProxiedConnection if policy.proxying is not None else Connection
+
+
+def _door_of(sock: socket.socket, context: WorkerContext) -> Door:
+    """Return how a listener makes connections: with TLS if there are certificates and it is no Unix socket."""
+    if context.tls is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return Door(_class_for(context.http), _environ_of(sock, context))
+    from unicornd.workers.tlsconnection import TlsConnection  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
+
+    base = _environ_of(sock, context) | {
+        "wsgi.url_scheme": "https",
+        "HTTPS": "on",
+        "SSL_CLIENT_VERIFY": "NONE",
+    }
+    return Door(partial(TlsConnection, context=context.tls), base, may_hand_over=False)
 
 
 def _environ_of(sock: socket.socket, context: WorkerContext) -> Environ:

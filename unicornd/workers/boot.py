@@ -25,6 +25,7 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
 from unicornd.workers.context import HttpPolicy, WorkerContext
+from unicornd.workers.fitting import check_tls_fit, speaks_tls
 from unicornd.workers.hooks import (
     WORKER_HOOKS,
     Heartbeat,
@@ -46,6 +47,7 @@ from unicornd.workers.wire import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
     from unicornd.config.sections.workers import WorkersSettings
@@ -57,10 +59,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Casting:
-    """What the workers of a generation have in common (`mold.Casting`)."""
+    """What the workers of a generation have in common (`mold.Casting`).
+
+    Attributes:
+        settings: of the generation.
+        instance: the instance's name.
+        tls: what TLS is spoken with, before `hooks.ssl_context`. Made by the arbiter: so the key may be for root only,
+            what happens to the files meanwhile costs no worker, and clients may resume a session at another one.
+    """
 
     settings: Settings
     instance: str = "unicornd"
+    tls: SSLContext | None = None
 
     def load(self) -> Loaded:
         """Take on the workers' surroundings and load the application.
@@ -69,28 +79,26 @@ class Casting:
             UnicorndError: one of them cannot be had.
         """
         set_title("mold", self.instance)
-        _surround(self.settings)
-        return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers))
+        tls = _surround(self.settings, self.tls)
+        return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers), tls=tls)
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
         """Be a worker until told to leave; return the exit code."""
         set_title(f"worker {seat.slot}", self.instance)
-        return run_worker(seat, self.settings, loaded=loaded, instance=self.instance)
+        return run_worker(seat, self, loaded=loaded)
 
 
-def run_worker(
-    seat: Seat, settings: Settings, *, loaded: Loaded | None = None, instance: str = "unicornd"
-) -> int:
+def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
     """Be a worker until told to leave; return the exit code.
 
     Args:
         seat: what the arbiter gave it.
-        settings: of its generation.
+        casting: of its generation.
         loaded: by the mold whose surroundings this worker shares; None to load it here.
-        instance: the instance's name.
     """
+    settings = casting.settings
     log = logging.getLogger(logs.ERROR_LOG)
-    server, worker = _views(seat, settings, log=log, name=instance)
+    server, worker = _views(seat, settings, log=log, name=casting.instance)
     hooks = Hooks({}, log)
 
     def on_quit() -> None:
@@ -102,12 +110,11 @@ def run_worker(
     )
     try:
         _sit_down(seat)
-        if loaded is None:
-            _surround(settings)
+        tls = loaded.tls if loaded is not None else _surround(settings, casting.tls)
         kind = loaded.kind if loaded is not None else prepared_kind(settings.app, settings.workers)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
-        kind, app = loaded or _load(settings, kind)
+        kind, app, tls = loaded or _load(settings, kind, tls=tls)
         worker.app = app
         hooks.call("post_worker_init", worker)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
@@ -121,7 +128,7 @@ def run_worker(
     )
     try:
         name = settings.workers.resolved_kind(kind.INTERFACE)
-        return _serve(seat, kind, context=context, worker=worker, name=name)
+        return _serve(seat, kind, context=replace(context, tls=tls), worker=worker, name=name)
     finally:
         hooks.call("worker_exit", server, worker)
 
@@ -152,10 +159,10 @@ def _views(
     return server, worker
 
 
-def _load(settings: Settings, kind: Kind) -> Loaded:
+def _load(settings: Settings, kind: Kind, *, tls: SSLContext | None) -> Loaded:
     if settings.app.spew:
         spew()
-    return load_app(
+    loaded = load_app(
         settings.app,
         settings.workers,
         kind=kind,
@@ -163,6 +170,9 @@ def _load(settings: Settings, kind: Kind) -> Loaded:
         asgi=settings.asgi,
         errors=_error_stream(),
     )
+    kind_name = settings.workers.resolved_kind(loaded.kind.INTERFACE)
+    check_tls_fit(kind_name, tls=settings.tls, hooks=settings.hooks)
+    return loaded._replace(tls=tls)
 
 
 def _asgi_policy(settings: Settings) -> AsgiPolicy:
@@ -204,8 +214,8 @@ def _error_stream() -> TextIO:
     return cast("TextIO", logs.ErrorStream(logging.getLogger(logs.ERROR_LOG)))
 
 
-def _surround(settings: Settings) -> None:
-    """Take on user, directory, environment and import path.
+def _surround(settings: Settings, tls: SSLContext | None) -> SSLContext | None:
+    """Take on user, directory, environment and import path; return what TLS is spoken with in the end.
 
     Raises:
         UnicorndError: one of them cannot be had.
@@ -229,6 +239,29 @@ def _surround(settings: Settings) -> None:
     os.environ.update(app.env)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
     sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
+    return _custom_tls_context(settings, tls)
+
+
+def tls_context(settings: Settings) -> SSLContext | None:
+    """Return what TLS is spoken with, or None for plain HTTP.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+    """
+    if not speaks_tls(settings.tls, settings.hooks):
+        return None
+    from unicornd.workers.tls import make_context  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
+
+    return make_context(settings.tls)
+
+
+def _custom_tls_context(settings: Settings, context: SSLContext | None) -> SSLContext | None:
+    """Have the operator's function change the context: it is run as the worker's user, where the application is."""
+    if context is None or settings.hooks.ssl_context is None:
+        return context
+    from unicornd.workers.tls import custom_context  # noqa: PLC0415 - as above
+
+    return custom_context(context, settings.hooks.ssl_context, cfg=GunicornView(settings))
 
 
 def _sit_down(seat: Seat) -> None:

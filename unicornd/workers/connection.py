@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from unicornd.http.head import END_OF_HEAD, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
-from unicornd.workers.output import Output
+from unicornd.workers.output import SEND_FLAGS, Output
 from unicornd.workers.spool import Spool
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Connection:
 
     is_taken: ClassVar[bool] = False
     """Whether the application has taken it over: never."""
+    may_move: ClassVar[bool] = True
+    """Whether another worker could go on with it."""
 
     def __init__(
         self, sock: socket.socket, remote: tuple[str, str], *, base: Environ, policy: HttpPolicy
@@ -103,6 +105,11 @@ class Connection:
         self.watched = 0
         self._buffer: bytes | bytearray = b""
         self._has_skipped = False
+
+    @property
+    def interest(self) -> int:
+        """What the poller waits for while it reads: an epoll mask."""
+        return select.EPOLLIN
 
     @property
     def has_leftover(self) -> bool:
@@ -201,6 +208,22 @@ class Connection:
         poller.register(self.fd, select.POLLOUT)
         return bool(poller.poll(patience * 1000 if patience else None))
 
+    def tell(self, data: bytes) -> None:
+        """Send something short at once, past the output.
+
+        Raises:
+            OSError: the connection is broken, or takes nothing now.
+        """
+        self.sock.send(data, SEND_FLAGS)
+
+    def shut(self) -> None:
+        """End our side.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        self.sock.shutdown(socket.SHUT_WR)
+
     def reset_on_close(self) -> None:
         """Have the client see a reset: for a response whose end would be the connection's, and that is not whole."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -280,7 +303,7 @@ class Connection:
             return self._take_body(spool, received, now=now)
         if request.expects_continue:
             with suppress(OSError):  # full or broken: the next recv finds out
-                self.sock.send(CONTINUE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self.tell(CONTINUE)
         self.deadline = now + self.policy.body if self.policy.body else 0.0
         return False
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import logging
     import socket
     from collections.abc import Callable
+    from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
     from unicornd.http.forwarded import Forwarding, Trust
@@ -195,6 +196,7 @@ class WorkerContext:
         ready: tells the arbiter, once, that the kind serves.
         pre_request: hook, called with the head before the application runs, or None.
         on_served: called after each request (access log, post_request hook), or None: nothing is collected for it then.
+        tls: what TCP listeners speak TLS with; None for plain HTTP.
     """
 
     seat: Seat
@@ -213,3 +215,4 @@ class WorkerContext:
     asgi: AsgiPolicy = field(default_factory=AsgiPolicy)
     pre_request: Callable[[Head], None] | None
     on_served: Callable[[Served], None] | None
+    tls: SSLContext | None = None

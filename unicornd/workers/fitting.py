@@ -12,9 +12,11 @@ from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
     from unicornd.config.sections.asgi import AsgiSettings
+    from unicornd.config.sections.hooks import HooksSettings
     from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.proxy import ProxySettings
     from unicornd.config.sections.server import ServerSettings
+    from unicornd.config.sections.tls import TlsSettings
     from unicornd.config.sections.workers import WorkersSettings
 
 OUR_READERS = frozenset({"sync", "threads", "gevent", "eventlet"})
@@ -29,6 +31,47 @@ BUFFERING = ("body_memory", "tmp_upload_dir")
 
 GREEN = frozenset({"gevent", "eventlet", "gevent_pywsgi"})
 """Kinds with a greenlet a connection."""
+
+
+TLS_KINDS = frozenset({"sync", "threads"})
+"""Kinds that speak TLS."""
+
+
+def speaks_tls(tls: TlsSettings, hooks: HooksSettings) -> bool:
+    """Return whether TCP listeners speak TLS."""
+    return tls.certfile is not None or hooks.ssl_context is not None
+
+
+def check_tls_fit(kind: str, *, tls: TlsSettings, hooks: HooksSettings) -> None:
+    """Hold the settings about TLS against a kind.
+
+    Raises:
+        ConfigError: it speaks plain HTTP only.
+    """
+    if kind not in TLS_KINDS and speaks_tls(tls, hooks):
+        setting = "tls.certfile" if tls.certfile is not None else "hooks.ssl_context"
+        raise ConfigError(
+            f'{setting}: the kind "{kind}" does not speak TLS in this version',
+            hint='set kind = "threads" under [workers], or leave TLS to a proxy in front',
+        )
+
+
+def check_tls_wire(server: ServerSettings, proxy: ProxySettings) -> None:
+    """Hold TLS against what else is spoken on the listeners.
+
+    Raises:
+        ConfigError: they cannot be spoken on one connection in this version.
+    """
+    if server.protocol != "http":
+        raise ConfigError(
+            f'server.protocol: "{server.protocol}" is not spoken over TLS',
+            hint="leave [tls] out, or speak http",
+        )
+    if proxy.protocol != "off":
+        raise ConfigError(
+            "proxy.protocol: a PROXY header in front of TLS is not read in this version",
+            hint='let the proxy end TLS and send X-Forwarded-For, or set protocol = "off"',
+        )
 
 
 def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) -> None:

@@ -60,6 +60,10 @@ class Line(Protocol):
     def is_taken(self) -> bool:
         """Whether the application has taken the connection over."""
 
+    @property
+    def may_move(self) -> bool:
+        """Whether another worker could go on with it when this one leaves."""
+
     def wait_writable(self, patience: Seconds) -> bool:
         """Wait until the client takes more of its response; False if it has not within `patience` (0: for ever)."""
 

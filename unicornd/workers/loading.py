@@ -18,6 +18,7 @@ from unicornd.workers.registry import load_kind, prepare
 from unicornd.workers.warmup import warm_up
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
     from unicornd.config.sections.app import AppSettings
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 
 class Loaded(NamedTuple):
-    """The application and what serves it."""
+    """The application, what serves it, and what its TCP listeners speak TLS with."""
 
     kind: Kind
     app: WSGIApplication
+    tls: SSLContext | None = None
 
 
 def prepared_kind(app: AppSettings, workers: WorkersSettings) -> Kind:

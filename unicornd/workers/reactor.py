@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import select
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -25,7 +24,6 @@ from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
 from unicornd.workers.handover import Handed
-from unicornd.workers.output import SEND_FLAGS
 from unicornd.workers.signals import EXPIRE
 
 if TYPE_CHECKING:
@@ -182,7 +180,7 @@ class Reactor:
                 connection.ready_at = now
                 self._ready.append(connection)
         except BlockingIOError:
-            return
+            self._watch(connection, connection.interest)
         except (EOFError, OSError):
             self.drop(connection)
         except Refusal as refusal:
@@ -207,7 +205,7 @@ class Reactor:
         """Answer a request that is not served, and close: what follows it cannot be read."""
         answer = refusal_response(refusal, standing=self.clock.standing())
         try:
-            connection.sock.send(answer, SEND_FLAGS)
+            connection.tell(answer)
         except OSError:
             self.drop(connection)
             return
@@ -222,7 +220,7 @@ class Reactor:
     def _linger(self, connection: Connection, now: float) -> None:
         """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
         try:
-            connection.sock.shutdown(socket.SHUT_WR)
+            connection.shut()
         except OSError:
             self.drop(connection)
             return
@@ -288,7 +286,7 @@ class Reactor:
         connection.deadline = now + DRAIN_LINGER_SECONDS if self._drains else _after(now, self._policy.head)
         self._read(connection, now)
         if not connection.is_busy and connection.stage is not CLOSED:
-            self._watch(connection, select.EPOLLIN)
+            self._watch(connection, connection.interest)
 
     def _take_over(self, handover: Handover, now: float) -> None:
         """Go on with connections that another worker had."""
@@ -405,7 +403,7 @@ class Reactor:
             text = f"the application did not answer within {self._context.request_timeout:g} s"
             answer = plain_response(HTTPStatus.GATEWAY_TIMEOUT, text, standing=self.clock.standing())
             with suppress(OSError):
-                connection.sock.send(answer, SEND_FLAGS)
+                connection.tell(answer)
         self.abandoned += 1
         self.drop(connection)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from unicornd.http.response import CONTINUE
 from unicornd.workers.connection import RECEIVE_BYTES
@@ -105,6 +105,7 @@ class Strand:
     )  # fmt: skip
 
     pause: Pause
+    may_move: ClassVar[bool] = True
 
     def __init__(self, connection: Connection, received: bytes = b"") -> None:
         self.connection = connection

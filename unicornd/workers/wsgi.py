@@ -194,7 +194,9 @@ class Exchange:
 
     def _ends_connection(self) -> bool:
         orders = self._context.orders
-        return (orders.is_draining or orders.is_last_call) and orders.ends_connections
+        return (orders.is_draining or orders.is_last_call) and (
+            orders.ends_connections or not self._connection.may_move
+        )
 
     def _encode_head(self, body_size: int = -1) -> ResponseHead:
         if not self.status:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
-from unicornd.config.sections.section import LATER, ROLLING, Section
+from unicornd.config.sections.section import ROLLING, Section
 from unicornd.config.values import ImportText
 
 
@@ -50,6 +48,7 @@ class HooksSettings(Section):
     pre_exec: ImportText | None = _hook(
         "(server) New process: an upgrade, before the new unicornd is executed."
     )
-    ssl_context: Annotated[ImportText | None, LATER] = _hook(
-        "(config, default_factory) Worker: return the ssl.SSLContext for TLS."
+    ssl_context: ImportText | None = _hook(
+        "(config, default_factory) Worker: return the ssl.SSLContext for TLS, as the worker's user; the default one "
+        "was made before."
     )

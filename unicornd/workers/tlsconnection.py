@@ -1,0 +1,214 @@
+"""A client's connection that speaks TLS: a `Connection` whose bytes are decrypted, and whose output is encrypted.
+
+Owned as a `Connection` is. The acceptor makes one for what comes in at a TCP listener of a worker with certificates.
+It cannot be handed over, since its keys are in the memory of this process: its worker ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
+
+from unicornd.http.errors import Refusal
+from unicornd.workers.connection import HEAD, IDLE, LINGER, RECEIVE_BYTES, Connection
+from unicornd.workers.output import SEND_FLAGS, FilePiece, Output
+from unicornd.workers.tlsstream import STRIDE_BYTES, HandshakeError, TlsStream
+
+if TYPE_CHECKING:
+    import ssl
+
+    from unicornd.http.environ import Environ
+    from unicornd.workers.context import HttpPolicy
+
+HANDSHAKE = 0x16
+"""The first byte of every handshake: a record's type (RFC 8446 section 5.1)."""
+
+
+class TlsOutput(Output):
+    """The unsent rest of a response; files are read and encrypted in pieces."""
+
+    __slots__ = ("_is_broken", "_stream")
+
+    def __init__(self, sock: socket.socket, stream: TlsStream) -> None:
+        super().__init__(sock)
+        self._stream = stream
+        self._is_broken = False
+
+    def send(self, data: bytes) -> None:
+        """Send `data` as far as the socket takes it now, keep the rest; as `Output.send`."""
+        self.has_begun = True
+        if not self.is_pending and not self._is_broken and len(data) <= STRIDE_BYTES:
+            self.is_pending = not self._stream.send(data)  # the usual case
+            return
+        self._pending.append(memoryview(data))
+        self.size += len(data)
+        self.is_pending = True
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what the socket takes now; True when nothing is left; as `Output.flush`."""
+        while not self._is_broken:
+            if not self._stream.push():
+                return False
+            if not self._pending:
+                self.is_pending = False
+                return True
+            piece = self._pending[0]
+            if isinstance(piece, FilePiece):
+                self._encrypt_file(piece)
+            else:
+                self._encrypt_bytes(piece)
+        raise BrokenPipeError("the response was broken off")
+
+    def break_off(self) -> None:
+        """Whatever is sent from now on meets a broken connection; the stream itself is not touched."""
+        self._is_broken = True
+        super().break_off()
+
+    def close(self) -> None:
+        """Forget what is unsent."""
+        if self.is_pending:
+            self._stream.is_cut = True
+        super().close()
+
+    def _encrypt_bytes(self, piece: memoryview) -> None:
+        part = piece[:STRIDE_BYTES]
+        self._stream.send(part)
+        self.size -= len(part)
+        if len(part) == len(piece):
+            self._pending.popleft()
+        else:
+            self._pending[0] = piece[STRIDE_BYTES:]
+
+    def _encrypt_file(self, piece: FilePiece) -> None:
+        data = os.pread(piece.fd, min(piece.remaining, STRIDE_BYTES), piece.offset)
+        if not data:
+            raise BrokenPipeError("a file has become shorter while it was sent")
+        self._stream.send(data)
+        piece.offset += len(data)
+        piece.remaining -= len(data)
+        if not piece.remaining:
+            self._pending.popleft()
+            os.close(piece.fd)
+
+
+class TlsConnection(Connection):
+    """A client's connection over TLS.
+
+    While the handshake goes on its stage is HEAD, under `timeouts.head`.
+
+    Args:
+        context: of the server.
+        sock, remote, base, policy: as of `Connection`.
+    """
+
+    __slots__ = ("_is_plain", "_stream")
+
+    may_move: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        remote: tuple[str, str],
+        *,
+        base: Environ,
+        policy: HttpPolicy,
+        context: ssl.SSLContext,
+    ) -> None:
+        super().__init__(sock, remote, base=base, policy=policy)
+        self._stream = TlsStream(sock, context)
+        self._is_plain = False
+        self.output = TlsOutput(sock, self._stream)
+
+    @property
+    def interest(self) -> int:
+        """What the poller waits for: room too, while a part of the handshake is not sent."""
+        if self._stream.is_unsent and self.stage is not LINGER:
+            return select.EPOLLIN | select.EPOLLOUT
+        return select.EPOLLIN
+
+    @property
+    def has_leftover(self) -> bool:
+        """Whether the client has sent more than its request, or is about to."""
+        return self._stream.is_partial or super().has_leftover
+
+    def receive(self, now: float) -> bool:
+        """Read once; True when a request is complete; as `Connection.receive`."""
+        stream = self._stream
+        if stream.is_unsent:
+            stream.push()
+        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        if not data:
+            raise EOFError  # with or without close_notify
+        if not stream.is_open:
+            self._shake_hands(data, now)
+            data = b""  # what has come behind the handshake is in the stream already
+        data = stream.decrypt(data)
+        if not data:
+            raise BlockingIOError
+        return self._take(data, now)
+
+    def has_hung_up(self) -> bool:
+        """Return whether the client has closed its side; what it has sent else is kept for the next request."""
+        if self._buffer:
+            return False
+        try:
+            data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            if not data:
+                return True
+            self._buffer = self._stream.decrypt(data)
+        except BlockingIOError:
+            return False
+        except (EOFError, OSError):
+            return True
+        return False
+
+    def tell(self, data: bytes) -> None:
+        """Send something short at once; nothing to a client whose handshake has failed, but for the alert."""
+        if self._is_plain:
+            self.sock.send(data, SEND_FLAGS)
+        elif self._stream.is_open:
+            self._stream.send(data)
+        elif not self._stream.is_cut:
+            raise ConnectionAbortedError("the handshake is not over")
+
+    def shut(self) -> None:
+        """End our side."""
+        self._stream.end()
+        super().shut()
+
+    def reset_on_close(self) -> None:
+        """Have the client see a reset, and no orderly end before it."""
+        self._stream.is_cut = True
+        super().reset_on_close()
+
+    def close(self) -> None:
+        """Say that it is the end, if the response is whole, and close."""
+        self.output.close()
+        self._stream.end()
+        super().close()
+
+    def _shake_hands(self, data: bytes, now: float) -> None:
+        """Go on with the handshake.
+
+        Raises:
+            BlockingIOError: it is not over.
+            http.errors.Refusal: it has failed, or this is not TLS.
+        """
+        if self.stage is IDLE:
+            if data[0] != HANDSHAKE:
+                self._is_plain = True
+                raise Refusal(HTTPStatus.BAD_REQUEST, "this port speaks HTTPS")
+            self.stage = HEAD
+            self.deadline = now + self.policy.head if self.policy.head else 0.0
+        try:
+            if not self._stream.shake_hands(data):
+                raise BlockingIOError
+        except HandshakeError as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"the TLS handshake has failed: {error}") from error
+        self.stage = IDLE
+        if peer := self._stream.peer():
+            self.base = self.base | peer
