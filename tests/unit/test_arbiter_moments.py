@@ -128,8 +128,10 @@ def test_a_generation_that_dies_as_soon_as_it_is_ready_is_given_up() -> None:
 def test_a_fork_that_is_refused_at_first_start_is_tried_again() -> None:
     world = World(forks_to_refuse=1)
     world.declare(POOL)
-    world.settle()
+    world.turn()
+    assert world.state.backoffs["alpha"].failures == 1
     assert world.state.halt is Halt.NO
+    world.settle()
     world.assert_settled()
 
 

@@ -106,3 +106,9 @@ def test_a_rule_is_not_asked_about_a_value_that_is_wrong_itself() -> None:
     assert told(count=True, threads=1) == [
         'x.toml:1: workers.count: expected a whole number or "auto", got true'
     ]
+
+
+def test_an_application_is_called_what_makes_it() -> None:
+    shop = ImportString(module="shop", attribute="app")
+    assert settings(app={"target": shop}).app.name == "shop:app"
+    assert settings(app={"paste": "shop.ini"}).app.name == "shop.ini"
