@@ -228,7 +228,6 @@ TestCore = Core.TestCase
 TestCore.settings = settings(
     max_examples=300,
     stateful_step_count=50,
-    deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
@@ -237,7 +236,6 @@ TestCore.settings = settings(
 @given(
     pool=pools("alpha"), surge=st.integers(1, 6), fate=st.sampled_from(["fail", "exit", "hang", "no fork"])
 )
-@settings(deadline=None)
 def test_a_broken_generation_is_given_up_and_nobody_who_serves_is_disturbed(
     pool: Pool, surge: int, fate: str
 ) -> None:
@@ -256,7 +254,6 @@ def test_a_broken_generation_is_given_up_and_nobody_who_serves_is_disturbed(
 
 
 @given(pool=pools("alpha"), surge=st.integers(0, 4), size=SIZES)
-@settings(deadline=None)
 def test_a_sound_generation_replaces_the_old_one_by_draining_only(pool: Pool, surge: int, size: int) -> None:
     world = World()
     world.declare(pool)
