@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +29,6 @@ from unicornd.workers.tls import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
 KINDS = ["sync", "threads"]
 MUCH = 20_000_000
@@ -167,6 +167,36 @@ def test_a_handshake_and_a_request_that_come_byte_by_byte_are_answered(
         until_done(handshake)
         client.write(request("/slowly"))
         assert until_done(lambda: client.read(65536)).endswith(b"\r\n\r\nGET /slowly ")
+
+
+def shrink_buffers() -> None:
+    """Have the kernel keep little of what is sent; accepted sockets have it from their listener."""
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as sock:
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_WINDOW)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_chain_that_is_larger_than_the_kernel_takes_at_once_is_sent(
+    world: World, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    chain = tmp_path / "chain.pem"
+    chain.write_text(
+        world.server.certificate.read_text() + 150 * world.authority.pair.certificate.read_text()
+    )
+    settings = TlsSettings(certfile=chain, keyfile=world.server.key)
+    setup = replace(world.setup(), tls=make_context(settings), before=shrink_buffers)
+    context = client_context(world.authority)
+    context.maximum_version = version
+    with worker(site, tmp_path, setup) as running, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_WINDOW)
+        sock.settimeout(CLIENT_TIMEOUT)
+        sock.connect(running.address)
+        with context.wrap_socket(sock, server_hostname="localhost") as client:
+            for _ in range(2):
+                client.sendall(request("/much", method="HEAD"))
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_others_are_served_while_a_handshake_stalls_and_it_ends_after_its_time(
