@@ -88,7 +88,7 @@ def test_what_is_watched_can_be_changed_by_a_reload(fleet: Fleet) -> None:
     fleet.send(1)  # type: ignore[arg-type] # SIGHUP
     fleet.await_log("generation 2 serves")
     eventually(lambda: len(fleet.processes()) == before + 1, "somebody watches")
-    fleet.write("touch.me", "now")
+    fleet.write("touch.me", "now")  # perhaps before it has looked for the first time
     fleet.await_log("generation 3 serves")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_FILES = 20_000
 """Files that are looked at: a folder with more is no project."""
+TICK = 10_000_000
+"""How far the times of files may be behind the clock: a tick of the kernel, in ns."""
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 Look = tuple[int, int, int, str]
@@ -76,6 +79,15 @@ def first_change(before: dict[str, Look | None], after: dict[str, Look | None]) 
     """Return a path that looks different, or an empty string."""
     for path in dict.fromkeys((*before, *after)):
         if before.get(path) != after.get(path):
+            return path
+    return ""
+
+
+def changed_since(looks: dict[str, Look | None], began: int) -> str:
+    """Return a path that was modified after `began` (CLOCK_REALTIME, ns) and before now, or an empty string."""
+    now = time.time_ns()
+    for path, look in looks.items():
+        if look is not None and began - TICK < look[2] <= now:
             return path
     return ""
 

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unicornd.arbiter.snapshots import Watched, first_change, snapshot
+from unicornd.arbiter.snapshots import Look, Watched, changed_since, first_change, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +108,7 @@ class Watching:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         arbiter = os.getpid()
+        began = time.time_ns()
 
         def watch() -> int:
             os.close(reader)
@@ -115,7 +116,7 @@ class Watching:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
-            return _watch(wanted, writer, arbiter=arbiter)
+            return _watch(wanted, writer, arbiter=arbiter, began=began)
 
         try:
             self._pid = self._kernel.fork(watch)
@@ -140,24 +141,32 @@ class Watching:
             self._watched = Watched()
 
 
-def _watch(watched: Watched, writer: int, *, arbiter: int) -> int:
-    """The child: say what changes, until the arbiter is gone."""
+def _watch(watched: Watched, writer: int, *, arbiter: int, began: int) -> int:
+    """The child: say what changes after `began`, until the arbiter is gone."""
     before = snapshot(watched)
+    path = changed_since(before, began)
     while os.getppid() == arbiter:
-        _wait(watched)
-        after = snapshot(watched)
-        path = first_change(before, after)
-        while path:
-            time.sleep(SETTLE_SECONDS)
-            settled = snapshot(watched)
-            if settled == after:
-                break
-            after = settled
-        if path:
+        if not path:
+            _wait(watched)
+            after = snapshot(watched)
+            path = first_change(before, after)
             before = after
+        if path:
+            before = _settled(watched, before)
             with suppress(BrokenPipeError):
                 os.write(writer, os.fsencode(path)[: MAX_PATH_BYTES - 1] + b"\n")
+            path = ""
     return 0
+
+
+def _settled(watched: Watched, looks: dict[str, Look | None]) -> dict[str, Look | None]:
+    """Wait until nothing changes any more; return how it looks then."""
+    while True:
+        time.sleep(SETTLE_SECONDS)
+        later = snapshot(watched)
+        if later == looks:
+            return later
+        looks = later
 
 
 def _wait(watched: Watched) -> None:
