@@ -277,14 +277,9 @@ def test_a_client_that_does_not_read_is_given_up_without_an_orderly_end(world: W
     policy = replace(POLICY, write=Seconds(0.3))
     with worker(site, tmp_path, world.setup(policy)) as running, running.connect(world.trusting) as client:
         client.send(request("/whole"))
-        eventually(lambda: not has_clients(running), "the worker has closed the connection")
+        eventually(lambda: not running.has_clients(), "the worker has closed the connection")
         with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
             client.read()
-
-
-def has_clients(running: Worker) -> bool:
-    """Whether the worker has more sockets than at rest: listener, channel, the two of its signals."""
-    return sum(file.startswith("socket:") for file in running.open_files()) > 4
 
 
 @pytest.mark.parametrize(
@@ -434,12 +429,12 @@ def test_a_client_that_ends_is_forgotten(world: World, tmp_path: Path, is_orderl
     with worker(site, tmp_path, world.setup()) as running:
         client = running.connect(world.trusting)
         assert client.get("/").code == 200
-        assert has_clients(running)
+        assert running.has_clients()
         assert isinstance(client.sock, ssl.SSLSocket)
         if is_orderly:
             client.sock.unwrap().close()
         client.close()
-        eventually(lambda: not has_clients(running), "the worker has closed the connection")
+        eventually(lambda: not running.has_clients(), "the worker has closed the connection")
         assert "ERROR" not in running.log()
 
 

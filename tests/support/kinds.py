@@ -12,12 +12,17 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from tests.support.worker import Gate
-from unicornd.workers.registry import load_kind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 EVERY_KIND = ["sync", "threads", "asgi", "gevent", "gevent_pywsgi", "eventlet", "tornado"]
+ASGI = frozenset({"asgi"})
+"""Kinds that call their application as ASGI.
+
+Written down and not asked of the kind, as all that is here: a test process that imports gevent and eventlet forks
+every later worker with both in it.
+"""
 OWN_HTTP = frozenset({"tornado"})
 """Kinds whose HTTP is that of another server, with answers of its own to what is wrong."""
 LARGE = 3_000_000
@@ -26,7 +31,7 @@ TEXT = "text/plain"
 
 
 def keeps_alive(kind: str) -> bool:
-    return load_kind(kind).KEEPS_ALIVE
+    return kind != "sync"
 
 
 def is_concurrent(kind: str) -> bool:
@@ -37,7 +42,7 @@ def is_concurrent(kind: str) -> bool:
 def application(kind: str, gate: Gate | None = None) -> Callable[..., Any]:
     """Return the application in the way in which the kind calls it."""
     gate = gate or Gate()
-    return asgi_app(gate) if load_kind(kind).INTERFACE == "asgi" else wsgi_app(gate)
+    return asgi_app(gate) if kind in ASGI else wsgi_app(gate)
 
 
 def wsgi_app(gate: Gate) -> Callable[..., Iterable[bytes]]:
@@ -158,4 +163,4 @@ async def application(scope, receive, send):
 
 
 def site(kind: str) -> str:
-    return SITE[load_kind(kind).INTERFACE]
+    return SITE["asgi" if kind in ASGI else "wsgi"]

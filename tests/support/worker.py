@@ -11,8 +11,8 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -135,14 +135,20 @@ class Worker:
                 self._serve(app, setup, channel=channel, lifeline=lifeline)
                 code = 0
             except BaseException:
-                sys.excepthook(*cast("Any", sys.exc_info()))
+                with self._log_file.open("a") as log:
+                    traceback.print_exc(file=log)
                 raise
             finally:
                 os._exit(code)
         channel.close()
         os.close(lifeline)
         self._channel.settimeout(CLIENT_TIMEOUT)
-        assert isinstance(self.report(), ReadyReport)
+        if not (said := self._channel.recv(65536)):
+            raise AssertionError(
+                f"the worker has ended before it was ready, with {self.wait()}; its log: {self.log()}"
+            )
+        assert isinstance(decode_report(said), ReadyReport)
+        self._sockets_at_rest = self._sockets()
 
     def connect(self, tls: ssl.SSLContext | None = None) -> Client:
         return Client(self.family, self.address, tls=tls)
@@ -184,6 +190,10 @@ class Worker:
                 found.append(str(link.readlink()))
         return found
 
+    def has_clients(self) -> bool:
+        """Return whether it has more sockets than it had when it became ready; some are inherited from the test's."""
+        return self._sockets() > self._sockets_at_rest
+
     def is_over(self) -> bool:
         """Return whether the process has ended; then `exit_status` is known."""
         if self.exit_status is None:
@@ -207,6 +217,9 @@ class Worker:
         self._channel.close()
         self._sock.close()
         self.row.close()
+
+    def _sockets(self) -> int:
+        return sum(file.startswith("socket:") for file in self.open_files())
 
     def _serve(self, app: Callable[..., Any], setup: Setup, *, channel: socket.socket, lifeline: int) -> None:
         log = logging.Logger("worker")  # noqa: LOG001 - not in the tree of the test's process
