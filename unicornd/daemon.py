@@ -38,8 +38,10 @@ from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
+from unicornd.config.kinds import kind_of
 from unicornd.config.layers import load
-from unicornd.config.show import differences, rows_of
+from unicornd.config.loaded import differences
+from unicornd.config.resolved import count_of, name_of
 from unicornd.control.address import ControlAddress
 from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.listening import ControlSocket, open_control_socket
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
     from unicornd.arbiter.snapshots import Watched
-    from unicornd.config.layers import Loaded, Sources
+    from unicornd.config.loaded import Loaded, Sources
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
 
@@ -213,7 +215,7 @@ class Assembly:
         else:
             self._birth.baton.watch(self._selector, lambda: self._promote(port, loop))
         self._prepare_memory(deployment)
-        pool = deployment.pool(settings.workers.resolved_count())
+        pool = deployment.pool(count_of(settings.workers))
         self._tell_start(deployment)
         hooks.call("when_ready")
         loop.take(PoolDeclared(at=means.kernel.now(), pool=pool))
@@ -245,7 +247,7 @@ class Assembly:
             instance=self._address.instance,
             journal=self._journal,
             report_config=_report_config,
-            compare=lambda present: differences(present.settings, self._deployments.read().settings),
+            compare=lambda present: differences(present.loaded, self._deployments.read()),
         )
         port.control = self._control.address if self._control is not None else None
         return port
@@ -380,7 +382,7 @@ class Assembly:
 
     def _prepare_memory(self, deployment: Deployment) -> None:
         """Load what every worker needs, and keep the collector from touching it: it is shared copy-on-write."""
-        share_kind(deployment.settings.workers.resolved_kind(deployment.settings.app.interface))
+        share_kind(kind_of(deployment.settings.workers, deployment.settings.app.interface))
         gc.collect()
         gc.freeze()
 
@@ -388,11 +390,11 @@ class Assembly:
         workers = deployment.settings.workers
         file = config_path(deployment)
         addresses = ", ".join(listener.bound for listener in deployment.listeners)
-        text = f"unicornd {__version__} serves {deployment.settings.app.name} at {addresses}"
+        text = f"unicornd {__version__} serves {name_of(deployment.settings.app)} at {addresses}"
         facts: dict[str, str | int] = {
             "instance": self._address.instance,
             "config": str(file) if file is not None else "none",
-            "workers": workers.resolved_count(),
+            "workers": count_of(workers),
             "worker_kind": workers.kind or "by the application",
         }
         self._log.info("%s", text, extra=facts)
@@ -428,7 +430,7 @@ class Assembly:
 def _report_config(deployment: Deployment) -> ConfigReport:
     values: Sequence[ConfigValue] = [
         ConfigValue(key=row.key, value=row.value, layer=row.layer, where=row.where)
-        for row in rows_of(deployment.loaded)
+        for row in deployment.loaded.rows
     ]
     file = config_path(deployment)
     return ConfigReport(config_file=str(file) if file is not None else None, values=list(values))

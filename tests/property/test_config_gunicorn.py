@@ -8,9 +8,9 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unicornd.config.amounts import format_mode, parse_mode
 from unicornd.config.gunicorn import ROWS, Row
 from unicornd.config.instance import fitting_name
-from unicornd.config.values import format_mode, parse_mode
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 WORDS = st.sampled_from(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from unicornd.config.flags import CommandLine
 from unicornd.config.gunicorn import BY_NAME
 from unicornd.config.importer import Imported, combine
-from unicornd.config.layers import Sources, load
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 from unicornd.config.pyfile import PythonFile, Source
 from unicornd.config.translate import translated
 from unicornd.config.write import config_text

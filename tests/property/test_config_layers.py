@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unicornd.config.given import Given
-from unicornd.config.layers import Sources, load
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 from unicornd.config.locate import locate_keys
-from unicornd.config.show import rows_of
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_the_last_layer_that_says_a_key_wins_and_is_its_origin(
     environ = {variable_of(key): str(value) for key, value in said["environment"].items()}
     flags = tuple(Given(key=key, text=str(n), where="--set") for key, n in said["command line"].items())
     loaded = load(Sources(folder=folder, environ=environ, given=flags))
-    rows = {row.key: row for row in rows_of(loaded)}
+    rows = {row.key: row for row in loaded.rows}
     for key in KEYS:
         last = next((layer for layer in reversed(LAYERS) if key in said[layer]), "default")
         assert rows[key].layer == last

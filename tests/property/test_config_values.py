@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unicornd.config.values import (
-    MAX_PORT,
+from unicornd.config.amounts import (
     MAX_SECONDS,
-    Address,
-    ImportString,
     format_duration,
     format_mode,
     format_size,
@@ -21,6 +18,7 @@ from unicornd.config.values import (
     parse_mode,
     parse_size,
 )
+from unicornd.config.values import MAX_PORT, Address, ImportString
 
 if TYPE_CHECKING:
     from ipaddress import IPv6Address

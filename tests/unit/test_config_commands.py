@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from unicornd.cli.ctl import run
-from unicornd.config.layers import Sources, load
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 from unicornd.cli.daemon import run
 from unicornd.config.flags import FLAGS, FlagError, read_command_line
 from unicornd.config.given import Origin
-from unicornd.config.layers import Loaded, Sources, load
-from unicornd.config.show import rows_of
+from unicornd.config.kinds import kind_of
+from unicornd.config.layers import load
+from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.usage import COLUMNS, help_text
 from unicornd.errors import ConfigError, DaemonExit
 
@@ -47,7 +48,7 @@ def python(folder: Path, text: str) -> None:
 
 
 def where(found: Loaded, key: str) -> str:
-    return next(row.where for row in rows_of(found) if row.key == key)
+    return next(row.where for row in found.rows if row.key == key)
 
 
 # flags
@@ -248,10 +249,10 @@ def test_a_module_and_a_file_of_any_name_may_be_named_as_in_gunicorn(tmp_path: P
 
 def test_sync_leaves_the_kind_to_the_threads_wherever_they_are_said(tmp_path: Path) -> None:
     python(tmp_path, 'worker_class = "sync"\n')
-    assert loaded(tmp_path).settings.workers.resolved_kind() == "sync"
-    assert loaded(tmp_path, "--threads", "4").settings.workers.resolved_kind() == "threads"
+    assert kind_of(loaded(tmp_path).settings.workers) == "sync"
+    assert kind_of(loaded(tmp_path, "--threads", "4").settings.workers) == "threads"
     python(tmp_path, 'worker_class = "sync"\nthreads = 4\n')
-    assert loaded(tmp_path).settings.workers.resolved_kind() == "threads"
+    assert kind_of(loaded(tmp_path).settings.workers) == "threads"
 
 
 def test_whatever_has_no_counterpart_is_an_error_that_names_its_line(tmp_path: Path) -> None:

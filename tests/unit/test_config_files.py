@@ -10,9 +10,10 @@ import jsonschema
 import pytest
 
 from unicornd.config import generate
-from unicornd.config.layers import Loaded, Sources, load
+from unicornd.config.layers import load
+from unicornd.config.loaded import Loaded, Sources, differences, needing_restart
 from unicornd.config.secrets import HIDDEN
-from unicornd.config.show import apply_of, differences, needing_restart, rows_of
+from unicornd.config.show import apply_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in
 from unicornd.errors import ConfigError
@@ -37,7 +38,7 @@ def loaded(folder: Path, text: str = TEXT) -> Loaded:
 
 
 def test_rows_tell_value_layer_and_place_and_hide_secrets(tmp_path: Path) -> None:
-    rows = {row.key: row for row in rows_of(loaded(tmp_path))}
+    rows = {row.key: row for row in loaded(tmp_path).rows}
     assert rows["workers.count"].value == 2
     assert rows["workers.count"].where.endswith("unicornd.toml:7")
     assert rows["workers.threads"].layer == "default"
@@ -52,14 +53,14 @@ def test_rows_tell_value_layer_and_place_and_hide_secrets(tmp_path: Path) -> Non
 
 
 def test_a_default_beside_a_value_that_was_said_is_a_default(tmp_path: Path) -> None:
-    rows = {row.key: row for row in rows_of(loaded(tmp_path, "[logging.access]\nfile = '-'\n"))}
+    rows = {row.key: row for row in loaded(tmp_path, "[logging.access]\nfile = '-'\n").rows}
     assert rows["logging.access.file"].layer == "file"
     assert rows["logging.access.format"].layer == "default"
 
 
 def test_differences_say_what_they_need(tmp_path: Path) -> None:
-    before = loaded(tmp_path).settings
-    after = loaded(tmp_path, TEXT.replace("count = 2", "count = 3") + "[control]\nenabled = false\n").settings
+    before = loaded(tmp_path)
+    after = loaded(tmp_path, TEXT.replace("count = 2", "count = 3") + "[control]\nenabled = false\n")
     assert differences(before, after) == [
         "workers.count: 2 → 3 (live)",
         "control.enabled: True → False (restart)",
@@ -70,8 +71,8 @@ def test_differences_say_what_they_need(tmp_path: Path) -> None:
 
 
 def test_a_changed_secret_is_a_difference_that_does_not_show_it(tmp_path: Path) -> None:
-    before = loaded(tmp_path).settings
-    after = loaded(tmp_path, TEXT.replace("hush", "hushed").replace('"1"', '"redis://u:pw@h/1"')).settings
+    before = loaded(tmp_path)
+    after = loaded(tmp_path, TEXT.replace("hush", "hushed").replace('"1"', '"redis://u:pw@h/1"'))
     assert differences(before, after) == [
         "app.env.SECRET_KEY: *** → *** (rolling)",
         "app.env.LEVEL: 1 → redis://u:***@h/1 (rolling)",

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from unicornd.config.flags import FlagError, read_command_line
-from unicornd.config.layers import Sources, load
+from unicornd.config.kinds import kind_of
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 
 
 def said(*arguments: str) -> dict[str, str]:
@@ -45,9 +47,9 @@ def test_repeated_lists_add_up_repeated_values_do_not() -> None:
 
 def test_sync_with_threads_means_threads_as_in_gunicorn() -> None:
     settings = load(Sources(given=read_command_line(["-k", "sync", "--threads", "4"]).given)).settings
-    assert settings.workers.resolved_kind() == "threads"
+    assert kind_of(settings.workers) == "threads"
     settings = load(Sources(given=read_command_line(["-k", "sync", "--threads", "1"]).given)).settings
-    assert settings.workers.resolved_kind() == "sync"
+    assert kind_of(settings.workers) == "sync"
 
 
 def test_set_takes_any_key() -> None:

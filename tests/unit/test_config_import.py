@@ -13,7 +13,8 @@ import pytest
 from unicornd.cli.ctl import run
 from unicornd.config.gunicorn import BY_NAME
 from unicornd.config.importer import Imported, Told, Wanted, import_gunicorn
-from unicornd.config.layers import Sources, load
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 from unicornd.errors import ConfigError, CtlExit, UnicorndError
 
 if TYPE_CHECKING:

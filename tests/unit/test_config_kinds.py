@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from unicornd.config.conversions import KIND_ALIASES as ALIASES
-from unicornd.config.kinds import NAMES, entry_point_of, kind_for, parse_kind
+from unicornd.config.kinds import NAMES, entry_point_of, kind_for
+from unicornd.config.texts import parse_kind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from unicornd.config.flags import read_command_line
 from unicornd.config.given import Given, Origin
-from unicornd.config.layers import Sources, load
+from unicornd.config.kinds import kind_of
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 from unicornd.config.locate import locate_keys
+from unicornd.config.resolved import count_of
 from unicornd.config.values import Address
 from unicornd.errors import ConfigError
 
@@ -392,11 +395,11 @@ def test_whatever_is_said_is_taken_or_explained(
 
 def test_auto_counts_processors_and_a_missing_kind_follows_the_threads(tmp_path: Path) -> None:
     workers = load(Sources(folder=tmp_path, environ={"UNICORND_WORKERS__COUNT": "auto"})).settings.workers
-    assert workers.resolved_count() == 2 * len(os.sched_getaffinity(0)) + 1
-    assert workers.resolved_kind() == "sync"
-    assert load(Sources(folder=tmp_path)).settings.workers.resolved_count() == 1
+    assert count_of(workers) == 2 * len(os.sched_getaffinity(0)) + 1
+    assert kind_of(workers) == "sync"
+    assert count_of(load(Sources(folder=tmp_path)).settings.workers) == 1
     workers = load(Sources(folder=tmp_path, environ={"UNICORND_WORKERS__KIND": "gthread"})).settings.workers
-    assert workers.resolved_kind() == "threads"
+    assert kind_of(workers) == "threads"
 
 
 def test_what_is_no_list_and_no_text_is_no_address(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from unicornd.config.draft import Draft
 from unicornd.config.given import Origin
+from unicornd.config.resolved import name_of
 from unicornd.config.rules import RULES, Rule
 from unicornd.config.settings import Settings
 from unicornd.config.validation import examined, fields_of
@@ -110,5 +111,5 @@ def test_a_rule_is_not_asked_about_a_value_that_is_wrong_itself() -> None:
 
 def test_an_application_is_called_what_makes_it() -> None:
     shop = ImportString(module="shop", attribute="app")
-    assert settings(app={"target": shop}).app.name == "shop:app"
-    assert settings(app={"paste": "shop.ini"}).app.name == "shop.ini"
+    assert name_of(settings(app={"target": shop}).app) == "shop:app"
+    assert name_of(settings(app={"paste": "shop.ini"}).app) == "shop.ini"

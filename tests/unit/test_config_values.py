@@ -5,21 +5,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from unicornd.config.values import (
-    Address,
-    AddressText,
-    ImportString,
-    ImportText,
-    Networks,
-    Statsd,
-    StatsdText,
-    format_duration,
-    parse_duration,
-    parse_mode,
-    parse_size,
-    parse_statsd,
-    quoted,
-)
+from unicornd.config.amounts import format_duration, parse_duration, parse_mode, parse_size
+from unicornd.config.texts import AddressText, ImportText, Networks, StatsdText
+from unicornd.config.values import Address, ImportString, Statsd, parse_statsd, quoted
 
 ADDRESSES = {
     "127.0.0.1:8000": Address(kind="tcp", host="127.0.0.1", port=8000),

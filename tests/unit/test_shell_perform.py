@@ -17,7 +17,8 @@ from unicornd.arbiter.reload import Deployments
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Order
-from unicornd.config.layers import Sources, load
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
 from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store
 from unicornd.units import Generation, Monotonic, Pid, Slot

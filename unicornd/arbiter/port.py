@@ -32,7 +32,9 @@ from unicornd.arbiter.requests import (
 )
 from unicornd.arbiter.state import Halt, Phase, State
 from unicornd.arbiter.view import Facts, ListenerFacts
-from unicornd.config.show import needing_restart
+from unicornd.config.kinds import kind_of
+from unicornd.config.loaded import needing_restart
+from unicornd.config.resolved import count_of, name_of
 from unicornd.config.write import save_drop_in
 from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
@@ -268,10 +270,10 @@ class Port:
         return Facts(
             version=__version__,
             instance=self._instance,
-            target=settings.app.name,
+            target=name_of(settings.app),
             config_file=str(file) if file is not None else None,
             control=self.control,
-            kind=self.loop.seats.kind or settings.workers.resolved_kind(settings.app.interface),
+            kind=self.loop.seats.kind or kind_of(settings.workers, settings.app.interface),
             threads=settings.workers.threads,
             pid=pid,
             started_at=self._started_at,
@@ -285,7 +287,7 @@ class Port:
                 for each in (pid, *readings, *self.loop.seats.molds)
                 if (size := memory_of(each)) is not None
             },
-            file_size=settings.workers.resolved_count(),
+            file_size=count_of(settings.workers),
             requests=total.requests,
             errors=total.errors,
             restarts=self.loop.seats.restarts,
@@ -332,13 +334,13 @@ class Port:
         except UnicorndError as error:
             return _refused(error, self.state)
         operation = self._begin(granted)
-        for line in needing_restart(deployments.present.settings, deployment.settings):
+        for line in needing_restart(deployments.present.loaded, deployment.loaded):
             self._means.narrator.say(
                 "reload.restart_needed", f"not applied by a reload: {line}", level=logging.WARNING
             )
         pool = only_pool(self.state)
-        file_size = deployment.settings.workers.resolved_count()
-        was_changed = file_size != deployments.present.settings.workers.resolved_count()
+        file_size = count_of(deployment.settings.workers)
+        was_changed = file_size != count_of(deployments.present.settings.workers)
         size = file_size if was_changed or not pool.size else pool.size
         if size != pool.size:
             self.on_resize(size, pool.size)

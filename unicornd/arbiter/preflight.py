@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter.trial import try_logs
 from unicornd.arbiter.watching import has_watchfiles
+from unicornd.config.kinds import kind_of
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers import fitting
@@ -58,7 +59,7 @@ def check_workers(
     workers: WorkersSettings, app: AppSettings, *, http: HttpSettings, asgi: AsgiSettings
 ) -> None:
     """Raise ConfigError if the kind, or what it needs, is not there, or cannot honour what was set."""
-    kind = workers.resolved_kind(app.interface)
+    kind = kind_of(workers, app.interface)
     check_kind(kind)
     check_green_fit(kind, workers=workers, http=http)
     if kind == "asgi":
@@ -76,7 +77,7 @@ def check_wire(
     server: ServerSettings,
 ) -> None:
     """Raise ConfigError if what is to be spoken on the listeners is not read by the kind."""
-    fitting.check_wire(settings.resolved_kind(app.interface), http=http, proxy=proxy, server=server)
+    fitting.check_wire(kind_of(settings, app.interface), http=http, proxy=proxy, server=server)
 
 
 def check_reload(reload: ReloadSettings) -> None:

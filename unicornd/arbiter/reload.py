@@ -18,7 +18,9 @@ from unicornd.arbiter import preflight
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
 from unicornd.config.gunicorn_view import GunicornView
+from unicornd.config.kinds import kind_of
 from unicornd.config.layers import load
+from unicornd.config.record import replaced
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from ssl import SSLContext
 
-    from unicornd.config.layers import Loaded, Sources
+    from unicornd.config.loaded import Loaded, Sources
     from unicornd.config.settings import Settings
     from unicornd.control.listening import ControlSocket
     from unicornd.sockets.inherit import Passed
@@ -258,7 +260,7 @@ class Deployments:
 
     def _made(self, loaded: Loaded, listeners: tuple[Listener, ...], *, tls: SSLContext | None) -> Deployment:
         self._generation = Generation(self._generation + 1)
-        loaded = replace(loaded, settings=self.with_log(loaded.settings))
+        loaded = _with_settings(loaded, self.with_log(loaded.settings))
         settings = loaded.settings
         casting = Casting(settings=settings, instance=self._instance, tls=tls)
         blueprint = Blueprint(
@@ -267,7 +269,7 @@ class Deployments:
             cells=cells_of(settings.workers, settings.app.interface),
             run=casting.run,
             mold=partial(run_mold, casting=casting) if settings.app.preload else None,
-            handover=self._handover(settings.workers.resolved_kind(settings.app.interface)),
+            handover=self._handover(kind_of(settings.workers, settings.app.interface)),
         )
         return Deployment(loaded=loaded, blueprint=blueprint)
 
@@ -286,11 +288,11 @@ class Deployments:
         """Return the settings with a log file, for a daemon that has none, and with a name for syslog."""
         section = settings.logging
         if self._fallback_log and section.error == logs.STANDARD_STREAM:
-            section = section.model_copy(update={"error": self._fallback_log})
+            section = replaced(section, error=self._fallback_log)
         if section.syslog.enabled and section.syslog.prefix is None:
-            syslog = section.syslog.model_copy(update={"prefix": self._instance})
-            section = section.model_copy(update={"syslog": syslog})
-        return settings if section is settings.logging else settings.model_copy(update={"logging": section})
+            syslog = replaced(section.syslog, prefix=self._instance)
+            section = replaced(section, syslog=syslog)
+        return settings if section is settings.logging else replaced(settings, logging=section)
 
     def settle_in(self, settings: Settings) -> GunicornView:
         """Be where the application is at home, as the operator's logging and hooks are; open the logs with them.
@@ -317,7 +319,7 @@ class Deployments:
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
         """Return the wanted listeners: those that are open already, and new ones."""
-        is_default = "bind" not in settings.server.model_fields_set
+        is_default = "bind" not in settings.server.said
         addresses = expand(settings.server.bind, self._passed, is_default=is_default)
         there = (*present, *self._adopted)
         wanted = open_wanted(addresses, there, manner=_manner(settings))
@@ -334,7 +336,7 @@ def check(settings: Settings) -> None:
     preflight.check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
-    kind = settings.workers.resolved_kind(settings.app.interface)
+    kind = kind_of(settings.workers, settings.app.interface)
     preflight.check_tls(
         settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy
     )
@@ -347,6 +349,16 @@ def _manner(settings: Settings) -> Manner:
     identity = identity_of(process.user, process.group, initgroups=False)
     ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
     return Manner(backlog=server.backlog, ownership=ownership)
+
+
+def _with_settings(loaded: Loaded, settings: Settings) -> Loaded:
+    """Return what was loaded with the places of the logs as they are here."""
+    places = {
+        "logging.error": settings.logging.error,
+        "logging.syslog.prefix": settings.logging.syslog.prefix,
+    }
+    rows = tuple(row._replace(value=places.get(row.key, row.value)) for row in loaded.rows)
+    return replace(loaded, settings=settings, rows=rows)
 
 
 def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]) -> None:

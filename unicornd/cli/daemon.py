@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unicornd.config.flags import CommandLine
-    from unicornd.config.layers import Sources
+    from unicornd.config.loaded import Sources
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(command: CommandLine) -> int:
-    from unicornd.config.layers import Sources  # noqa: PLC0415 - --help needs none of it
+    from unicornd.config.loaded import Sources  # noqa: PLC0415 - --help needs none of it
     from unicornd.daemon import run_daemon  # noqa: PLC0415 - likewise
 
     sources = Sources(

@@ -11,12 +11,7 @@ import os
 import re
 
 from unicornd.config.instance import fitting_name
-
-SYNC, THREADS = "sync", "threads"
-GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI = "gevent", "gevent_pywsgi", "eventlet", "tornado", "asgi"
-
-KINDS = (SYNC, THREADS, GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI)
-"""The kinds of workers that have a name of their own."""
+from unicornd.config.kinds import ASGI, EVENTLET, GEVENT, GEVENT_PYWSGI, NAMES, SYNC, THREADS, TORNADO
 
 KIND_ALIASES = {
     "gthread": THREADS,
@@ -67,7 +62,7 @@ def known_kind(name: str) -> str:
     """Return the kind that a name of gunicorn's or uvicorn's means; any other name stays as it is."""
     own = SYNC if name == "egg:gunicorn" else name.removeprefix("egg:gunicorn#")
     own = KIND_ALIASES.get(own.replace(":", "."), own)
-    return own if own in KINDS else name
+    return own if own in NAMES else name
 
 
 def kind_of(name: str) -> str:

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from unicornd.config.gunicorn import ROWS
+from unicornd.config.kinds import kind_of
+from unicornd.config.resolved import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +33,8 @@ class GunicornView(SimpleNamespace):
         forms = {key: form(values[key]) for key, form in _FORMS.items()}
         super().__init__(**{**values, **forms})
         self.unicornd = settings
-        self.workers = settings.workers.resolved_count()
-        self.worker_class = self.worker_class_str = settings.workers.resolved_kind()
+        self.workers = count_of(settings.workers)
+        self.worker_class = self.worker_class_str = kind_of(settings.workers)
         self.proc_name = self.default_proc_name = settings.process.name or name
         self.address = self.bind
         self.is_ssl = settings.tls.certfile is not None or settings.hooks.ssl_context is not None

@@ -11,10 +11,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from unicornd.config.conversions import SYNC
 from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.given import Origin
+from unicornd.config.kinds import SYNC
 from unicornd.config.layers import add_given
 from unicornd.config.problems import FREE_TABLES
 from unicornd.config.pyfile import run_python

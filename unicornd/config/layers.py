@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,12 @@ from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
 from unicornd.config.instance import drop_ins
+from unicornd.config.loaded import Loaded
 from unicornd.config.locate import locate_keys
 from unicornd.config.problems import FREE_TABLES
 from unicornd.config.pyfile import FILE_PREFIX, MODULE_PREFIX, is_python, run_python
+from unicornd.config.record import plain
+from unicornd.config.show import rows_of
 from unicornd.config.translate import lay, notes_of, translated
 from unicornd.config.validation import fields_of, validated
 from unicornd.errors import ConfigError
@@ -31,8 +33,8 @@ from unicornd.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from unicornd.config.loaded import Sources
     from unicornd.config.pyfile import PythonFile
-    from unicornd.config.settings import Settings
 
 DEFAULT_FILE = "unicornd.toml"
 GUNICORN_FILE = "gunicorn.conf.py"
@@ -44,40 +46,6 @@ _SENDFILE = {
     **dict.fromkeys(("n", "0", "no", "false", ""), False),
 }
 """What `$SENDFILE` may say; gunicorn takes everything else for no."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where to look.
-
-    Attributes:
-        config_file: as named, or None for `unicornd.toml`, else `gunicorn.conf.py`, in `folder` if there is one.
-        environ: environment variables.
-        given: of the command line.
-        folder: the working directory.
-    """
-
-    config_file: Path | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
-    given: tuple[Given, ...] = ()
-    folder: Path = field(default_factory=Path.cwd)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """Validated settings, and where each value that is not a default came from.
-
-    Attributes:
-        settings: the settings.
-        origins: key → who said its value.
-        config_file: the file that was read, or None.
-        notes: what was said and does nothing here, a line each.
-    """
-
-    settings: Settings
-    origins: Mapping[Key, Origin]
-    config_file: Path | None
-    notes: tuple[str, ...] = ()
 
 
 def load(sources: Sources) -> Loaded:
@@ -104,8 +72,9 @@ def load(sources: Sources) -> Loaded:
     spoken = (*arguments.given, *_environment(sources.environ))
     problems += add_given(draft, spoken, layer="environment", folder=sources.folder)
     problems += add_given(draft, sources.given, layer="command line", folder=sources.folder)
-    settings = validated(draft, problems)
-    return Loaded(settings=settings, origins=draft.origins, config_file=file, notes=tuple(notes))
+    settings = plain(validated(draft, problems))
+    rows = rows_of(settings, draft.origins)
+    return Loaded(settings=settings, origins=draft.origins, config_file=file, rows=rows, notes=tuple(notes))
 
 
 def _arguments(environ: Mapping[str, str]) -> CommandLine:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from unicornd.config.conversions import SYNC
 from unicornd.config.draft import PATH_KEYS, Key, anchored
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
+from unicornd.config.kinds import SYNC
 from unicornd.config.problems import FREE_TABLES
 
 if TYPE_CHECKING:

@@ -1,33 +1,22 @@
-"""Values that the operator writes as text: addresses, durations, sizes, modes, import strings.
+"""Values that the operator writes as text: addresses and import strings.
 
-Pure: text ↔ value. Every parser raises ValueError with a sentence that says what was expected; `str()` of a value is
+Pure: text ↔ value, and in every process of a fleet: as little as can be. Every parser raises ValueError with a sentence that says what was expected; `str()` of a value is
 text that parses to the same value.
 """
 
 from __future__ import annotations
 
-import ast
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
-from decimal import Decimal
-from math import inf
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BeforeValidator, WithJsonSchema
+if TYPE_CHECKING:
+    import ast
 
 DEFAULT_PORT = 8000
 MAX_PORT = 65535
-MAX_SECONDS = 1000 * 365 * 86400
-"""A duration beyond is a slip, and beyond what clocks and kernels count."""
 
-_UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-"""Decimal, so that what is written is read back exactly."""
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_SIZE = re.compile(r"([0-9]+)\s?(B|KiB|MiB|GiB|KB|MB|GB|)")
-_MODE = re.compile(r"(?:0o?)?([0-7]{3,4})")
 _TCP = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[\w.-]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _SCHEMES = frozenset({"tcp", "unix", "fd"})
 """No host is called so: `fd:3` is `fd://3` with a slip."""
@@ -119,74 +108,13 @@ def _why_no_address(text: str) -> str:
 
 
 def _is_ipv6(text: str) -> bool:
+    import ipaddress  # noqa: PLC0415 - most addresses are not asked for
+
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
         return False
     return True
-
-
-def parse_duration(value: object) -> float:
-    """Read seconds: a number, or text with a unit (`500ms`, `30s`, `5m`, `1h`, `1d`).
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        seconds = float(Decimal(match[1]) * _UNITS[match[2]])
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value) if abs(value) < MAX_SECONDS else inf
-    else:
-        raise ValueError(f'expected a duration such as 30 or "30s", got {quoted(value)}')
-    if not 0 <= seconds < MAX_SECONDS:
-        raise ValueError(f"expected a duration of 0 or more, and less than 1000 years, got {quoted(value)}")
-    return seconds
-
-
-def format_duration(seconds: float) -> str:
-    """Write seconds in the largest unit that divides them; the text is read back as the same number."""
-    exact = Decimal(repr(seconds))
-    for unit in ("d", "h", "m", "s"):
-        if exact and not exact % _UNITS[unit]:
-            return f"{int(exact / _UNITS[unit])}{unit}"
-    return f"{(exact / _UNITS['ms']).normalize():f}ms" if exact else "0s"
-
-
-def parse_size(value: object) -> int:
-    """Read bytes: a whole number, or text with a unit (`64KiB`, `1GiB`, `10MB`).
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        return int(match[1]) * _SIZES[match[2]]
-    raise ValueError(f'expected a size such as 65536 or "64KiB", got {quoted(value)}')
-
-
-def format_size(size: int) -> str:
-    """Write bytes in the largest binary unit that divides them."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size and size % _SIZES[unit] == 0:
-            return f"{size // _SIZES[unit]}{unit}"
-    return str(size)
-
-
-def parse_mode(value: object) -> int:
-    """Read permission bits from octal text: `0600`, `0o660`, `666`.
-
-    Raises:
-        ValueError: it is not octal text; a bare TOML number would be read as decimal, so it is refused too.
-    """
-    if isinstance(value, str) and (match := _MODE.fullmatch(value)):
-        return int(match[1], 8)
-    raise ValueError(f'expected an octal mode in quotes, such as "0600", got {quoted(value)}')
-
-
-def format_mode(mode: int) -> str:
-    """Write permission bits as octal text."""
-    return f"{mode:04o}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +165,8 @@ class ImportString:
 
 
 def _parse_expression(module: str, expression: str) -> ImportString:
+    import ast  # noqa: PLC0415 - the fleet gets what has been parsed
+
     try:
         node = ast.parse(expression.strip(), mode="eval").body
         if not isinstance(node, ast.Call):
@@ -256,113 +186,13 @@ def _parse_expression(module: str, expression: str) -> ImportString:
 
 
 def _dotted(node: ast.expr) -> str:
+    import ast  # noqa: PLC0415 - as above
+
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_dotted(node.value)}.{node.attr}"
     raise ValueError
-
-
-def _text(value: str | dict[str, object]) -> str:
-    """Refuse a table, which pydantic would take for the fields of a value."""
-    if isinstance(value, dict):
-        raise ValueError(f"expected text in quotes, got {quoted(value)}")  # noqa: TRY004 - told like every other value
-    return value
-
-
-def _parse_address(value: object) -> object:
-    return Address.parse(_text(value)) if isinstance(value, str | dict) else value
-
-
-def _parse_import(value: object) -> object:
-    return ImportString.parse(_text(value)) if isinstance(value, str | dict) else value
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0},
-                {"type": "string", "pattern": f"^{_DURATION.pattern}$", "x-form": "text with a unit"},
-            ],
-            "examples": [30, "500ms", "5m"],
-        }
-    ),
-]
-"""Seconds; 0 means no limit wherever a limit is meant."""
-
-Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0},
-                {"type": "string", "pattern": f"^{_SIZE.pattern}$", "x-form": "text with a unit"},
-            ],
-            "examples": [65536, "64KiB", "1GiB"],
-        }
-    ),
-]
-"""Bytes; 0 means no limit wherever a limit is meant."""
-
-Mode = Annotated[
-    int,
-    BeforeValidator(parse_mode),
-    WithJsonSchema(
-        {"type": "string", "pattern": f"^{_MODE.pattern}$", "x-form": "octal mode", "examples": ["0660"]}
-    ),
-]
-"""Permission bits."""
-
-AddressText = Annotated[
-    Address,
-    BeforeValidator(_parse_address),
-    WithJsonSchema({"type": "string", "x-form": "address", "examples": ["127.0.0.1:8000"]}),
-]
-ImportText = Annotated[
-    ImportString,
-    BeforeValidator(_parse_import),
-    WithJsonSchema({"type": "string", "x-form": "import string", "examples": ["shop.wsgi:application"]}),
-]
-
-
-def _parse_networks(value: object) -> object:
-    """Check addresses and networks; a text is a list with commas, as gunicorn has it."""
-    texts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(
-            f'expected addresses and networks such as ["127.0.0.1", "10.0.0.0/8"], got {quoted(value)}'
-        )
-    for text in texts:
-        _check_network(text)
-    return tuple(texts)
-
-
-def _check_network(text: str) -> None:
-    if text == "*":
-        return
-    try:
-        ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f'expected an address, a network or "*": {error}') from None
-
-
-Networks = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_parse_networks),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": {"type": "string", "x-form": "addresses and networks"}},
-                {"type": "string", "x-form": "text with commas"},
-            ]
-        }
-    ),
-]
-"""IP addresses and networks, or `*`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,14 +228,3 @@ def parse_statsd(text: str) -> Statsd:
     if match is None or not (match["v6"] or match["name"]) or not 0 < port <= MAX_PORT:
         raise ValueError(f"expected HOST:PORT or unix:PATH, got {quoted(text)}")
     return Statsd(host=match["v6"] or match["name"], port=port)
-
-
-def _parse_statsd(value: object) -> object:
-    return parse_statsd(_text(value)) if isinstance(value, str | dict) else value
-
-
-StatsdText = Annotated[
-    Statsd,
-    BeforeValidator(_parse_statsd),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8125"]}),
-]

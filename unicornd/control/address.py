@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unicornd.config import instance as instances
+from unicornd.config.resolved import name_of
 
 if TYPE_CHECKING:
-    from unicornd.config.layers import Loaded, Sources
+    from unicornd.config.loaded import Loaded, Sources
 
 
 class ControlAddress:
@@ -30,7 +31,7 @@ class ControlAddress:
         elif loaded.config_file is not None:
             self.instance = instances.instance_of_path(loaded.config_file)
         else:
-            self.instance = instances.instance_of_target(settings.app.name, sources.folder)
+            self.instance = instances.instance_of_target(name_of(settings.app), sources.folder)
         own = settings.control.socket
         self.candidates = (
             (own,)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
 from unicornd.config.gunicorn_view import GunicornView
+from unicornd.config.kinds import kind_of
+from unicornd.config.resolved import count_of
 from unicornd.errors import BootError, DaemonExit, UnicorndError
 from unicornd.http.limits import limits_of
 from unicornd.observe import logs
@@ -127,7 +129,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
     )
     try:
-        name = settings.workers.resolved_kind(kind.INTERFACE)
+        name = kind_of(settings.workers, kind.INTERFACE)
         return _serve(seat, kind, context=replace(context, tls=tls), worker=worker, name=name)
     finally:
         hooks.call("worker_exit", server, worker)
@@ -149,7 +151,7 @@ def _views(
         log=log,
         cfg=cfg,
         pid=os.getppid(),
-        num_workers=settings.workers.resolved_count(),
+        num_workers=count_of(settings.workers),
         proc_name=cfg.proc_name,
     )
     worker = WorkerView(
@@ -170,7 +172,7 @@ def _load(settings: Settings, kind: Kind, *, tls: SSLContext | None) -> Loaded:
         asgi=settings.asgi,
         errors=_error_stream(),
     )
-    kind_name = settings.workers.resolved_kind(loaded.kind.INTERFACE)
+    kind_name = kind_of(settings.workers, loaded.kind.INTERFACE)
     check_tls_fit(kind_name, tls=settings.tls, hooks=settings.hooks)
     return loaded._replace(tls=tls)
 
@@ -308,7 +310,7 @@ def _context(
         http=_policy(settings, keeps_alive=kind.KEEPS_ALIVE),
         threads=workers.threads,
         request_timeout=Seconds(settings.timeouts.request),
-        is_multiprocess=workers.resolved_count() > 1,
+        is_multiprocess=count_of(workers) > 1,
         log=log,
         errors=_error_stream(),
         recycling=_recycling(workers),

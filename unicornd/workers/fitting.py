@@ -88,7 +88,7 @@ def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) 
             hint="leave it out; workers.connections bounds how many there are",
         )
     for name in BUFFERING:
-        if name in http.model_fields_set:
+        if name in http.said:
             raise ConfigError(
                 f'http.{name} has no effect on the kind "{kind}": the application reads a body as it comes',
                 hint="leave it out; http.max_body_size and timeouts.body hold",
@@ -105,12 +105,12 @@ def check_fit(interface: Literal["wsgi", "asgi"], *, http: HttpSettings, asgi: A
         _check_wsgi(asgi)
         return
     for name in BUFFERING:
-        if name in http.model_fields_set:
+        if name in http.said:
             raise ConfigError(
                 f"http.{name} has no effect on ASGI: the application takes a body as it comes",
                 hint="leave it out; http.max_body_size and timeouts.body hold",
             )
-    if "sendfile" in http.model_fields_set and http.sendfile:
+    if "sendfile" in http.said and http.sendfile:
         raise ConfigError(
             "http.sendfile has no effect on ASGI: there is no such message", hint="leave it out"
         )
@@ -128,12 +128,12 @@ def check_wire(kind: str, *, http: HttpSettings, proxy: ProxySettings, server: S
     """
     if kind in OUR_READERS:
         return
-    said = [f"http.{name}" for name in TOLERANCE if name in http.model_fields_set and getattr(http, name)]
+    said = [f"http.{name}" for name in TOLERANCE if name in http.said and getattr(http, name)]
     said = [name for name in said if name != "http.header_map" or http.header_map != "drop"]
     said += ["proxy.protocol"] if proxy.protocol != "off" else []
     said += ["server.protocol"] if server.protocol != "http" else []
     if kind != "asgi":
-        said += [f"proxy.{name}" for name in FORWARDING if name in proxy.model_fields_set]
+        said += [f"proxy.{name}" for name in FORWARDING if name in proxy.said]
     if said:
         raise ConfigError(
             f'{said[0]} has no effect on the kind "{kind}": it reads requests itself',
@@ -142,8 +142,8 @@ def check_wire(kind: str, *, http: HttpSettings, proxy: ProxySettings, server: S
 
 
 def _check_wsgi(asgi: AsgiSettings) -> None:
-    if asgi.model_fields_set:
-        name = min(asgi.model_fields_set)
+    if asgi.said:
+        name = min(asgi.said)
         raise ConfigError(
             f"asgi.{name} is set, but the application is served as WSGI",
             hint='set kind = "asgi" under [workers], or leave the table [asgi] out',

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
+from unicornd.config.kinds import kind_of
 from unicornd.config.values import ImportString
 from unicornd.errors import AppError, ConfigError
 from unicornd.workers import apploader
@@ -38,7 +39,7 @@ class Loaded(NamedTuple):
 
 def prepared_kind(app: AppSettings, workers: WorkersSettings) -> Kind:
     """Return the kind; it has prepared the process for its ways."""
-    kind = load_kind(workers.resolved_kind(app.interface))
+    kind = load_kind(kind_of(workers, app.interface))
     prepare(kind)
     return kind
 
@@ -70,8 +71,8 @@ def load_app(
         return Loaded(_tornado_kind(app, workers, kind=kind), loaded)
     interface = chosen_interface(loaded, app.interface, target=target)
     if workers.kind is None and interface != kind.INTERFACE:
-        kind = load_kind(workers.resolved_kind(interface))
-    check_served(workers.resolved_kind(app.interface), kind.INTERFACE, app=interface, target=target)
+        kind = load_kind(kind_of(workers, interface))
+    check_served(kind_of(workers, app.interface), kind.INTERFACE, app=interface, target=target)
     check_fit(interface, http=http, asgi=asgi)
     if interface == "wsgi":
         warm_up(loaded, app.warmup, errors=errors)

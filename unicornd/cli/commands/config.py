@@ -20,8 +20,9 @@ from unicornd.cli.commands.config_import import import_config
 from unicornd.cli.session import data_console
 from unicornd.config.generate import schema_text
 from unicornd.config.given import Given
-from unicornd.config.layers import DEFAULT_FILE, Loaded, Sources, load, read_value, split_key
-from unicornd.config.show import apply_of, rows_of
+from unicornd.config.layers import DEFAULT_FILE, load, read_value, split_key
+from unicornd.config.loaded import Loaded, Sources
+from unicornd.config.show import apply_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in, write_config
 from unicornd.errors import ConfigError
@@ -66,7 +67,7 @@ def show(
 ) -> int:
     """Show the settings in effect: file, drop-ins and environment together."""
     loaded = _load(config)
-    rows = rows_of(loaded)
+    rows = loaded.rows
     if as_json:
         values = [
             {"key": row.key, "value": row.value, "layer": row.layer, "where": row.where} for row in rows

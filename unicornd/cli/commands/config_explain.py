@@ -19,8 +19,9 @@ from rich.text import Text
 from unicornd.cli.instances import Choice, find_client
 from unicornd.cli.session import data_console
 from unicornd.config.explain import APPLIES, Explanation, explain, why_idle
-from unicornd.config.layers import Loaded, Sources, load
-from unicornd.config.show import Row, apply_of, rows_of
+from unicornd.config.layers import load
+from unicornd.config.loaded import Loaded, Sources
+from unicornd.config.show import apply_of
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,14 +108,17 @@ def _facts(each: Explanation, loaded: Loaded | None, *, trouble: str) -> Iterato
 
 
 def _present(each: Explanation, loaded: Loaded | None) -> list[Row]:
-    rows = rows_of(loaded) if loaded is not None else []
+    rows = loaded.rows if loaded is not None else ()
     return (
         [row for row in rows if row.key == each.key or row.key.startswith(f"{each.key}.")] if each.key else []
     )
 
 
 def _present_json(each: Explanation, loaded: Loaded | None) -> list[dict[str, object]]:
-    return [asdict(row) for row in _present(each, loaded)]
+    return [
+        {name: getattr(row, name) for name in ("key", "value", "layer", "where")}
+        for row in _present(each, loaded)
+    ]
 
 
 def _json(value: object) -> str:
@@ -133,7 +137,7 @@ def diff_config(
     """Say what a reload would change in the running fleet, and how each change is applied."""
     choice = Choice(config=str(config) if config is not None else "", socket=socket, instance=instance)
     report = find_client(choice).get("/v1/config")
-    changes = list(_changes(report["values"], rows_of(_wanted(config, report))))
+    changes = list(_changes(report["values"], _wanted(config, report).rows))
     if as_json:
         sys.stdout.write(json.dumps({"schema": 1, "changes": changes}, ensure_ascii=False) + "\n")
         return 0

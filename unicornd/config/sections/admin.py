@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, Section
-from unicornd.config.values import AddressText
+from unicornd.config.texts import AddressText
 
 
 class AdminSettings(Section):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from unicornd.config.kinds import Interface
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.values import ImportText
+from unicornd.config.texts import ImportText
 
 
 class AppSettings(Section):
@@ -72,8 +72,3 @@ class AppSettings(Section):
         description="Print every line of Python that is executed; for despair.",
         json_schema_extra=ROLLING,
     )
-
-    @property
-    def name(self) -> str:
-        """What the application is called: its target, or the file that makes it."""
-        return self.paste or str(self.target)

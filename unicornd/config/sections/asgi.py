@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.values import Duration, Size
+from unicornd.config.texts import Duration, Size
 
 
 class AsgiSettings(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, Section
-from unicornd.config.values import Mode
+from unicornd.config.texts import Mode
 
 
 class ControlSettings(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.values import ImportText
+from unicornd.config.texts import ImportText
 
 
 def _hook(what: str) -> ImportText | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.values import Size
+from unicornd.config.texts import Size
 
 _Limit = Literal[0] | Annotated[int, Field(ge=64)]
 """No limit, or one that lets a plain request through."""

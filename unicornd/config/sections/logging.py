@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, ROLLING, Section
-from unicornd.config.values import ImportText
+from unicornd.config.texts import ImportText
 
 GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 Level = Literal["debug", "info", "warning", "error", "critical"]

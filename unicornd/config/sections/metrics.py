@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.values import StatsdText
+from unicornd.config.texts import StatsdText
 
 
 class MetricsSettings(Section):

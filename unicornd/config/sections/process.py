@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, Section
-from unicornd.config.values import Mode
+from unicornd.config.texts import Mode
 
 
 class ProcessSettings(Section):

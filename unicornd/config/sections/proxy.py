@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.values import Networks
+from unicornd.config.texts import Networks
 
 LOOPBACK = ("127.0.0.1", "::1")
 SECURE_SCHEME_HEADERS = {

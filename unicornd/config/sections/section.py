@@ -29,3 +29,8 @@ class Section(BaseModel):
     """One table of unicornd.toml: unknown keys are errors, types are taken literally, nothing changes afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False)
+
+    @property
+    def said(self) -> frozenset[str]:
+        """The names whose values are no defaults of ours."""
+        return frozenset(self.model_fields_set)

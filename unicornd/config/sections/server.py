@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from unicornd.config.sections.section import LATER, RESTART, ROLLING, Section
-from unicornd.config.values import MAX_PORT, Address, AddressText, Mode, Networks
+from unicornd.config.texts import AddressText, Mode, Networks
+from unicornd.config.values import MAX_PORT, Address
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict

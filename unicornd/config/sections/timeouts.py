@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from unicornd.config.sections.section import LIVE, ROLLING, Section
-from unicornd.config.values import Duration
+from unicornd.config.texts import Duration
 
 
 class TimeoutsSettings(Section):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from unicornd.config.kinds import kind_for, parse_kind
+from unicornd.config.resolved import MAX_WORKERS
 from unicornd.config.sections.section import LIVE, ROLLING, Section
-from unicornd.config.values import Duration, Size
+from unicornd.config.texts import Duration, KindText, Size
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-    from unicornd.config.kinds import Interface
 
-MAX_WORKERS = 1024
 MAX_THREADS = 512
 
 
@@ -29,7 +26,7 @@ class WorkersSettings(Section):
         examples=[4, "auto"],
         json_schema_extra=LIVE,
     )
-    kind: Annotated[str | None, BeforeValidator(parse_kind)] = Field(
+    kind: KindText | None = Field(
         default=None,
         description='"sync": one request at a time, a new connection for each. "threads": several, connections kept. '
         '"gevent", "gevent_pywsgi", "eventlet", "tornado": the same by an event loop. "asgi": ASGI applications. '
@@ -82,13 +79,3 @@ class WorkersSettings(Section):
         if threads > 1 and info.data.get("kind") == "sync":
             raise ValueError('kind "sync" has one thread; use kind = "threads"')
         return threads
-
-    def resolved_count(self) -> int:
-        """Return the number of workers, `auto` resolved by the processors that this process may use."""
-        if self.count == "auto":
-            return min(2 * len(os.sched_getaffinity(0)) + 1, MAX_WORKERS)
-        return self.count
-
-    def resolved_kind(self, interface: Interface = "auto") -> str:
-        """Return the kind; one that is not set is chosen by the application's interface and the number of threads."""
-        return kind_for(self.kind, interface, threads=self.threads)

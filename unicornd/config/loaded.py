@@ -1,0 +1,98 @@
+"""A configuration that has been read: where from, what it says, and what a change of it needs.
+
+In every process of a fleet: as little as can be. Made by `config.layers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from unicornd.config.record import leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unicornd.config.draft import Key
+    from unicornd.config.given import Given, Origin
+    from unicornd.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where to look.
+
+    Attributes:
+        config_file: as named, or None for `unicornd.toml`, else `gunicorn.conf.py`, in `folder` if there is one.
+        environ: environment variables.
+        given: of the command line.
+        folder: the working directory.
+    """
+
+    config_file: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    given: tuple[Given, ...] = ()
+    folder: Path = field(default_factory=Path.cwd)
+
+
+class Row(NamedTuple):
+    """One setting as it may be shown.
+
+    Attributes:
+        key: dotted.
+        value: as JSON would have it; None if it is not set; what looks like a secret is `***`.
+        layer: `default`, or who said it; `where`: the place, empty for a default.
+        apply: what a change needs: `live`, `rolling` or `restart`.
+    """
+
+    key: str
+    value: object
+    layer: str
+    where: str
+    apply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Validated settings, and where each value that is not a default came from.
+
+    Attributes:
+        settings: the settings (as a `record.Record`).
+        origins: key → who said its value.
+        config_file: the file that was read, or None.
+        rows: every setting as it may be shown, in the order of the sections.
+        notes: what was said and does nothing here, a line each.
+    """
+
+    settings: Settings
+    origins: Mapping[Key, Origin]
+    config_file: Path | None
+    rows: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def differences(present: Loaded, wanted: Loaded) -> list[str]:
+    """Return a line for every setting that differs, with what it needs to take effect.
+
+    Compared are the values themselves, so that a changed secret is a difference.
+    """
+    before, after = dict(leaves(present.settings)), dict(leaves(wanted.settings))
+    shown_before, shown_after = _by_key(present), _by_key(wanted)
+    lines = []
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) != after.get(key):
+            name = ".".join(key)
+            old, new = shown_before.get(name), shown_after.get(name)
+            apply = next(row.apply for row in (new, old) if row is not None)
+            lines.append(f"{name}: {old and old.value} → {new and new.value} ({apply})")
+    return lines
+
+
+def needing_restart(present: Loaded, wanted: Loaded) -> list[str]:
+    """Return the differences that only a restart applies."""
+    return [line for line in differences(present, wanted) if line.endswith("(restart)")]
+
+
+def _by_key(loaded: Loaded) -> dict[str, Row]:
+    return {row.key: row for row in loaded.rows}

@@ -1,0 +1,27 @@
+"""What settings come to that leave something open.
+
+In every process of a fleet: as little as can be.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.workers import WorkersSettings
+
+MAX_WORKERS = 1024
+
+
+def count_of(workers: WorkersSettings) -> int:
+    """Return the number of workers, `auto` resolved by the processors that this process may use."""
+    if workers.count == "auto":
+        return min(2 * len(os.sched_getaffinity(0)) + 1, MAX_WORKERS)
+    return workers.count
+
+
+def name_of(app: AppSettings) -> str:
+    """Return what the application is called: its target, or the file that makes it."""
+    return app.paste or str(app.target)
