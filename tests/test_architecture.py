@@ -40,7 +40,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "arbiter": frozenset({"config", "http", "control", "sockets", "observe", "workers"}),
     "daemon": frozenset({"config", "http", "control", "sockets", "observe", "workers", "arbiter"}),
     "cli": frozenset({"config", "control"}),
-    "cli/daemon": frozenset({"config", "control", "daemon", "cli"}),
+    "cli/daemon": frozenset({"config", "control", "daemon", "arbiter", "cli"}),
     "top": frozenset(),
     "main": frozenset({"cli/daemon"}),
 }

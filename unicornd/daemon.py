@@ -26,7 +26,7 @@ from unicornd.arbiter.narration import Narrator
 from unicornd.arbiter.operations import Operations
 from unicornd.arbiter.pidfile import Pidfile
 from unicornd.arbiter.port import Port
-from unicornd.arbiter.reload import Deployments, check, config_path
+from unicornd.arbiter.reload import Deployments, config_path
 from unicornd.arbiter.retiring import Retiring
 from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.seats import Seats
@@ -39,9 +39,8 @@ from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.kinds import kind_of
-from unicornd.config.layers import load
 from unicornd.config.loaded import differences
-from unicornd.config.resolved import count_of, name_of
+from unicornd.config.resolved import count_of, name_of, under_their_names
 from unicornd.control.address import ControlAddress
 from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.listening import ControlSocket, open_control_socket
@@ -59,7 +58,7 @@ from unicornd.units import Monotonic
 from unicornd.workers.registry import share_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
@@ -71,13 +70,11 @@ if TYPE_CHECKING:
 EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
 
 
-def check_config(sources: Sources) -> None:
-    """Raise UnicorndError if a start would be refused for its configuration."""
-    check(load(sources).settings)
-
-
-def run_daemon(sources: Sources) -> DaemonExit:
+def run_daemon(first: Callable[[], tuple[Sources, Loaded]]) -> DaemonExit:
     """Be the arbiter until the fleet has ended.
+
+    Args:
+        first: returns what the configuration says, and where it was read; or raises why it cannot.
 
     Raises:
         UnicorndError: the start is refused; a terminal that started a daemon has been told already.
@@ -85,7 +82,7 @@ def run_daemon(sources: Sources) -> DaemonExit:
     legacy = take_legacy(os.environ)
     baton = Baton(legacy) if legacy is not None else None
     try:
-        return _run(sources, legacy, baton=baton)
+        return _run(first, legacy, baton=baton)
     except UnicorndError as error:
         if baton is None:
             raise
@@ -93,14 +90,15 @@ def run_daemon(sources: Sources) -> DaemonExit:
         return error.exit_code
 
 
-def _run(sources: Sources, legacy: Legacy | None, *, baton: Baton | None) -> DaemonExit:
+def _run(
+    first: Callable[[], tuple[Sources, Loaded]], legacy: Legacy | None, *, baton: Baton | None
+) -> DaemonExit:
     origin = Origin.of(sys.orig_argv, sys.executable, environ=dict(os.environ))
     given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
     passed, stored = split_passed(given)
     notifier = Notifier.from_environ(os.environ, os.getpid())
     store = Store.from_environ(os.environ, notifier, passed=stored)
-    loaded = load(sources)
-    check(loaded.settings)
+    sources, loaded = first()
     address = ControlAddress(loaded, sources)
     kept = kept_streams(is_asked_for=loaded.settings.process.inherit_stdio)
     is_daemon = loaded.settings.process.daemon
@@ -224,9 +222,10 @@ class Assembly:
 
     def _call_operator(self) -> ArbiterHooks:
         """Load the hooks, and call the first ones."""
-        cfg = self._deployments.settle_in(self._settings)
+        self._deployments.settle_in(self._settings)
+        cfg = under_their_names(self._settings, self._address.instance)
         hooks = ArbiterHooks.load(self._settings.hooks, cfg, log=self._log, name=self._address.instance)
-        hooks.call_starting()
+        hooks.call_starting(count_of(self._settings.workers))
         return hooks
 
     def _means(self) -> Means:

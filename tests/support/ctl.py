@@ -50,9 +50,21 @@ class Ctl:
             timeout=COMMAND_TIMEOUT, check=False,
         )  # fmt: skip
         assert expect is None or done.returncode == expect, (
-            f"{command} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+            f"{command} → {done.returncode}\n{done.stdout}\n{done.stderr}\n{self._witness()}"
         )
         return done
+
+    def _witness(self) -> str:
+        """Return what the processes of the fleet are doing, and how busy the machine is."""
+        lines = [f"load {Path('/proc/loadavg').read_text()}"]
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                folder = Path(f"/proc/{pid}")
+                name = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                lines.append(f"{pid} {state} {(folder / 'wchan').read_text()} {name}")
+        logs = [*self.config.parent.rglob("*.log")]
+        return "\n".join([*lines, *(f"{log}:\n{log.read_text()[-3000:]}" for log in logs)])
 
     def status(self) -> dict[str, Any]:
         """Return `unicornctl status --json`."""

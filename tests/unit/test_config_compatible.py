@@ -310,12 +310,12 @@ def test_what_cannot_stand_together_is_told_with_all_other_errors(
 
 
 def test_the_settings_are_printed_with_their_origins_then_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     python(tmp_path, "workers = 3\nworker_tmp_dir = '/x'\n")
     assert run(["--print-config", "--http-parser", "fast", "shop:app"]) == DaemonExit.OK
-    told = capsys.readouterr()
+    told = capfd.readouterr()
     lines = told.out.splitlines()
     assert "workers.count = 3  # gunicorn.conf.py:1" in lines
     assert 'app.target = "shop:app"  # the command line' in lines
@@ -325,6 +325,6 @@ def test_the_settings_are_printed_with_their_origins_then_checked(
     assert "gunicorn.conf.py:2: worker_tmp_dir: not needed" in told.err
     assert "--http-parser: not needed" in told.err
     assert run(["--print-config"]) == DaemonExit.CONFIG
-    assert "app.target" in capsys.readouterr().err
+    assert "app.target" in capfd.readouterr().err
     assert run(["--help"]) == DaemonExit.OK
-    assert "Usage: unicornd" in capsys.readouterr().out
+    assert "Usage: unicornd" in capfd.readouterr().out

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.trial import try_logs
 from unicornd.arbiter.watching import has_watchfiles
 from unicornd.config.kinds import kind_of
+from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers import fitting
@@ -19,8 +20,10 @@ from unicornd.workers.paste import check_paste
 from unicornd.workers.registry import KINDS, check_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from unicornd.config.loaded import Loaded
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.asgi import AsgiSettings
     from unicornd.config.sections.hooks import HooksSettings
@@ -33,6 +36,22 @@ if TYPE_CHECKING:
     from unicornd.config.sections.server import ServerSettings
     from unicornd.config.sections.tls import TlsSettings
     from unicornd.config.sections.workers import WorkersSettings
+
+
+def check(loaded: Loaded) -> None:
+    """Raise ConfigError for what validation cannot see."""
+    settings = loaded.settings
+    check_app(settings.app)
+    check_process(settings.process)
+    check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
+    check_reload(settings.reload)
+    check_wire(
+        settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
+    )
+    kind = kind_of(settings.workers, settings.app.interface)
+    check_tls(settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy)
+    cfg = under_their_names(settings, "unicornd")
+    check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 
 
 def check_app(app: AppSettings) -> None:
@@ -112,7 +131,7 @@ def check_tls(
 
 
 def check_logging(
-    logging: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: object
+    logging: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: Callable[[], object]
 ) -> None:
     """Raise ConfigError if a log cannot be opened, its format is wrong, or the operator's logging does not work."""
     logs.check_files(logging)

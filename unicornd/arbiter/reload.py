@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicornd.arbiter import preflight
+from unicornd.apart import Apart
+from unicornd.arbiter.reading import read
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
-from unicornd.config.gunicorn_view import GunicornView
 from unicornd.config.kinds import kind_of
-from unicornd.config.layers import load
 from unicornd.config.record import replaced
+from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
@@ -129,6 +129,7 @@ class Deployments:
         self._passed = passed
         self._store = store
         self._adopted: set[Listener] = set()
+        self._path = tuple(sys.path)
         self._generation = Generation(0)
         self.present: Deployment
         self.next: Deployment | None = None
@@ -144,7 +145,6 @@ class Deployments:
         Raises:
             UnicorndError: something that it needs is not there.
         """
-        check(loaded.settings)
         left = self._legacy.listeners if self._legacy is not None else ()
         tls = tls_context(loaded.settings)
         listeners = self._opened(loaded.settings, (*left, *self._store.returned))
@@ -186,9 +186,8 @@ class Deployments:
         Raises:
             UnicorndError: it is wrong.
         """
-        loaded = load(replace(self._sources, environ=dict(os.environ)))
-        check(loaded.settings)
-        return loaded
+        sources = replace(self._sources, environ=dict(os.environ))
+        return Apart(partial(read, sources, path=self._path)).result()
 
     def legacy(self, baton: int, *, control: ControlSocket | None, admin: Listener | None) -> Legacy:
         """Return what a successor gets."""
@@ -294,7 +293,7 @@ class Deployments:
             section = replaced(section, syslog=syslog)
         return settings if section is settings.logging else replaced(settings, logging=section)
 
-    def settle_in(self, settings: Settings) -> GunicornView:
+    def settle_in(self, settings: Settings) -> None:
         """Be where the application is at home, as the operator's logging and hooks are; open the logs with them.
 
         Raises:
@@ -305,7 +304,6 @@ class Deployments:
         sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]
         set_title("arbiter", self._instance)
         self.open_logs(settings)
-        return GunicornView(settings, name=self._instance)
 
     def open_logs(self, settings: Settings) -> None:
         """Open the arbiter's logs anew.
@@ -314,7 +312,7 @@ class Deployments:
             ConfigError: see `logbook.open_logs`.
         """
         settings = self.with_log(settings)
-        cfg = GunicornView(settings, name=self._instance)
+        cfg = under_their_names(settings, self._instance)
         open_logs(settings.logging, metrics=settings.metrics, cfg=cfg)
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
@@ -325,23 +323,6 @@ class Deployments:
         wanted = open_wanted(addresses, there, manner=_manner(settings))
         self._adopted |= {listener for listener in wanted if listener.is_inherited}
         return wanted
-
-
-def check(settings: Settings) -> None:
-    """Raise ConfigError for what validation cannot see."""
-    preflight.check_app(settings.app)
-    preflight.check_process(settings.process)
-    preflight.check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
-    preflight.check_reload(settings.reload)
-    preflight.check_wire(
-        settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
-    )
-    kind = kind_of(settings.workers, settings.app.interface)
-    preflight.check_tls(
-        settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy
-    )
-    cfg = GunicornView(settings)
-    preflight.check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 
 
 def _manner(settings: Settings) -> Manner:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter.actions import Spawn
 from unicornd.arbiter.state import Role
-from unicornd.config.gunicorn_view import GunicornView
+from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError, UnicorndError
 from unicornd.workers.hooks import ARBITER_HOOKS, ServerView, WorkerView, load_hooks
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
     from typing import Self
 
     from unicornd.arbiter.actions import Action
@@ -41,7 +42,9 @@ class ArbiterHooks:
         self._server = server
 
     @classmethod
-    def load(cls, settings: HooksSettings, cfg: object, *, log: logging.Logger, name: str) -> Self:
+    def load(
+        cls, settings: HooksSettings, cfg: Callable[[], object], *, log: logging.Logger, name: str
+    ) -> Self:
         """Import the hooks that are set.
 
         Raises:
@@ -51,13 +54,13 @@ class ArbiterHooks:
         server = ServerView(log=log, cfg=cfg, pid=os.getpid(), num_workers=0, proc_name=name)
         return cls(hooks, server)
 
-    def call_starting(self) -> None:
+    def call_starting(self, count: int) -> None:
         """Tell the first number of workers, and call `on_starting`.
 
         Raises:
             UnicorndError: it raised; the start is refused.
         """
-        self.call_resized(getattr(self._server.cfg, "workers", 0), None)
+        self.call_resized(count, None)
         try:
             self._hooks.call_strictly("on_starting", self._server)
         except Exception as error:
@@ -90,7 +93,7 @@ class ArbiterHooks:
                 slot=action.slot,
                 generation=action.generation,
                 log=self._server.log,
-                cfg=self._server.cfg,
+                cfg=lambda: self._server.cfg,
             )
             self._hooks.call("pre_fork", self._server, worker)
 
@@ -102,7 +105,7 @@ class ArbiterHooks:
                 slot=seated.slot,
                 generation=seated.generation,
                 log=self._server.log,
-                cfg=self._server.cfg,
+                cfg=lambda: self._server.cfg,
             )
             self._hooks.call("child_exit", self._server, worker)
 
@@ -110,7 +113,7 @@ class ArbiterHooks:
         """Take the hooks and settings of the next generation; hooks that cannot be loaded leave the old ones."""
         if deployments.next is not None:
             settings = deployments.next.settings
-            self._server.cfg = GunicornView(settings, name=self._server.proc_name)
+            self._server.renew(under_their_names(settings, self._server.proc_name))
             try:
                 targets = {hook: getattr(settings.hooks, hook) for hook in ARBITER_HOOKS}
                 self._hooks = load_hooks(targets, self._server.log)

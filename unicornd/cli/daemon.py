@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
-from unicornd.config.flags import FlagError, read_command_line
+from unicornd.apart import Apart
 from unicornd.errors import DaemonExit, UnicorndError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unicornd.config.flags import CommandLine
-    from unicornd.config.loaded import Sources
+    from unicornd.config.loaded import Loaded, Sources
+
+    Asked = tuple[Sources, Loaded]
+
+TOLD = frozenset({"-h", "--help", "-v", "--version", "--check-config", "--print-config"})
+"""Flags after which nothing is served, most of the time."""
 
 
 def main() -> None:
@@ -28,11 +34,45 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run `unicornd` and return its exit code."""
+    """Run `unicornd` and return its exit code.
+
+    What is asked for is read in a process of its own, and meanwhile this one imports what the arbiter needs.
+    """
     try:
-        command = read_command_line(arguments)
-    except FlagError as error:
+        reading = Apart(partial(_read, arguments))
+        if not TOLD.intersection(arguments):
+            import unicornd.daemon  # noqa: F401, PLC0415 - takes as long as the reading
+        asked = reading.result()
+        if isinstance(asked, int):
+            return asked
+        return _serve(asked)
+    except UnicorndError as error:
         return _fail(error)
+
+
+def _serve(asked: Asked | UnicorndError) -> int:
+    from unicornd.daemon import run_daemon  # noqa: PLC0415 - not for those who only ask
+
+    def first() -> tuple[Sources, Loaded]:
+        if isinstance(asked, UnicorndError):
+            raise asked
+        return asked
+
+    return run_daemon(first)
+
+
+def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
+    """Read the command line; tell what it asks for and return the exit code, or what is to be served.
+
+    What is wrong with the configuration is returned: in an upgrade, the predecessor has to be told.
+
+    Raises:
+        FlagError: it is no command line of ours.
+    """
+    from unicornd.config.flags import read_command_line  # noqa: PLC0415 - not in the arbiter
+    from unicornd.config.loaded import Sources  # noqa: PLC0415 - likewise
+
+    command = read_command_line(arguments)
     if "help" in command.actions:
         from unicornd.config.usage import help_text  # noqa: PLC0415 - the daemon needs none of it
 
@@ -41,25 +81,20 @@ def run(arguments: Sequence[str]) -> int:
     if "version" in command.actions:
         sys.stdout.write(f"unicornd {__version__}\n")
         return DaemonExit.OK
-    return _run(command)
-
-
-def _run(command: CommandLine) -> int:
-    from unicornd.config.loaded import Sources  # noqa: PLC0415 - --help needs none of it
-    from unicornd.daemon import run_daemon  # noqa: PLC0415 - likewise
-
     sources = Sources(
         config_file=Path(command.config) if command.config else None,
         environ=dict(os.environ),
         given=command.given,
         folder=Path.cwd(),
     )
+    if command.actions:
+        return _tell(command, sources)
+    from unicornd.arbiter.reading import read  # noqa: PLC0415 - brings the models
+
     try:
-        if command.actions:
-            return _tell(command, sources)
-        return run_daemon(sources)
+        return sources, read(sources)
     except UnicorndError as error:
-        return _fail(error)
+        return error
 
 
 def _tell(command: CommandLine, sources: Sources) -> int:
@@ -68,16 +103,16 @@ def _tell(command: CommandLine, sources: Sources) -> int:
     Raises:
         UnicorndError: they are not.
     """
+    from unicornd.arbiter.preflight import check  # noqa: PLC0415 - likewise
     from unicornd.config.layers import load  # noqa: PLC0415 - likewise
     from unicornd.config.show import print_lines  # noqa: PLC0415 - the daemon needs none of it
-    from unicornd.daemon import check_config  # noqa: PLC0415 - likewise
 
     loaded = load(sources)
     if "print-config" in command.actions:
         sys.stdout.write("".join(f"{line}\n" for line in print_lines(loaded)))
     for note in (*loaded.notes, *command.notes):
         sys.stderr.write(f"{note}\n")
-    check_config(sources)
+    check(loaded)
     sys.stdout.write("the configuration is right\n")
     return DaemonExit.OK
 

@@ -6,11 +6,16 @@ In every process of a fleet: as little as can be.
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unicornd.config.gunicorn_view import GunicornView
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.workers import WorkersSettings
+    from unicornd.config.settings import Settings
 
 MAX_WORKERS = 1024
 
@@ -25,3 +30,20 @@ def count_of(workers: WorkersSettings) -> int:
 def name_of(app: AppSettings) -> str:
     """Return what the application is called: its target, or the file that makes it."""
     return app.paste or str(app.target)
+
+
+def under_their_names(settings: Settings, name: str) -> Callable[[], GunicornView]:
+    """Return what makes the settings under gunicorn's names, once, for those who ask: the table takes memory.
+
+    Args:
+        settings: ours.
+        name: of the instance.
+    """
+
+    @cache
+    def view() -> GunicornView:
+        from unicornd.config.gunicorn_view import GunicornView  # noqa: PLC0415 - see above
+
+        return GunicornView(settings, name=name)
+
+    return view

@@ -16,9 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
-from unicornd.config.gunicorn_view import GunicornView
 from unicornd.config.kinds import kind_of
-from unicornd.config.resolved import count_of
+from unicornd.config.resolved import count_of, under_their_names
 from unicornd.errors import BootError, DaemonExit, UnicorndError
 from unicornd.http.limits import limits_of
 from unicornd.observe import logs
@@ -146,13 +145,13 @@ def _views(
     seat: Seat, settings: Settings, *, log: logging.Logger, name: str
 ) -> tuple[ServerView, WorkerView]:
     """Return what hooks get as `server` and as `worker`."""
-    cfg = GunicornView(settings, name=name)
+    cfg = under_their_names(settings, name)
     server = ServerView(
         log=log,
         cfg=cfg,
         pid=os.getppid(),
         num_workers=count_of(settings.workers),
-        proc_name=cfg.proc_name,
+        proc_name=settings.process.name or name,
     )
     worker = WorkerView(
         pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=cfg
@@ -224,7 +223,7 @@ def _surround(settings: Settings, tls: SSLContext | None) -> SSLContext | None:
     """
     process, app = settings.process, settings.app
     # Of its own generation, not those of the arbiter.
-    open_logs(settings.logging, metrics=settings.metrics, cfg=GunicornView(settings))
+    open_logs(settings.logging, metrics=settings.metrics, cfg=under_their_names(settings, "unicornd"))
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     logs.give_files_to(identity.uid, identity.gid)
@@ -263,7 +262,7 @@ def _custom_tls_context(settings: Settings, context: SSLContext | None) -> SSLCo
         return context
     from unicornd.workers.tls import custom_context  # noqa: PLC0415 - as above
 
-    return custom_context(context, settings.hooks.ssl_context, cfg=GunicornView(settings))
+    return custom_context(context, settings.hooks.ssl_context, cfg=under_their_names(settings, "unicornd")())
 
 
 def _sit_down(seat: Seat) -> None:

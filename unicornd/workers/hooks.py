@@ -76,13 +76,28 @@ class ServerView:
     """
 
     def __init__(
-        self, *, log: logging.Logger, cfg: object, pid: int, num_workers: int, proc_name: str
+        self,
+        *,
+        log: logging.Logger,
+        cfg: Callable[[], object],
+        pid: int,
+        num_workers: int,
+        proc_name: str,
     ) -> None:
         self.log = log
-        self.cfg = cfg
+        self._cfg = cfg
         self.pid = pid
         self.num_workers = num_workers
         self.proc_name = proc_name
+
+    @property
+    def cfg(self) -> object:
+        """The settings."""
+        return self._cfg()
+
+    def renew(self, cfg: Callable[[], object]) -> None:
+        """Show the settings of another generation."""
+        self._cfg = cfg
 
 
 class WorkerView:
@@ -104,22 +119,38 @@ class WorkerView:
     """
 
     def __init__(
-        self, *, pid: int, age: int, slot: int, generation: int, log: logging.Logger, cfg: object
+        self,
+        *,
+        pid: int,
+        age: int,
+        slot: int,
+        generation: int,
+        log: logging.Logger,
+        cfg: Callable[[], object],
     ) -> None:
         self.pid = pid
         self.age = age
         self.slot = slot
         self.generation = generation
         self.log = log
-        self.cfg = cfg
+        self._cfg = cfg
         self.app: object = None
         self.ppid = os.getppid() if pid == os.getpid() else os.getpid()
-        self.timeout = getattr(cfg, "timeout", 0)
         self.tmp: Heartbeat | None = None
         self.booted = False
         self.alive = True
         self.aborted = False
         self.nr = 0
+
+    @property
+    def cfg(self) -> Any:  # noqa: ANN401 - whatever has gunicorn's names
+        """The settings."""
+        return self._cfg()
+
+    @property
+    def timeout(self) -> float:
+        """The one for requests, in seconds."""
+        return float(self.cfg.timeout)
 
 
 class RequestView:

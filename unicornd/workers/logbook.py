@@ -16,18 +16,20 @@ from unicornd.observe.statsd import Statsd, StatsdSink
 from unicornd.workers.apploader import boot_error, load_object
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.metrics import MetricsSettings
     from unicornd.config.values import ImportString
 
 
-def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: object) -> None:
+def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: Callable[[], object]) -> None:
     """Open the logs anew.
 
     Args:
         settings: [logging].
         metrics: [metrics]: the error log counts for statsd.
-        cfg: gunicorn's view of all settings, for the operator's logger class.
+        cfg: makes gunicorn's view of all settings, for the operator's logger class.
 
     Raises:
         ConfigError: a file cannot be opened, a configuration is wrong, a class cannot be loaded or made.
@@ -35,7 +37,7 @@ def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: objec
     logs.configure(settings)
     logconfig.apply(settings)
     if settings.logger_class is not None:
-        install_class(settings.logger_class, cfg=cfg)
+        install_class(settings.logger_class, cfg=cfg())
     if metrics.statsd is not None:
         statsd = Statsd(metrics)
         logging.getLogger(logs.ERROR_LOG).addHandler(StatsdSink(statsd))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from unicornd.config.loaded import Row
+
 File = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help="Default: ./unicornd.toml.")
 ]
