@@ -13,7 +13,7 @@ from unicornd.config import generate
 from unicornd.config.layers import load
 from unicornd.config.loaded import Loaded, Sources, differences, needing_restart
 from unicornd.config.secrets import HIDDEN
-from unicornd.config.show import apply_of
+from unicornd.config.show import apply_of, print_lines
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in
 from unicornd.errors import ConfigError
@@ -50,6 +50,14 @@ def test_rows_tell_value_layer_and_place_and_hide_secrets(tmp_path: Path) -> Non
     assert rows["app.env.SECRET_KEY"].value == HIDDEN
     assert rows["app.env.LEVEL"].value == "1"
     assert rows["process.umask"].value is None
+
+
+def test_every_setting_is_a_line_with_who_said_it(tmp_path: Path) -> None:
+    lines = print_lines(loaded(tmp_path))
+    assert any(
+        line.startswith("workers.count = 2  # ") and line.endswith("unicornd.toml:7") for line in lines
+    )
+    assert "process.umask = (not set)  # default" in lines
 
 
 def test_a_default_beside_a_value_that_was_said_is_a_default(tmp_path: Path) -> None:

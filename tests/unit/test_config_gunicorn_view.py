@@ -6,6 +6,8 @@ import os
 
 from unicornd.config.gunicorn import ROWS
 from unicornd.config.gunicorn_view import GunicornView
+from unicornd.config.record import plain
+from unicornd.config.resolved import under_their_names
 from unicornd.config.settings import Settings
 
 
@@ -38,3 +40,10 @@ def test_user_and_group_are_ours_if_none_are_set() -> None:
     assert (cfg.user, cfg.group) == (os.geteuid(), os.getegid())
     cfg = view('{"process": {"user": "www-data", "group": "www-data", "name": "x"}}')
     assert (cfg.user, cfg.group, cfg.proc_name) == ("www-data", "www-data", "x")
+
+
+def test_it_is_made_once_when_somebody_asks() -> None:
+    settings = plain(Settings.model_validate_json('{"workers": {"count": 3}}', strict=True))
+    cfg = under_their_names(settings, "shop")
+    assert cfg() is cfg()
+    assert (cfg().workers, cfg().proc_name) == (3, "shop")

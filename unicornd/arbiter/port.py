@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
+from unicornd.apart import Apart
 from unicornd.arbiter.events import Resized, RolloutStarted
 from unicornd.arbiter.operations import Outcome
 from unicornd.arbiter.reload import config_path
@@ -35,7 +36,6 @@ from unicornd.arbiter.view import Facts, ListenerFacts
 from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import needing_restart
 from unicornd.config.resolved import count_of, name_of
-from unicornd.config.write import save_drop_in
 from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
 from unicornd.observe.memory import memory_of
@@ -46,6 +46,7 @@ from unicornd.workers import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from unicornd.arbiter.changeover import Changeover
     from unicornd.arbiter.journal import Journal
@@ -355,8 +356,8 @@ class Port:
             error = ConfigError("the fleet runs without a configuration file: there is no place to save to")
             return _refused(error, self.state)
         try:
-            save_drop_in(file, {"workers.count": granted.size})
-        except ConfigError as error:
+            Apart(lambda: _write(file, granted.size)).result()
+        except UnicorndError as error:
             return _refused(error, self.state)
         return None
 
@@ -382,6 +383,13 @@ class Port:
                 )
             )
         return tuple(found)
+
+
+def _write(file: Path, size: int | None) -> None:
+    """In a process of its own: lay the size over the configuration."""
+    from unicornd.config.write import save_drop_in  # noqa: PLC0415 - brings what reads a configuration
+
+    save_drop_in(file, {"workers.count": size})
 
 
 def _refused(error: UnicorndError, state: State) -> Refusal:

@@ -355,7 +355,7 @@ def event(entry: Entry) -> protocol.Event:
 
 def event_lines(entries: Iterable[Entry]) -> bytes:
     """Entries as JSON lines."""
-    return b"".join(event(entry).model_dump_json(by_alias=True).encode() + b"\n" for entry in entries)
+    return b"".join(event(entry).json() + b"\n" for entry in entries)
 
 
 def _span(start: Monotonic, end: Monotonic) -> float:

@@ -1,23 +1,23 @@
-"""Models of the protocol ↔ bytes: the border where JSON from a client becomes values, and answers become JSON.
+"""Documents ↔ bytes: the border where JSON from a client becomes values, and answers become JSON.
 
 Called by the control routes in the arbiter's loop.
 """
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unicornd.control.exchange import Reply
-from unicornd.control.protocol import Document, Failure, Problem
+from unicornd.control.protocol import Failure, NoParameters, Problem, ScaleRequest, StopRequest
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
+    from unicornd.control.document import Document
     from unicornd.control.exchange import Request
 
-Asked = TypeVar("Asked", bound=Document)
+Asked = TypeVar("Asked", ScaleRequest, StopRequest, NoParameters)
 
 
 class BadRequestError(Exception):
@@ -34,14 +34,31 @@ def parse_body(model: type[Asked], request: Request) -> Asked:
     Raises:
         BadRequestError: it is not what `model` says; all faults at once.
     """
+    table = _table(request.body or b"{}")
+    forms, defaults = model.FORMS, model.DEFAULTS
+    faults = [
+        f"{name}: there is no such field; there are {', '.join(forms) or 'none'}"
+        for name in table
+        if name not in forms
+    ]
+    for name, (accepts, expected) in forms.items():
+        if name not in table:
+            faults += [f"{name}: missing; expected {expected}"] if defaults[name] is ... else []
+        elif not accepts(table[name]):
+            faults.append(f"{name}: expected {expected}")
+    if faults:
+        raise BadRequestError("; ".join(faults))
+    return model(**table)
+
+
+def _table(body: bytes) -> dict[str, Any]:
     try:
-        return model.model_validate_json(request.body or b"{}")
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc'][:1]) or 'the body'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise BadRequestError("; ".join(dict.fromkeys(faults))) from None
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too
+        raise BadRequestError(f"the body is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadRequestError("the body: expected a JSON object")
+    return found
 
 
 def parse_number(name: str, request: Request, *, default: float) -> float:
@@ -64,7 +81,7 @@ def parse_number(name: str, request: Request, *, default: float) -> float:
 
 def reply_with(document: Document, *, status: HTTPStatus = HTTPStatus.OK) -> Reply:
     """Return the reply that carries a document."""
-    return Reply(status=status, body=document.model_dump_json(by_alias=True).encode() + b"\n")
+    return Reply(status=status, body=document.json() + b"\n")
 
 
 def refuse(
@@ -77,4 +94,4 @@ def refuse(
 ) -> Reply:
     """Return the reply of a request that cannot be granted; `is_last` closes the connection after it."""
     problem = Problem(error=Failure(message=message, hint=hint, exit_code=exit_code))
-    return Reply(status=status, body=problem.model_dump_json(by_alias=True).encode() + b"\n", is_last=is_last)
+    return Reply(status=status, body=problem.json() + b"\n", is_last=is_last)

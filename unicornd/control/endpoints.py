@@ -15,7 +15,7 @@ from unicornd.control import protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pydantic import BaseModel
+    from unicornd.control.document import Document
 
 JSON = "application/json"
 JSON_LINES = "application/jsonl"
@@ -52,10 +52,10 @@ class Description:
     method: str
     path: str
     summary: str
-    answer: type[BaseModel] | None
+    answer: type[Document] | None
     status: HTTPStatus = HTTPStatus.OK
     content_type: str = JSON
-    body: type[BaseModel] | None = None
+    body: type[Document] | None = None
     parameters: tuple[Parameter, ...] = ()
 
 

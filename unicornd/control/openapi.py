@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache, reduce
 from http import HTTPStatus
+from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import models_json_schema
 
 from unicornd import __version__
 from unicornd.control import protocol
+from unicornd.control.document import Document
 from unicornd.control.endpoints import DRY_RUN, Description, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pydantic import BaseModel
+    from unicornd.control.document import About
 
 SCHEMA_FILE = Path(__file__).parent.parent.parent / "schemas" / "control.openapi.json"
 
@@ -39,13 +44,52 @@ REFUSALS: Mapping[HTTPStatus, str] = {
 }
 
 
+class _Closed(BaseModel):
+    """Strict, and closed: what is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+@cache
+def model_of(document: type[Document]) -> type[BaseModel]:
+    """Return a model that takes exactly what a document may be, for the schema and for tests."""
+    hints = get_type_hints(document, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, default in document.DEFAULTS.items():
+        fields[name] = (Annotated[_modelled(hints[name]), Field(alias=name.rstrip("_"))], default)
+    return create_model(document.__name__, __base__=_Closed, __doc__=document.__doc__, **fields)
+
+
+def _modelled(hint: Any) -> Any:  # noqa: ANN401 - an annotation
+    """Return an annotation with models in place of documents, and fields in place of what is said about them."""
+    if isinstance(hint, type) and issubclass(hint, Document):
+        return model_of(hint)  # type: ignore[arg-type] # the class is hashable; mypy takes it for what it makes
+    parts = get_args(hint)
+    match get_origin(hint):
+        case None:
+            return hint
+        case origin if origin is Literal:
+            return hint
+        case origin if origin is Annotated:
+            return Annotated[(_modelled(parts[0]), *map(_field, parts[1:]))]
+        case origin if origin in {UnionType, Union}:
+            return reduce(or_, map(_modelled, parts))
+        case origin:
+            return origin[tuple(map(_modelled, parts))]
+
+
+def _field(about: About) -> Any:  # noqa: ANN401 - pydantic's FieldInfo
+    extra: dict[str, Any] = {"json_schema_extra": {"format": about.format}} if about.format else {}
+    return Field(description=about.text, ge=about.minimum, pattern=about.pattern, **extra)
+
+
 def make_document() -> dict[str, Any]:
     """Return the OpenAPI document."""
     models = sorted(
         {model for endpoint in Endpoint for model in _models(endpoint.value)}, key=lambda m: m.__name__
     )
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in models],
+        [(model_of(model), "serialization") for model in models],  # type: ignore[arg-type] # likewise
         by_alias=True,
         ref_template="#/components/schemas/{model}",
     )
@@ -60,7 +104,7 @@ def make_document() -> dict[str, Any]:
     }
 
 
-def _models(description: Description) -> Sequence[type[BaseModel]]:
+def _models(description: Description) -> Sequence[type[Document]]:
     models = [model for model in (description.answer, description.body) if model is not None]
     return [*models, protocol.Problem, *([protocol.Plan] if DRY_RUN in description.parameters else [])]
 
@@ -114,7 +158,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     return dict(sorted(responses.items()))
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
+def _reference(model: type[Document]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 

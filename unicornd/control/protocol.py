@@ -1,4 +1,4 @@
-"""The control language: the JSON that goes over the control socket, as models.
+"""The control language: the JSON that goes over the control socket.
 
 Made by the arbiter (`arbiter.view`), described by `schemas/control.openapi.json` (generated from here). Every answer
 carries `schema`: within one number fields are only added. Durations are seconds; points in time are ISO 8601, UTC.
@@ -6,34 +6,51 @@ carries `schema`: within one number fields are only added. Durations are seconds
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from unicornd.control.document import About, Document
 
 SCHEMA = 1
 
-Schema = Annotated[
-    int, Field(description="version of this document's shape; fields are only added within it")
-]
-Seconds = Annotated[float, Field(ge=0)]
-Time = Annotated[str, Field(description="ISO 8601, UTC", json_schema_extra={"format": "date-time"})]
+Schema = Annotated[int, About("version of this document's shape; fields are only added within it")]
+Seconds = Annotated[float, About(minimum=0)]
+Time = Annotated[str, About("ISO 8601, UTC", format="date-time")]
 Fact = str | int | float | bool | None
+Forms = dict[str, tuple[Callable[[Any], bool], str]]
+"""Of what is asked: name → whether a value may stand there, and what is expected, in words."""
 
-
-class Document(BaseModel):
-    """Frozen, strict, and closed: what is not declared is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+COUNT = r"^[+-]?[0-9]{1,9}$"
 
 
 # What is asked.
 
 
+def _is_count(value: object) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(COUNT.strip("^$"), value, re.ASCII) is not None
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_mode(value: object) -> bool:
+    return value in {"graceful", "quick"} if isinstance(value, str) else False
+
+
 class ScaleRequest(Document):
     """How many workers are wanted: `8`, or `"+2"`, `"-1"` relative to the current size."""
 
-    count: int | Annotated[str, Field(pattern=r"^[+-]?[0-9]{1,9}$")]
-    save: bool = Field(default=False, description="write it to a drop-in, so that it outlives a restart")
+    count: int | Annotated[str, About(pattern=COUNT)]
+    save: Annotated[bool, About("write it to a drop-in, so that it outlives a restart")] = False
+
+    FORMS: ClassVar[Forms] = {
+        "count": (_is_count, 'a whole number, or a text such as "8", "+2", "-1"'),
+        "save": (_is_bool, "true or false"),
+    }
 
 
 class StopRequest(Document):
@@ -41,9 +58,13 @@ class StopRequest(Document):
 
     mode: Literal["graceful", "quick"] = "graceful"
 
+    FORMS: ClassVar[Forms] = {"mode": (_is_mode, '"graceful" or "quick"')}
+
 
 class NoParameters(Document):
     """Nothing: an empty body, or `{}`."""
+
+    FORMS: ClassVar[Forms] = {}
 
 
 # What is answered.
@@ -55,14 +76,14 @@ class Failure(Document):
     message: str
     hint: str = ""
     detail: str = ""
-    exit_code: int = Field(description="the exit code that unicornctl ends with")
-    operation: str = Field(default="", description="id of the operation that is in the way")
+    exit_code: Annotated[int, About("the exit code that unicornctl ends with")]
+    operation: Annotated[str, About("id of the operation that is in the way")] = ""
 
 
 class Problem(Document):
     """The answer to a request that was refused; nothing was changed."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     error: Failure
 
 
@@ -73,14 +94,14 @@ class ArbiterFacts(Document):
     version: str
     started_at: Time
     uptime: Seconds
-    memory: int | None = Field(description="bytes; null where the kernel does not tell")
+    memory: Annotated[int | None, About("bytes; null where the kernel does not tell")]
 
 
 class Listener(Document):
     """A listening socket."""
 
     address: str
-    queue: int | None = Field(description="connections that wait to be accepted; null if unknown")
+    queue: Annotated[int | None, About("connections that wait to be accepted; null if unknown")]
     backlog: int | None
 
 
@@ -88,7 +109,7 @@ class Wanted(Document):
     """What the fleet should be."""
 
     count: int
-    file_count: int = Field(description="what the configuration says; `scale` makes the two differ")
+    file_count: Annotated[int, About("what the configuration says; `scale` makes the two differ")]
     kind: str
     threads: int
 
@@ -114,19 +135,19 @@ class Worker(Document):
     slot: int
     pid: int
     phase: Literal["booting", "ready", "draining", "dying"]
-    is_retiring: bool = Field(description="it serves until its replacement is ready")
+    is_retiring: Annotated[bool, About("it serves until its replacement is ready")]
     generation: int
     age: Seconds
     phase_age: Seconds
     heartbeat_age: Seconds
     requests: int
-    errors: int = Field(description="answers with status 500 and above")
+    errors: Annotated[int, About("answers with status 500 and above")]
     connections: int
-    busy: int = Field(description="threads inside the application")
+    busy: Annotated[int, About("threads inside the application")]
     threads: int
-    memory: int | None = Field(description="bytes; null where the kernel does not tell")
+    memory: Annotated[int | None, About("bytes; null where the kernel does not tell")]
     now: list[InFlight]
-    failure: str = Field(default="", description="what it said when it failed to boot")
+    failure: Annotated[str, About("what it said when it failed to boot")] = ""
 
 
 class Mold(Document):
@@ -136,7 +157,7 @@ class Mold(Document):
     phase: Literal["booting", "ready", "draining", "dying"]
     generation: int
     age: Seconds
-    memory: int | None = Field(description="bytes; null where the kernel does not tell")
+    memory: Annotated[int | None, About("bytes; null where the kernel does not tell")]
 
 
 class Rollout(Document):
@@ -155,7 +176,7 @@ class Totals(Document):
 
     requests: int
     errors: int
-    restarts: int = Field(description="workers that died without having been told to")
+    restarts: Annotated[int, About("workers that died without having been told to")]
 
 
 class Event(Document):
@@ -165,37 +186,37 @@ class Event(Document):
     at: Time
     kind: str
     text: str
-    facts: dict[str, Fact] = {}
+    facts: dict[str, Fact] = {}  # noqa: RUF012 - nothing changes it
 
 
 class Step(Document):
     """One step of an operation."""
 
-    at: Seconds = Field(description="seconds after the start of the operation")
+    at: Annotated[Seconds, About("seconds after the start of the operation")]
     text: str
 
 
 class Operation(Document):
     """Something that the fleet was asked to do."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     id: str
     kind: Literal["reload", "scale", "stop", "reopen", "recycle", "upgrade"]
     title: str
     state: Literal["running", "done", "failed", "rolled_back"]
-    seconds: Seconds = Field(description="how long it has been running, or ran")
-    steps: list[Step] = Field(description="the steps after `after`")
-    step_count: int = Field(description="how many there are altogether; the `after` of the next question")
-    waiting_for: list[str] = Field(description="what it waits for, while it runs")
+    seconds: Annotated[Seconds, About("how long it has been running, or ran")]
+    steps: Annotated[list[Step], About("the steps after `after`")]
+    step_count: Annotated[int, About("how many there are altogether; the `after` of the next question")]
+    waiting_for: Annotated[list[str], About("what it waits for, while it runs")]
     result: str
     detail: str
-    exit_code: int = Field(description="the exit code that unicornctl ends with, once it is over")
+    exit_code: Annotated[int, About("the exit code that unicornctl ends with, once it is over")]
 
 
 class Plan(Document):
     """What a request would do (`?dry_run=1`); nothing was changed."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     title: str
     actions: list[str]
 
@@ -203,14 +224,14 @@ class Plan(Document):
 class Status(Document):
     """The fleet on one page."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     state: Literal["starting", "ready", "degraded", "reloading", "scaling", "stopping", "empty"]
-    reason: str = Field(description="why the state is not `ready`, or empty")
-    since: Seconds = Field(description="how long it has been serving; 0 before it first did")
+    reason: Annotated[str, About("why the state is not `ready`, or empty")]
+    since: Annotated[Seconds, About("how long it has been serving; 0 before it first did")]
     instance: str
     target: str
     config_file: str | None
-    control: str | None = Field(description="address of the control socket; `@name` if it is abstract")
+    control: Annotated[str | None, About("address of the control socket; `@name` if it is abstract")]
     generation: int
     arbiter: ArbiterFacts
     wanted: Wanted
@@ -218,7 +239,7 @@ class Status(Document):
     operation: Operation | None
     listeners: list[Listener]
     workers: list[Worker]
-    mold: Mold | None = Field(default=None, description="of the generation that is wanted, or null")
+    mold: Annotated[Mold | None, About("of the generation that is wanted, or null")] = None
     totals: Totals
     latency: Latency
     events: list[Event]
@@ -227,43 +248,43 @@ class Status(Document):
 class Stacks(Document):
     """What the threads of a worker are doing."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     slot: int
     pid: int
     now: list[InFlight]
-    stacks: str = Field(description="of all threads, the innermost call first")
+    stacks: Annotated[str, About("of all threads, the innermost call first")]
 
 
 class Postmortem(Document):
     """A worker that has died, or had to be ended."""
 
     at: Time
-    name: str = Field(description="worker 3, or the mold")
+    name: Annotated[str, About("worker 3, or the mold")]
     slot: int
     pid: int
     generation: int
-    code: int | None = Field(description="exit code, or null")
-    signal: int | None = Field(description="number of the signal that killed it, or null")
-    told: str = Field(description="what the arbiter had told it to: abort, expire, kill …, or empty")
+    code: Annotated[int | None, About("exit code, or null")]
+    signal: Annotated[int | None, About("number of the signal that killed it, or null")]
+    told: Annotated[str, About("what the arbiter had told it to: abort, expire, kill …, or empty")]
     lived: Seconds
     requests: int
-    peak_memory: int = Field(description="bytes, the most it ever had")
-    was_oom: bool = Field(description="the kernel killed for lack of memory")
-    lost: list[InFlight] = Field(description="the requests that it had")
-    failure: str = Field(description="what it said when it could not boot")
+    peak_memory: Annotated[int, About("bytes, the most it ever had")]
+    was_oom: Annotated[bool, About("the kernel killed for lack of memory")]
+    lost: Annotated[list[InFlight], About("the requests that it had")]
+    failure: Annotated[str, About("what it said when it could not boot")]
 
 
 class Postmortems(Document):
     """The last ones, newest first."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     postmortems: list[Postmortem]
 
 
 class Workers(Document):
     """The workers alone."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     workers: list[Worker]
 
 
@@ -272,14 +293,14 @@ class ConfigValue(Document):
 
     key: str
     value: object
-    layer: str = Field(description="defaults, file, drop-in, environment or command line")
-    where: str = Field(description="`unicornd.toml:12`, a variable or a flag; empty for a default")
+    layer: Annotated[str, About("defaults, file, drop-in, environment or command line")]
+    where: Annotated[str, About("`unicornd.toml:12`, a variable or a flag; empty for a default")]
 
 
 class ConfigReport(Document):
     """The configuration that the running generation was started with; secrets are `***`."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     config_file: str | None
     values: list[ConfigValue]
 
@@ -287,6 +308,6 @@ class ConfigReport(Document):
 class Health(Document):
     """The answer of a probe; the status code says the same."""
 
-    schema_: Schema = Field(default=SCHEMA, serialization_alias="schema")
+    schema_: Schema = SCHEMA
     ok: bool
     reason: str

@@ -7,15 +7,15 @@ others are not disabled.
 
 from __future__ import annotations
 
-import configparser
 import json
-import logging.config
+import logging
 from typing import TYPE_CHECKING, Any
 
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 
 if TYPE_CHECKING:
+    import configparser
     from pathlib import Path
 
     from unicornd.config.sections.logging import LoggingSettings
@@ -87,21 +87,26 @@ def _apply_table(table: dict[str, Any], *, key: str) -> None:
             loggers.setdefault(name, loggers.pop(alias))
             loggers.pop(alias, None)
     merged["loggers"] = loggers
+    from logging.config import dictConfig  # noqa: PLC0415 - brings much, and few have one
+
     with _Sinks(loggers):
         try:
-            logging.config.dictConfig(merged)
+            dictConfig(merged)
         except (ValueError, TypeError, AttributeError, ImportError, OSError, KeyError) as error:
             raise ConfigError(f"{key}: {_why(error)}", hint="see logging.config.dictConfig") from error
 
 
 def _apply_ini(path: Path) -> None:
+    import configparser  # noqa: PLC0415 - brings much, and few have one
+    from logging.config import fileConfig  # noqa: PLC0415 - likewise
+
     parser = configparser.ConfigParser({"__file__": str(path), "here": str(path.parent)})
     try:
         with path.open(encoding="utf-8") as file:
             parser.read_file(file)
         named = _named_loggers(parser)
         with _Sinks(named):
-            logging.config.fileConfig(parser, disable_existing_loggers=False)
+            fileConfig(parser, disable_existing_loggers=False)
     except FileNotFoundError as error:
         raise _unreadable("logging.config_file", path, error=error) from error
     except Exception as error:  # fileConfig evaluates arguments: anything can come

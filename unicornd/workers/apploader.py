@@ -11,7 +11,6 @@ import importlib.util
 import os
 import sys
 import traceback
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +108,8 @@ def _find_attribute(module: ModuleType, target: ImportString, *, dotted: str) ->
         try:
             found = getattr(found, name)
         except AttributeError:
+            from difflib import get_close_matches  # noqa: PLC0415 - for a mistake
+
             near = get_close_matches(name, [known for known in dir(found) if not known.startswith("_")], n=1)
             where = getattr(module, "__file__", None) or target.module
             hint = f'did you mean "{near[0]}"?' if near else f"{where} has no such name"

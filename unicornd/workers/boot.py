@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -269,7 +268,8 @@ def _sit_down(seat: Seat) -> None:
     """Take on what tells this worker from its siblings."""
     os.environ["UNICORND_WORKER_SLOT"] = str(seat.slot)
     os.environ["UNICORND_GENERATION"] = str(seat.generation)
-    random.seed()  # not the state that the arbiter or the mold had, the same in every worker
+    if (random := sys.modules.get("random")) is not None:
+        random.seed()  # not the state that the arbiter or the mold had, the same in every worker
 
 
 def give_up(seat: Seat, why: Exception) -> int:
@@ -327,6 +327,8 @@ def _context(
 def _recycling(workers: WorkersSettings) -> Recycling | None:
     if not workers.max_requests:
         return None
+    import random  # noqa: PLC0415 - it brings much
+
     return Recycling(workers.max_requests, jitter=workers.max_requests_jitter, random=random.Random())  # noqa: S311 - no secret
 
 

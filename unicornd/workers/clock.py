@@ -6,7 +6,6 @@ Read by every thread that answers; two threads that make it at the same moment m
 from __future__ import annotations
 
 import time
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from unicornd.http.response import Standing
@@ -14,6 +13,8 @@ from unicornd.http.response import Standing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 SERVER = "Server: unicornd\r\n"
 
 
@@ -35,6 +36,12 @@ class Clock:
         """Return Server and Date as of now (RFC 9110 sections 6.6.1 and 10.2.4)."""
         second = int(self._wall())
         if second != self._second:
-            self._standing = Standing(SERVER, f"Date: {formatdate(second, usegmt=True)}\r\n")
+            self._standing = Standing(SERVER, f"Date: {http_date(second)}\r\n")
             self._second = second
         return self._standing
+
+
+def http_date(second: int) -> str:
+    """Return a time as IMF-fixdate, in English whatever the locale is (RFC 9110 section 5.6.7)."""
+    year, month, day, hour, minute, seconds, weekday, *_ = time.gmtime(second)
+    return f"{DAYS[weekday]}, {day:02} {MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{seconds:02} GMT"

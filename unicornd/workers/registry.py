@@ -29,7 +29,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
@@ -218,6 +217,8 @@ def _hint_for(found: object) -> str:
 
 
 def _version_of(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - brings much; asked where settings are read
+
     try:
         return version(package)
     except PackageNotFoundError:  # installed in some way of its own

@@ -5,7 +5,6 @@ Written by the poller, then read by the application as `wsgi.input`; never both 
 
 from __future__ import annotations
 
-import tempfile
 from http import HTTPStatus
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, ClassVar
@@ -67,6 +66,8 @@ class Spool:
         self.size += len(data)
         if was_in_memory and self.size > self._policy.body_memory:
             memory = self._file
+            import tempfile  # noqa: PLC0415 - it brings much, and most bodies are small
+
             self._file = tempfile.TemporaryFile(dir=self._policy.tmp_upload_dir, prefix="unicornd-body-")  # noqa: SIM115 - closed by `close`
             memory.seek(0)
             self._file.write(memory.read())
