@@ -1,6 +1,6 @@
 """`python -m tests.soak`: the fault table again and again, with counts and durations.
 
-Options: `--repeat N` (default 5), `--row NAME` (again for more), `--recycle N` requests for the row "recycle".
+Options: `--repeat N` (default 5), `--row NAME` and `--kind NAME` (again for more), `--recycle N` requests for the row "recycle".
 Exits with 1 if a promise was broken; each breach is shown below the table.
 """
 
@@ -33,7 +33,7 @@ def main() -> int:
     rows = {**ROWS, RECYCLE: partial(recycle, requests=asked.recycle)}
     breaches: list[str] = []
     print(HEAD)
-    for row, setup in variants():
+    for row, setup in variants(asked.kind or ("sync", "threads")):
         if asked.row and row not in asked.row:
             continue
         times = 1 if row == RECYCLE else asked.repeat
@@ -69,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--repeat", type=int, default=REPETITIONS)
     parser.add_argument("--recycle", type=int, default=RECYCLE_REQUESTS)
+    parser.add_argument("--kind", action="append", choices=["sync", "threads", "gevent", "asgi"])
     parser.add_argument("--row", action="append", choices=list(ROWS))
     return parser.parse_args()
 

@@ -24,7 +24,7 @@ from unicornd.control.client import Client
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.support.traffic import Tally
 
@@ -38,6 +38,8 @@ BROKEN: Mapping[str, str] = {
 LIMIT = 2
 """timeouts.request and timeouts.heartbeat (seconds) where a worker gets stuck."""
 DETECTION_SPARE = 1.0
+MOST_FROM_MOLD = 2.0
+"""Seconds to a replacement that does not import the application; generous, for a busy machine."""
 QUEUED = 24
 ALONE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--mount", "--user", "--map-root-user")
 FEW_DESCRIPTORS = 64
@@ -107,6 +109,15 @@ def kill_worker(site: Site) -> Measured:
         eventually(traffic.answered_more(50), "requests are answered")
     assert len(traffic.tally.failures) <= CLIENTS, traffic.tally.failures
     return measured(traffic.tally, seconds=seconds)
+
+
+def kill_preloaded(site: Site) -> Measured:
+    """The same with an application that takes 3 s to import, loaded once: the mold has it."""
+    site.configure(app="preload = true")
+    site.deploy("v1", at_import=SLOW_IMPORT)
+    found = kill_worker(site)
+    assert found.seconds < MOST_FROM_MOLD, f"{found.seconds:.2f} s: it was not forked from the mold"
+    return found
 
 
 def recycle(site: Site, requests: int) -> Measured:
@@ -294,6 +305,7 @@ ROWS: Mapping[str, Callable[[Site], Measured]] = {
     **{f"reload, {how}": lambda site, how=how: reload_broken(site, how) for how in BROKEN},  # type: ignore[misc]
     "scale 8, 2, 8": scale,
     "kill -9 of a worker": kill_worker,
+    "kill -9, preloaded": kill_preloaded,
     "recycle": lambda site: recycle(site, 5_000),
     "stop with a queue": stop_with_queue,
     "stop under load": stop_under_load,
@@ -312,10 +324,10 @@ WITHOUT_LOAD = frozenset(
 """Rows that bring their own clients: whether those keep their connections is settled."""
 
 
-def variants() -> Iterator[tuple[str, Setup]]:
-    """Every row, for both kinds, and with both sorts of load where there is load."""
+def variants(kinds: Sequence[str] = ("sync", "threads")) -> Iterator[tuple[str, Setup]]:
+    """Every row, for some kinds, and with both sorts of load where there is load."""
     for row in ROWS:
-        for kind in ("sync", "threads"):
+        for kind in kinds:
             for is_keepalive in (False,) if row in WITHOUT_LOAD else (False, True):
                 yield row, Setup(kind=kind, is_keepalive=is_keepalive)
 

@@ -53,12 +53,20 @@ def application(environ, start_response):
     body = VERSION.encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+async def asgi_application(scope, receive, send):
+    PAGES.get(scope["path"], bool)()
+    body = VERSION.encode()
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 """
 
 CONFIG = """\
 [app]
-target = "./site_app.py:application"
+target = "./site_app.py:{target}"
 chdir = "."
+{app}
 [server]
 bind = "127.0.0.1:0"
 [workers]
@@ -98,13 +106,22 @@ class Site:
         fleet.write("site_app.py", APP)
         self.configure()
 
-    def configure(self, *, count: int = 2, workers: str = "", timeouts: str = "") -> None:
-        """Write the configuration."""
+    def configure(self, *, count: int = 2, workers: str = "", timeouts: str = "", app: str = "") -> None:
+        """Write the configuration; each text is further lines of a table."""
         kind = self.setup.kind
+        target = "asgi_application" if kind == "asgi" else "application"
         threads = "threads = 4" if kind == "threads" else ""
         self.fleet.write(
             "unicornd.toml",
-            CONFIG.format(count=count, kind=kind, threads=threads, workers=workers, timeouts=timeouts),
+            CONFIG.format(
+                count=count,
+                kind=kind,
+                threads=threads,
+                workers=workers,
+                timeouts=timeouts,
+                target=target,
+                app=app,
+            ),
         )
 
     def deploy(self, version: str, *, at_import: str = "") -> None:
