@@ -110,6 +110,15 @@ def check_tls(
     make_context(tls)
 
 
+def check_listening(server: ServerSettings) -> None:
+    """Raise ConfigError if a port is to be shared and there is none."""
+    if server.reuse_port and all(address.kind != "tcp" for address in server.bind):
+        raise ConfigError(
+            "server.reuse_port has no effect: no address of server.bind is a TCP port",
+            hint="leave it out; a socket that systemd opens is shared by ReusePort= in its unit",
+        )
+
+
 def check_logging(
     logging: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: object
 ) -> None:

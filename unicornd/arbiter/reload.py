@@ -25,6 +25,7 @@ from unicornd.sockets.inherit import expand
 from unicornd.sockets.legacy import Legacy
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
+from unicornd.sockets.sharing import is_port_shared, lead_back, lead_elsewhere
 from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
@@ -127,6 +128,7 @@ class Deployments:
         self._passed = passed
         self._store = store
         self._adopted: set[Listener] = set()
+        self._left: set[Listener] = set()
         self._generation = Generation(0)
         self.present: Deployment
         self.next: Deployment | None = None
@@ -152,7 +154,9 @@ class Deployments:
                 listener.sock.close()  # not wanted any more; its file is the predecessor's
         for listener in self._store.settle(self.present.listeners):
             manner = _manner(loaded.settings)
-            renew_listener(listener, backlog=manner.backlog, ownership=manner.ownership)
+            renew_listener(
+                listener, backlog=manner.backlog, ownership=manner.ownership, is_shared=manner.is_shared
+            )
         return self.present
 
     def prepare(self) -> Deployment:
@@ -231,7 +235,8 @@ class Deployments:
     def close_listeners(self) -> None:
         """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones.
 
-        What systemd keeps for the next start stays as it is: connections queue there.
+        What systemd keeps for the next start stays as it is: connections queue there. Where another fleet shares the
+        port, it serves them; our copy stays open until the workers have gone, so that nobody is led to us again.
         """
         if self.is_shared():
             for listener in self.all_listeners():
@@ -241,7 +246,14 @@ class Deployments:
             if deployment is not None and deployment.blueprint.handover is not None:
                 deployment.blueprint.handover.shut()
         for listener in self.all_listeners():
-            if self._store.keeps(listener):
+            if listener in self._left:
+                lead_back(listener.sock)
+                close_listener(listener)
+                self._left.discard(listener)
+            elif _leads_elsewhere(listener):
+                self._store.forget(listener)
+                self._left.add(listener)
+            elif self._store.keeps(listener):
                 listener.sock.close()
             elif listener.sock.fileno() >= 0:
                 refuse_newcomers(listener)
@@ -334,6 +346,7 @@ def check(settings: Settings) -> None:
     preflight.check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
+    preflight.check_listening(settings.server)
     kind = settings.workers.resolved_kind(settings.app.interface)
     preflight.check_tls(
         settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy
@@ -346,7 +359,14 @@ def _manner(settings: Settings) -> Manner:
     server, process = settings.server, settings.process
     identity = identity_of(process.user, process.group, initgroups=False)
     ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
-    return Manner(backlog=server.backlog, ownership=ownership)
+    return Manner(backlog=server.backlog, ownership=ownership, is_shared=server.reuse_port)
+
+
+def _leads_elsewhere(listener: Listener) -> bool:
+    """Whether there is another fleet that takes the newcomers from now on."""
+    if listener.is_inherited or listener.sock.fileno() < 0 or not is_port_shared(listener.sock):
+        return False
+    return lead_elsewhere(listener.sock)
 
 
 def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]) -> None:
