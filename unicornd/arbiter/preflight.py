@@ -48,6 +48,7 @@ def check(loaded: Loaded) -> None:
     check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
+    check_listening(settings.server)
     kind = kind_of(settings.workers, settings.app.interface)
     check_tls(settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy)
     cfg = under_their_names(settings, "unicornd")
@@ -128,6 +129,15 @@ def check_tls(
     from unicornd.workers.tls import make_context  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
 
     make_context(tls)
+
+
+def check_listening(server: ServerSettings) -> None:
+    """Raise ConfigError if a port is to be shared and there is none."""
+    if server.reuse_port and all(address.kind != "tcp" for address in server.bind):
+        raise ConfigError(
+            "server.reuse_port has no effect: no address of server.bind is a TCP port",
+            hint="leave it out; a socket that systemd opens is shared by ReusePort= in its unit",
+        )
 
 
 def check_logging(

@@ -27,6 +27,7 @@ from unicornd.sockets.inherit import expand
 from unicornd.sockets.legacy import Legacy
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
+from unicornd.sockets.sharing import is_port_shared, lead_back, lead_elsewhere
 from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
@@ -130,6 +131,7 @@ class Deployments:
         self._store = store
         self._adopted: set[Listener] = set()
         self._path = tuple(sys.path)
+        self._left: set[Listener] = set()
         self._generation = Generation(0)
         self.present: Deployment
         self.next: Deployment | None = None
@@ -154,7 +156,9 @@ class Deployments:
                 listener.sock.close()  # not wanted any more; its file is the predecessor's
         for listener in self._store.settle(self.present.listeners):
             manner = _manner(loaded.settings)
-            renew_listener(listener, backlog=manner.backlog, ownership=manner.ownership)
+            renew_listener(
+                listener, backlog=manner.backlog, ownership=manner.ownership, is_shared=manner.is_shared
+            )
         return self.present
 
     def prepare(self) -> Deployment:
@@ -232,7 +236,8 @@ class Deployments:
     def close_listeners(self) -> None:
         """Let nobody new in, and close our copies: the workers answer what has been sent, and close the last ones.
 
-        What systemd keeps for the next start stays as it is: connections queue there.
+        What systemd keeps for the next start stays as it is: connections queue there. Where another fleet shares the
+        port, it serves them; our copy stays open until the workers have gone, so that nobody is led to us again.
         """
         if self.is_shared():
             for listener in self.all_listeners():
@@ -242,7 +247,14 @@ class Deployments:
             if deployment is not None and deployment.blueprint.handover is not None:
                 deployment.blueprint.handover.shut()
         for listener in self.all_listeners():
-            if self._store.keeps(listener):
+            if listener in self._left:
+                lead_back(listener.sock)
+                close_listener(listener)
+                self._left.discard(listener)
+            elif _leads_elsewhere(listener):
+                self._store.forget(listener)
+                self._left.add(listener)
+            elif self._store.keeps(listener):
                 listener.sock.close()
             elif listener.sock.fileno() >= 0:
                 refuse_newcomers(listener)
@@ -329,7 +341,14 @@ def _manner(settings: Settings) -> Manner:
     server, process = settings.server, settings.process
     identity = identity_of(process.user, process.group, initgroups=False)
     ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
-    return Manner(backlog=server.backlog, ownership=ownership)
+    return Manner(backlog=server.backlog, ownership=ownership, is_shared=server.reuse_port)
+
+
+def _leads_elsewhere(listener: Listener) -> bool:
+    """Whether there is another fleet that takes the newcomers from now on."""
+    if listener.is_inherited or listener.sock.fileno() < 0 or not is_port_shared(listener.sock):
+        return False
+    return lead_elsewhere(listener.sock)
 
 
 def _with_settings(loaded: Loaded, settings: Settings) -> Loaded:

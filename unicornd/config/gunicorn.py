@@ -133,7 +133,7 @@ ROWS: tuple[Row, ...] = (
 
     _row("bind", "server.bind", flag="-b --bind ADDRESS", form="list", convert=to.texts, about="Address to listen on."),
     _number("backlog", "server.backlog", flag="--backlog N", about="Connections that the kernel queues."),
-    _switch("reuse_port", "server.reuse_port", flag="--reuse-port", about="A listener of its own for each worker."),
+    _switch("reuse_port", "server.reuse_port", flag="--reuse-port", about="Let other fleets listen on the same TCP ports."),
     _row("protocol", "server.protocol", flag="--protocol NAME", convert=to.lower, about="http or uwsgi."),
     _row("uwsgi_allow_ips", "server.uwsgi_allow_ips", flag="--uwsgi-allow-from LIST", convert=to.comma_list, about="Who may speak uwsgi."),
 

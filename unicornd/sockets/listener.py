@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from unicornd.config.values import Address
 from unicornd.errors import ListenError
 from unicornd.sockets.holder import holder_of
+from unicornd.sockets.sharing import drop_newcomers, lead_back, share_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,20 +29,10 @@ _ACCEPT_QUEUE = struct.Struct("24xII")
 TCP_INFO_BYTES = 104
 ANY_IPV6 = "::"
 
-SO_ATTACH_FILTER = 26
 SO_BINDTOIFINDEX = 62
-"""asm-generic/socket.h; Python's socket module has no names for them."""
+"""asm-generic/socket.h; Python's socket module has no name for it."""
 NO_INTERFACE = 2**31 - 1
 """No interface ever has this index; the kernel does not ask whether there is one."""
-_FILTER_STEP = struct.Struct("=HBBI")
-_DROP_NEW = (
-    (0x30, 0, 0, 13),  # A = the TCP header's flags (byte 13)
-    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
-    (0x15, 0, 1, 0x02),  # a SYN alone asks for a new connection:
-    (0x06, 0, 0, 0),  # drop it;
-    (0x06, 0, 0, 0xFFFFFFFF),  # let everything else through
-)
-"""Classic BPF (linux/filter.h): operation, jumps if true and false, operand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +69,9 @@ class Listener:
         return str(Address(kind="tcp", host=name[0], port=name[1]))
 
 
-def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_dual: bool = False) -> Listener:
+def open_listener(
+    address: Address, *, backlog: int, ownership: Ownership, is_dual: bool = False, is_shared: bool = False
+) -> Listener:
     """Bind and listen.
 
     Args:
@@ -86,6 +79,7 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_du
         backlog: how many connections the kernel queues.
         ownership: of a Unix socket.
         is_dual: whether `[::]` takes IPv4 connections too.
+        is_shared: whether others may listen on the same TCP port.
 
     Raises:
         ListenError: it cannot be had; the message says why, the hint who has it.
@@ -93,7 +87,7 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_du
     try:
         match address.kind:
             case "tcp":
-                return _open_tcp(address, backlog, is_dual=is_dual)
+                return _open_tcp(address, backlog, is_dual=is_dual, is_shared=is_shared)
             case "unix":
                 return _open_unix(address, backlog, ownership=ownership)
             case "abstract":
@@ -109,10 +103,12 @@ def open_listener(address: Address, *, backlog: int, ownership: Ownership, is_du
             f"cannot listen on {address}: {error.strerror}", hint="check the host name in server.bind"
         ) from error
     except OSError as error:
-        raise _explained(address, error) from error
+        raise _explained(address, error, is_shared=is_shared) from error
 
 
-def renew_listener(listener: Listener, *, backlog: int, ownership: Ownership) -> None:
+def renew_listener(
+    listener: Listener, *, backlog: int, ownership: Ownership, is_shared: bool = False
+) -> None:
     """Apply what may have changed since an earlier run of this service opened it.
 
     Raises:
@@ -120,6 +116,8 @@ def renew_listener(listener: Listener, *, backlog: int, ownership: Ownership) ->
     """
     try:
         listener.sock.listen(backlog)
+        if listener.sock.family != socket.AF_UNIX:
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_shared)
         if listener.inode is not None:
             Path(listener.address.path).chmod(ownership.mode)
             _give_away(Path(listener.address.path), ownership)
@@ -155,20 +153,9 @@ def refuse_newcomers(listener: Listener) -> None:
     try:
         listener.sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
     except OSError:
-        _drop_new_syns(listener.sock)
-
-
-def _drop_new_syns(sock: socket.socket) -> None:
-    """Do the same by a filter: the client sends another SYN after a second, and is refused then.
-
-    For kernels before 5.7, where only root may bind to an interface; newer ones may allow filters to root only.
-    """
-    import ctypes  # noqa: PLC0415 - only for the address of a buffer, once, at the end
-
-    program = ctypes.create_string_buffer(b"".join(_FILTER_STEP.pack(*step) for step in _DROP_NEW))
-    pointer = struct.pack("HP", len(_DROP_NEW), ctypes.addressof(program))
-    with suppress(OSError):  # neither: the race stays
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+        # A kernel before 5.7, where only root may bind to an interface; newer ones may allow filters to root only.
+        with suppress(OSError):  # neither: the race stays
+            drop_newcomers(listener.sock)
 
 
 def queue_length(listener: Listener) -> tuple[int, int] | None:
@@ -196,7 +183,7 @@ def bound_addresses(listeners: Iterable[Listener]) -> str:
     return ", ".join(listener.bound for listener in listeners)
 
 
-def _open_tcp(address: Address, backlog: int, *, is_dual: bool) -> Listener:
+def _open_tcp(address: Address, backlog: int, *, is_dual: bool, is_shared: bool) -> Listener:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # A name with several addresses, such as localhost: IPv4 first, as gunicorn has it.
     family, kind, protocol, _, name = min(found, key=lambda each: each[0] == socket.AF_INET6)
@@ -207,7 +194,12 @@ def _open_tcp(address: Address, backlog: int, *, is_dual: bool) -> Listener:
         # Said, whatever net.ipv6.bindv6only is.
         is_alone = not (is_dual and name[0] == ANY_IPV6)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_alone)
-    return _listening(sock, address, backlog=backlog, name=name)
+    if not is_shared:
+        return _listening(sock, address, backlog=backlog, name=name)
+    share_port(sock)
+    listener = _listening(sock, address, backlog=backlog, name=name)
+    lead_back(sock)  # from wherever one that was killed while it left has led the newcomers
+    return listener
 
 
 def _open_unix(address: Address, backlog: int, *, ownership: Ownership) -> Listener:
@@ -278,7 +270,7 @@ def _listening(sock: socket.socket, address: Address, *, backlog: int, name: obj
     return Listener(address=address, sock=sock)
 
 
-def _explained(address: Address, error: OSError) -> ListenError:
+def _explained(address: Address, error: OSError, *, is_shared: bool = False) -> ListenError:
     match error.errno:
         case errno.EADDRINUSE:
             holder = holder_of(address)
@@ -287,6 +279,12 @@ def _explained(address: Address, error: OSError) -> ListenError:
                 if holder
                 else "change server.bind"
             )
+            if address.kind == "tcp":
+                who += (
+                    "; server.reuse_port is set here, and must be there, too, and both must run as the same user"
+                    if is_shared
+                    else "; fleets of the same user can share it if each of them sets server.reuse_port"
+                )
             return ListenError(f"cannot listen on {address}: the address is in use", hint=who)
         case errno.EACCES:
             hint = "a port below 1024 and other people's folders need privileges (or a systemd socket unit)"

@@ -26,6 +26,7 @@ class Manner:
 
     backlog: int
     ownership: Ownership
+    is_shared: bool = False
 
 
 def open_wanted(
@@ -54,5 +55,9 @@ def _open(address: Address, *, among: tuple[Address, ...], manner: Manner) -> Li
     if address.kind == "fd":
         return adopt(address, backlog=manner.backlog)
     return open_listener(
-        address, backlog=manner.backlog, ownership=manner.ownership, is_dual=is_dual(address, among)
+        address,
+        backlog=manner.backlog,
+        ownership=manner.ownership,
+        is_dual=is_dual(address, among),
+        is_shared=manner.is_shared,
     )

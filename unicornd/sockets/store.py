@@ -84,6 +84,11 @@ class Store:
                 self._kept[listener] = name
         return tuple(listener for listener in returned if listener in wanted)
 
+    def forget(self, listener: Listener) -> None:
+        """Have a listener kept no longer."""
+        if listener in self._kept:
+            self._notifier.remove_stored(self._kept.pop(listener))
+
     def keeps(self, listener: Listener) -> bool:
         """Whether connections go on queueing when all of our copies are closed."""
         return listener in self._kept

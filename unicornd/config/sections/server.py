@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from unicornd.config.sections.section import LATER, RESTART, ROLLING, Section
+from unicornd.config.sections.section import RESTART, ROLLING, Section
 from unicornd.config.texts import AddressText, Mode, Networks
 from unicornd.config.values import MAX_PORT, Address
 
@@ -59,9 +59,11 @@ class ServerSettings(Section):
         description="Permission bits of Unix sockets that are listened on.",
         json_schema_extra=RESTART,
     )
-    reuse_port: Annotated[bool, LATER] = Field(
+    reuse_port: bool = Field(
         default=False,
-        description="Give each worker a TCP listener of its own (SO_REUSEPORT): the kernel spreads connections evenly.",
+        description="Let other fleets of the same user, that set this too, listen on the same TCP ports (SO_REUSEPORT): "
+        "the kernel spreads new connections over them. The workers of one fleet share its listener. Sockets that "
+        "systemd opened are as their unit says (ReusePort=).",
         json_schema_extra=RESTART,
     )
     protocol: Literal["http", "uwsgi"] = Field(
