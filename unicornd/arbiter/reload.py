@@ -188,6 +188,14 @@ class Deployments:
         check(loaded.settings)
         return loaded
 
+    def wanted(self) -> Settings:
+        """Return the settings that a reload would put in force.
+
+        Raises:
+            UnicorndError: the configuration is wrong.
+        """
+        return self.with_log(self.read().settings)
+
     def legacy(self, baton: int, *, control: ControlSocket | None, admin: Listener | None) -> Legacy:
         """Return what a successor gets."""
         handover = self.present.blueprint.handover
