@@ -56,10 +56,21 @@ def _run(command: CommandLine) -> int:
     )
     try:
         if command.actions:
-            return _tell(command, sources)
+            return _tell_somebody(command, sources)
         return run_daemon(sources)
     except UnicorndError as error:
         return _fail(error)
+
+
+def _tell_somebody(command: CommandLine, sources: Sources) -> int:
+    from unicornd.cli.exits import end_of_pipe  # noqa: PLC0415 - the daemon needs none of it
+
+    try:
+        code = _tell(command, sources)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return end_of_pipe()
+    return code
 
 
 def _tell(command: CommandLine, sources: Sources) -> int:
