@@ -117,11 +117,49 @@ def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
     assert arbiter_of(ctl) == before
 
 
+def test_a_dry_reload_of_a_daemon_without_a_log_file_changes_no_setting(ctl: Ctl) -> None:
+    ctl.run("start")
+    assert "logging" not in ctl.run("reload", "--dry-run").stdout
+
+
+def test_a_mold_that_leaves_with_its_fleet_is_no_warning(ctl: Ctl, tmp_path: Path) -> None:
+    log = tmp_path / "site.log"
+    text = ctl.config.read_text().replace("[server]", "preload = true\n[server]")
+    ctl.config.write_text(f'{text}[logging]\nerror = "{log}"\n')
+    ctl.run("start")
+    ctl.run("stop")
+    assert "the mold has left" in log.read_text()
+    assert "WARNING" not in log.read_text()
+
+
 def test_a_dry_restart_says_what_it_would_do(ctl: Ctl) -> None:
     ctl.run("start")
     before = arbiter_of(ctl)
     assert f"stop pid {before}" in ctl.run("restart", "--dry-run").stdout
     assert arbiter_of(ctl) == before
+
+
+def test_a_dry_restart_of_what_does_not_run_starts_nothing(ctl: Ctl) -> None:
+    assert "would start" in ctl.run("restart", "--dry-run").stdout
+    ctl.run("is-running", expect=CtlExit.NOT_RUNNING)
+
+
+@pytest.mark.parametrize(
+    "command", ["unicornctl config show --all -c {file}", "unicornd --print-config -c {file}"]
+)
+def test_a_reader_that_goes_away_is_no_error(ctl: Ctl, command: str) -> None:
+    words = command.format(file=ctl.config).split()
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(BIN / words[0]), *words[1:]], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert done.returncode in {1, 128 + signal.SIGPIPE}  # typer has its own number
 
 
 def test_a_stop_waits_for_a_request_and_says_so_when_the_time_is_up(ctl: Ctl, tmp_path: Path) -> None:

@@ -254,7 +254,6 @@ class Port:
     def preview_reload(self) -> Sequence[str] | Refusal:
         """Say what a reload would change, or why it would be refused."""
         try:
-            self._means.deployments.read()
             return self._compare(self._means.deployments.present)
         except UnicorndError as error:
             return _refused(error, self.state)

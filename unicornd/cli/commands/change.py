@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from unicornd.cli.progress import conclude, detach, follow
+from unicornd.cli.progress import conclude, detach, follow, interrupted
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
 from unicornd.control.client import ControlError
 from unicornd.errors import CtlExit
@@ -24,7 +24,7 @@ app = typer.Typer()
 COUNT = re.compile(r"[+-]?[0-9]{1,9}")
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Take new code and configuration, without a gap.")
 def reload(
     context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:
@@ -56,7 +56,11 @@ def scale(
             hint="for example: scale 8, scale +2, scale -1",
         )
     body = {"count": count if count[0] in "+-" else int(count), "save": save}
-    return change(session_of(context), "/v1/scale", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+    session = session_of(context)
+    code = change(session, "/v1/scale", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+    if save and not dry_run and not session.is_json and code == CtlExit.DONE:
+        data_console().print(Text("saved to unicornd.d/: a restart keeps it"))
+    return code
 
 
 @app.command(epilog=EPILOG)
@@ -76,7 +80,7 @@ def recycle(
     )
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Take a new unicornd, Python or environment, without a gap.")
 def upgrade(
     context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:
@@ -107,7 +111,10 @@ def change(
     client = session.client()
     if dry_run:
         return show_plan(session, client.post(f"{path}?dry_run=1", body))
-    operation = client.post(path, body)
+    try:
+        operation = client.post(path, body)
+    except KeyboardInterrupt:
+        return interrupted()
     if not wait:
         return show_accepted(session, operation)
     try:

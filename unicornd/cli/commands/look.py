@@ -5,6 +5,7 @@ Runs in the command's process.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from datetime import datetime
@@ -18,7 +19,7 @@ from rich.text import Text
 from unicornd.cli.render import local_time, workers_table
 from unicornd.cli.session import EPILOG, data_console, print_screen, session_of
 from unicornd.control.client import ControlError
-from unicornd.control.wording import duration, size
+from unicornd.control.wording import duration, plural, size
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
@@ -83,14 +84,12 @@ def _screen(before: Mapping[str, Any], after: Mapping[str, Any], *, width: int) 
     busy = sum(worker["busy"] for worker in busiest)
     connections = sum(worker["connections"] for worker in busiest)
     queued = sum(listener["queue"] or 0 for listener in after["listeners"])
-    facts = (
-        f"{_rate(before, after):,.0f} requests/s, {busy} running, {queued} waiting, {connections} connections"
-    )
+    facts = f"{_rate(before, after):,.0f} requests/s, {busy} running, {queued} waiting, {plural(connections, 'connection')}"
     title = Text.assemble((after["instance"], "bold"), f"  {after['state']}  ", (facts, "dim"))
     return Group(title, Text(), workers_table(busiest, width=width))
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Show what the threads of a worker are doing.")
 def stacks(
     context: typer.Context, slot: Annotated[int, typer.Argument(help="The worker's slot.", min=1)]
 ) -> int:
@@ -112,7 +111,7 @@ def stacks(
     return CtlExit.DONE
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Show how workers died, and what they were serving.")
 def postmortem(
     context: typer.Context,
     slot: Annotated[int | None, typer.Argument(help="Only of this slot.", min=1)] = None,
@@ -134,7 +133,7 @@ def postmortem(
 
 
 def _told(died: Mapping[str, Any], *, now: datetime) -> Sequence[str]:
-    how = f"signal {died['signal']}" if died["signal"] is not None else f"exit code {died['code']}"
+    how = _signal(died["signal"]) if died["signal"] is not None else f"exit code {died['code']}"
     told = f", after it was told to {died['told']}" if died["told"] else ""
     oom = ", out of memory" if died["was_oom"] else ""
     lines = [
@@ -146,3 +145,10 @@ def _told(died: Mapping[str, Any], *, now: datetime) -> Sequence[str]:
     ]
     lines += [f"  lost {duration(each['age'])} {each['request']}" for each in died["lost"]]
     return [*lines, f"  {died['failure'].partition(chr(10))[0]}"] if died["failure"] else lines
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -15,14 +15,6 @@ ROLLING: JsonDict = {"x-apply": "rolling"}
 """A reload applies it to the new workers that it boots."""
 RESTART: JsonDict = {"x-apply": "restart"}
 """Only a restart of unicornd applies it."""
-
-
-def _refuse(_value: object) -> object:
-    raise ValueError("it is not available in this version; leave it out")
-
-
-LATER = AfterValidator(_refuse)
-"""Of a setting that is known and has no effect yet: whoever asks for it is told so."""
 
 
 class Section(BaseModel):
