@@ -246,7 +246,7 @@ class Assembly:
             instance=self._address.instance,
             journal=self._journal,
             report_config=_report_config,
-            compare=lambda present: differences(present.loaded, self._deployments.read()),
+            compare=lambda present: differences(present.loaded, self._deployments.wanted()),
         )
         port.control = self._control.address if self._control is not None else None
         return port

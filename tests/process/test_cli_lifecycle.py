@@ -117,6 +117,21 @@ def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
     assert arbiter_of(ctl) == before
 
 
+def test_a_dry_reload_of_a_daemon_without_a_log_file_changes_no_setting(ctl: Ctl) -> None:
+    ctl.run("start")
+    assert "logging" not in ctl.run("reload", "--dry-run").stdout
+
+
+def test_a_mold_that_leaves_with_its_fleet_is_no_warning(ctl: Ctl, tmp_path: Path) -> None:
+    log = tmp_path / "site.log"
+    text = ctl.config.read_text().replace("[server]", "preload = true\n[server]")
+    ctl.config.write_text(f'{text}[logging]\nerror = "{log}"\n')
+    ctl.run("start")
+    ctl.run("stop")
+    assert "the mold has left" in log.read_text()
+    assert "WARNING" not in log.read_text()
+
+
 def test_a_dry_restart_says_what_it_would_do(ctl: Ctl) -> None:
     ctl.run("start")
     before = arbiter_of(ctl)

@@ -74,7 +74,7 @@ def test_a_postmortem_tells_how_a_worker_died_and_what_it_was_serving(fleet: Fle
         fleet.await_log("died: signal 9")
         assert isinstance(waiting.exception(), OSError)
     told = ctl(fleet, "postmortem", str(busy["slot"]))
-    assert f"worker {busy['slot']} (pid {busy['pid']}, generation 1): signal 9" in told
+    assert f"worker {busy['slot']} (pid {busy['pid']}, generation 1): signal 9 (SIGKILL)" in told
     assert "GET /wait" in told
     [died] = ctl_json(fleet, "postmortem")["postmortems"]
     assert died["peak_memory"] > 2**20

@@ -165,3 +165,17 @@ def test_what_is_wrong_is_not_saved(
 def test_set_needs_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config("set", "workers.count=3", file=tmp_path / "unicornd.toml") == CtlExit.CONFIG
     assert "config init" in capsys.readouterr().err
+
+
+def test_a_report_of_an_import_has_no_blanks_at_the_end_and_says_what_is_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "workers = 2\nwsgi_app = 'shop:app'\ndef on_starting(server): ...\n"
+    )
+    assert run(["config", "import"]) == CtlExit.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line != line.rstrip()]
+    assert "wrote unicornd.toml; then: unicornctl config check, unicornctl start" in lines
+    assert lines[-1] == "hooks stay in gunicorn's file: keep it"

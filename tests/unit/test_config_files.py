@@ -186,3 +186,22 @@ def test_a_first_configuration_names_what_is_there(
     text = starter_text(tmp_path)
     assert tomllib.loads(text)["app"]["target"] == target
     assert str(loaded(tmp_path, text).settings.app.target) == target
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("main.py", "from fastapi import FastAPI\napp = FastAPI()", "asgi"),
+        ("app.py", "import quart, os\napp = quart.Quart(__name__)", "asgi"),
+        ("app.py", "from . import x\nfrom flask import Flask\napp = Flask(__name__)", "threads"),
+        ("asgi.py", "from django.core.asgi import get_asgi_application\napplication = 1", "asgi"),
+        ("app.py", "async def app(scope, receive, send): ...", "asgi"),
+        ("app.py", "async def other(): ...\ndef app(environ, start_response): ...", "threads"),
+    ],
+    ids=["FastAPI", "Quart", "Flask", "Django's ASGI", "coroutine", "another coroutine"],
+)
+def test_a_first_configuration_has_the_kind_that_fits(
+    tmp_path: Path, name: str, text: str, kind: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert tomllib.loads(starter_text(tmp_path))["workers"]["kind"] == kind

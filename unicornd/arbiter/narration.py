@@ -93,7 +93,8 @@ class Narrator:
 
     def tell_order(self, child: Child, order: Order, *, why: str) -> None:
         """Tell that a child is given an order, and why."""
-        is_normal = order is Order.DRAIN or (order is Order.QUIT and child.phase is Phase.BOOTING)
+        is_workless = child.phase is Phase.BOOTING or child.role is Role.MOLD  # nothing is lost with it
+        is_normal = order is Order.DRAIN or (order is Order.QUIT and is_workless)
         text = f"{name_of(child)} is told to {order.value}: {why}"
         if is_normal:
             self._log.debug("%s", text, extra=_who(child))

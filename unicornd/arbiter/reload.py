@@ -189,6 +189,15 @@ class Deployments:
         sources = replace(self._sources, environ=dict(os.environ))
         return Apart(partial(read, sources, path=self._path)).result()
 
+    def wanted(self) -> Loaded:
+        """Return what a reload would put in force.
+
+        Raises:
+            UnicorndError: the configuration is wrong.
+        """
+        loaded = self.read()
+        return _with_settings(loaded, self.with_log(loaded.settings))
+
     def legacy(self, baton: int, *, control: ControlSocket | None, admin: Listener | None) -> Legacy:
         """Return what a successor gets."""
         handover = self.present.blueprint.handover

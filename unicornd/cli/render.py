@@ -250,8 +250,8 @@ def fleets_table(fleets: Sequence[Document], *, width: int) -> RenderableType:
     table.add_column("PID", justify="right", no_wrap=True)
     table.add_column("WORKERS", justify="right", no_wrap=True)
     table.add_column("UP", justify="right", no_wrap=True)
-    table.add_column("LISTENS ON", overflow="fold")
-    table.width = min(width, 120)
+    table.add_column("LISTENS ON", overflow="fold", ratio=1)
+    table.width = width
     for fleet in fleets:
         state = Text(fleet["state"], style=STATE_STYLES.get(fleet["state"], "dim"))
         table.add_row(

@@ -6,7 +6,7 @@ Run by `unicornctl config init`; reads, writes nothing.
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +23,7 @@ bind = "127.0.0.1:8000"           # or "unix:/run/…/web.sock", or several: ["�
 
 [workers]
 count = 2                         # or "auto": 2 × processors + 1
-kind = "threads"                  # sync: one request at a time, no kept connections
-threads = 4
+{kind}
 
 [timeouts]
 request = 30                      # seconds, or "30s", "5m"
@@ -36,45 +35,83 @@ graceful = 30
 #file = "-"                       # standard output, or a path
 """
 
+KIND_OF_WSGI = """\
+kind = "threads"                  # sync: one request at a time, no kept connections
+threads = 4"""
+KIND_OF_ASGI = """\
+kind = "asgi"                     # an event loop; needs: pip install 'unicornd[asgi]'"""
+
 NAMES = ("application", "app", "create_app", "make_app")
-FILES = ("wsgi.py", "app.py", "main.py", "application.py", "server.py")
+FILES = ("wsgi.py", "app.py", "main.py", "application.py", "server.py", "asgi.py")
+ASGI_FRAMEWORKS = frozenset({"blacksheep", "fastapi", "litestar", "quart", "sanic", "starlette"})
+"""Packages whose applications speak ASGI: who imports one of them is taken for one."""
+
+
+class _Found(NamedTuple):
+    """An application that was found: what `app.target` is to say, and whether it looks like ASGI."""
+
+    target: str
+    is_asgi: bool
 
 
 def starter_text(folder: Path) -> str:
     """Return a configuration for what is found in `folder`."""
-    target = _django(folder) or _application(folder)
-    note = "" if target else "       # module:attribute, module:factory(), or ./file.py:attribute"
-    return TEXT.format(target=target or "module:application", note=note)
+    found = _django(folder) or _application(folder)
+    note = "" if found else "       # module:attribute, module:factory(), or ./file.py:attribute"
+    return TEXT.format(
+        target=found.target if found else "module:application",
+        note=note,
+        kind=KIND_OF_ASGI if found and found.is_asgi else KIND_OF_WSGI,
+    )
 
 
-def _django(folder: Path) -> str:
+def _django(folder: Path) -> _Found | None:
     """Return the WSGI application of a Django project: the package with `wsgi.py` beside `manage.py`."""
     if not (folder / "manage.py").is_file():
-        return ""
+        return None
     packages = sorted(name for path in folder.glob("*/wsgi.py") if (name := path.parent.name).isidentifier())
-    return f"{packages[0]}.wsgi:application" if packages else ""
+    return _Found(f"{packages[0]}.wsgi:application", is_asgi=False) if packages else None
 
 
-def _application(folder: Path) -> str:
+def _application(folder: Path) -> _Found | None:
     """Return the first well-known name in a well-known file; files are parsed, not run."""
     for file in FILES:
         path = folder / file
         if not path.is_file():
             continue
         try:
-            names = _top_level_names(ast.parse(path.read_text(encoding="utf-8")))
+            tree = ast.parse(path.read_text(encoding="utf-8"))
         except (OSError, SyntaxError, ValueError):
             continue
+        names = _top_level_names(tree)
         for name in NAMES:
             if name in names:
-                return f"{path.stem}:{name}{'()' if name in {'create_app', 'make_app'} else ''}"
-    return ""
+                call = "()" if name in {"create_app", "make_app"} else ""
+                return _Found(f"{path.stem}:{name}{call}", is_asgi=_is_asgi(tree, name))
+    return None
+
+
+def _is_asgi(tree: ast.Module, name: str) -> bool:
+    """Whether the file imports a framework that speaks ASGI, Django's side of it, or has a coroutine of that name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                modules = {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module=str(module), names=names):
+                modules = {module.partition(".")[0], *(alias.name for alias in names)}
+            case _:
+                modules = set()
+        if modules & ASGI_FRAMEWORKS or "get_asgi_application" in modules:
+            return True
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == name and node in tree.body:
+            return True
+    return False
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:
     found: set[str] = set()
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Assign):
             found.update(target.id for target in node.targets if isinstance(target, ast.Name))

@@ -74,7 +74,7 @@ def _import_module(target: ImportString) -> ModuleType:
             target.module == error.name or target.module.startswith(f"{error.name}.")
         ):
             raise boot_error(f"importing {target.module} raised", error) from error
-        folders = ", ".join(path or os.curdir for path in sys.path[:2])
+        folders = ", ".join(dict.fromkeys(os.path.realpath(path or os.curdir) for path in sys.path[:2]))
         raise AppError(
             f"app.target: {target}: there is no module {error.name!r}",
             hint=f"it is looked for in {folders} and the installed packages; app.chdir and app.pythonpath add folders",

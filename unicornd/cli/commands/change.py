@@ -24,7 +24,7 @@ app = typer.Typer()
 COUNT = re.compile(r"[+-]?[0-9]{1,9}")
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Take new code and configuration, without a gap.")
 def reload(
     context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:
@@ -76,7 +76,7 @@ def recycle(
     )
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Take a new unicornd, Python or environment, without a gap.")
 def upgrade(
     context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:

@@ -28,7 +28,9 @@ from unicornd.config.write import save_drop_in, write_config
 from unicornd.errors import ConfigError
 
 app = typer.Typer(
-    help="Look at a configuration, check it, begin one, import gunicorn's, change one.", no_args_is_help=True
+    help="Look at a configuration, check it, begin one, import gunicorn's, change one.",
+    short_help="Look at a configuration, check, begin, import, change one.",
+    no_args_is_help=True,
 )
 app.command(name="import")(import_config)
 app.command(name="explain")(explain_setting)
@@ -53,7 +55,7 @@ def check(*, config: File = None, as_json: Json = False) -> int:
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})
     else:
-        data_console().print(Text(f"{_shown(loaded.config_file)} is right"))
+        data_console().print(Text(f"{_shown(loaded.config_file)} is right"), soft_wrap=True)
     return 0
 
 
@@ -98,7 +100,10 @@ def init(
     """Write an unicornd.toml to begin with; a Django project or an application here is found."""
     path = config or Path(DEFAULT_FILE)
     write_config(path, starter_text(path.resolve().parent), is_forced=force)
-    data_console().print(Text(f"wrote {path}; look at app.target, then: unicornctl start"))
+    of = "" if config is None or str(config) == DEFAULT_FILE else f" -c {config}"
+    data_console().print(
+        Text(f"wrote {path}; look at app.target, then: unicornctl start{of}"), soft_wrap=True
+    )
     return 0
 
 
@@ -127,7 +132,7 @@ def set_value(
     parts = split_key(key)
     path = save_drop_in(file, {key: read_value(parts, text)})
     command = "restart" if apply_of(parts) == "restart" else "reload"
-    data_console().print(Text(f"saved to {_shown(path)}; `unicornctl {command}` applies it"))
+    data_console().print(Text(f"saved to {_shown(path)}; `unicornctl {command}` applies it"), soft_wrap=True)
     return 0
 
 

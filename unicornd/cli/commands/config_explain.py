@@ -147,7 +147,7 @@ def diff_config(
     for change in changes:
         line = f"{change['key']}: {_json(change['from'])} → {_json(change['to'])}  ({change['apply']}, {change['where']})"
         console.print(Text(line), soft_wrap=True)
-    console.print(Text(_summary(changes)))
+    console.print(Text(_summary(changes)), soft_wrap=not console.is_terminal)
     return 0
 
 

@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unicornd.cli.session import data_console, note_console
+from unicornd.cli.session import data_console, note_console, print_screen
 from unicornd.config.importer import OUTCOMES, Imported, Told, Wanted, import_gunicorn
 from unicornd.config.layers import DEFAULT_FILE, GUNICORN_FILE
 from unicornd.config.write import config_text, write_config
@@ -108,7 +108,7 @@ def _print_report(imported: Imported, output: str, *, console: Console) -> None:
         if rows:
             title, style = TITLES[outcome]
             console.print(Text(f"{title}:", style=f"bold {style}"))
-            console.print(_table(rows))
+            print_screen(console, _table(rows))
     if any(told.is_environmental for told in imported.report):
         console.print(
             Text(
@@ -117,7 +117,12 @@ def _print_report(imported: Imported, output: str, *, console: Console) -> None:
             )
         )
     if output != STDOUT:
-        console.print(Text(f"wrote {output}; check it with: unicornd -c {output} --check-config"))
+        of = "" if output == DEFAULT_FILE else f" -c {output}"
+        console.print(
+            Text(f"wrote {output}; then: unicornctl config check{of}, unicornctl start{of}"), soft_wrap=True
+        )
+        if any("./" in ours for told in imported.report for ours in told.ours if ours.startswith("hooks.")):
+            console.print(Text("hooks stay in gunicorn's file: keep it"), soft_wrap=True)
 
 
 def _table(rows: Sequence[Told]) -> Table:

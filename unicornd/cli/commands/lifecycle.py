@@ -40,7 +40,7 @@ START_CODES: Mapping[int, CtlExit] = {
 Now = Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")]
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Start the fleet; returns when it serves.")
 def start(
     context: typer.Context,
     *,
@@ -58,7 +58,7 @@ def start(
     return _start(session, file)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Stop the fleet; what has been sent is answered.")
 def stop(
     context: typer.Context,
     *,
@@ -80,7 +80,7 @@ def stop(
         return detach(detached.operation)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Stop it and start it anew (with a gap).")
 def restart(
     context: typer.Context, *, now: Now = False, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:

@@ -5,6 +5,7 @@ Runs in the command's process.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from datetime import datetime
@@ -90,7 +91,7 @@ def _screen(before: Mapping[str, Any], after: Mapping[str, Any], *, width: int) 
     return Group(title, Text(), workers_table(busiest, width=width))
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Show what the threads of a worker are doing.")
 def stacks(
     context: typer.Context, slot: Annotated[int, typer.Argument(help="The worker's slot.", min=1)]
 ) -> int:
@@ -112,7 +113,7 @@ def stacks(
     return CtlExit.DONE
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Show how workers died, and what they were serving.")
 def postmortem(
     context: typer.Context,
     slot: Annotated[int | None, typer.Argument(help="Only of this slot.", min=1)] = None,
@@ -134,7 +135,7 @@ def postmortem(
 
 
 def _told(died: Mapping[str, Any], *, now: datetime) -> Sequence[str]:
-    how = f"signal {died['signal']}" if died["signal"] is not None else f"exit code {died['code']}"
+    how = _signal(died["signal"]) if died["signal"] is not None else f"exit code {died['code']}"
     told = f", after it was told to {died['told']}" if died["told"] else ""
     oom = ", out of memory" if died["was_oom"] else ""
     lines = [
@@ -146,3 +147,10 @@ def _told(died: Mapping[str, Any], *, now: datetime) -> Sequence[str]:
     ]
     lines += [f"  lost {duration(each['age'])} {each['request']}" for each in died["lost"]]
     return [*lines, f"  {died['failure'].partition(chr(10))[0]}"] if died["failure"] else lines
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
