@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.status import Status
+from rich.table import Table
 from rich.text import Text
 
 from unicornd.cli.exits import INTERRUPTED
@@ -35,6 +36,9 @@ REMIND = 5.0
 
 RUNNING = "running"
 
+CANNOT_BOOT = " cannot boot: "
+"""Stands between a worker and the reason in the steps of an operation."""
+
 Document = dict[str, Any]
 
 
@@ -53,6 +57,7 @@ class Ticker:
         self._console = console
         self._is_piped = not console.is_terminal  # a pipe gets whole lines, a terminal wrapped ones
         self._reminded_at = time.monotonic()
+        self._reason = ""  # why the last worker could not boot: several in a row mostly have the same
         self._status = Status("", console=console, spinner="dots") if console.is_terminal else None
 
     @contextmanager
@@ -67,8 +72,7 @@ class Ticker:
     def show(self, operation: Document) -> None:
         """Print new steps, and what is waited for."""
         for step in operation["steps"]:
-            at = (f"  {duration(step['at'])}", "dim")
-            self._console.print(Text.assemble(("  - ", "dim"), step["text"], at), soft_wrap=self._is_piped)
+            self._print_step(self._shortened(step["text"]), at=duration(step["at"]))
         waiting = operation["waiting_for"]
         if self._status is not None:
             more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
@@ -79,6 +83,25 @@ class Ticker:
             self._reminded_at = time.monotonic()
             for line in waiting:
                 self._console.print(Text(f"  … {line}"), soft_wrap=self._is_piped)
+
+    def _print_step(self, text: str, *, at: str) -> None:
+        line = Text.assemble(text, (f"  {at}", "dim"))
+        if self._is_piped:
+            self._console.print(Text.assemble("  - ", line), soft_wrap=True)
+            return
+        grid = Table.grid()
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row("  - ", line)
+        self._console.print(grid)
+
+    def _shortened(self, text: str) -> str:
+        """Return a step without the reason that the one before has had, too."""
+        who, found, reason = text.partition(CANNOT_BOOT)
+        if not found:
+            return text
+        is_known, self._reason = reason == self._reason, reason
+        return f"{who}{CANNOT_BOOT}as before" if is_known else text
 
 
 def follow(client: Client, operation: Document, *, timeout: float) -> Document:

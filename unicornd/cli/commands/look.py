@@ -19,7 +19,7 @@ from rich.text import Text
 from unicornd.cli.render import local_time, workers_table
 from unicornd.cli.session import EPILOG, data_console, print_screen, session_of
 from unicornd.control.client import ControlError
-from unicornd.control.wording import duration, size
+from unicornd.control.wording import duration, plural, size
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def _screen(before: Mapping[str, Any], after: Mapping[str, Any], *, width: int) 
     busy = sum(worker["busy"] for worker in busiest)
     connections = sum(worker["connections"] for worker in busiest)
     queued = sum(listener["queue"] or 0 for listener in after["listeners"])
-    facts = (
-        f"{_rate(before, after):,.0f} requests/s, {busy} running, {queued} waiting, {connections} connections"
-    )
+    facts = f"{_rate(before, after):,.0f} requests/s, {busy} running, {queued} waiting, {plural(connections, 'connection')}"
     title = Text.assemble((after["instance"], "bold"), f"  {after['state']}  ", (facts, "dim"))
     return Group(title, Text(), workers_table(busiest, width=width))
 
