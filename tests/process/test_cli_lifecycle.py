@@ -139,6 +139,29 @@ def test_a_dry_restart_says_what_it_would_do(ctl: Ctl) -> None:
     assert arbiter_of(ctl) == before
 
 
+def test_a_dry_restart_of_what_does_not_run_starts_nothing(ctl: Ctl) -> None:
+    assert "would start" in ctl.run("restart", "--dry-run").stdout
+    ctl.run("is-running", expect=CtlExit.NOT_RUNNING)
+
+
+@pytest.mark.parametrize(
+    "command", ["unicornctl config show --all -c {file}", "unicornd --print-config -c {file}"]
+)
+def test_a_reader_that_goes_away_is_no_error(ctl: Ctl, command: str) -> None:
+    words = command.format(file=ctl.config).split()
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(BIN / words[0]), *words[1:]], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert done.returncode in {1, 128 + signal.SIGPIPE}  # typer has its own number
+
+
 def test_a_stop_waits_for_a_request_and_says_so_when_the_time_is_up(ctl: Ctl, tmp_path: Path) -> None:
     ctl.run("start")
     answers: list[bytes] = []

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unicornd.cli import predicates
-from unicornd.cli.exits import INTERRUPTED, report
+from unicornd.cli.exits import INTERRUPTED, end_of_pipe, report
 from unicornd.errors import UnicorndError
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def run(arguments: Sequence[str]) -> int:
         return report(error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return end_of_pipe()
 
 
 def _run_command(name: str, arguments: Sequence[str]) -> int:

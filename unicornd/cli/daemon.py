@@ -88,13 +88,24 @@ def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
         folder=Path.cwd(),
     )
     if command.actions:
-        return _tell(command, sources)
+        return _tell_somebody(command, sources)
     from unicornd.arbiter.reading import read  # noqa: PLC0415 - brings the models
 
     try:
         return sources, read(sources)
     except UnicorndError as error:
         return error
+
+
+def _tell_somebody(command: CommandLine, sources: Sources) -> int:
+    from unicornd.cli.exits import end_of_pipe  # noqa: PLC0415 - the daemon needs none of it
+
+    try:
+        code = _tell(command, sources)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return end_of_pipe()
+    return code
 
 
 def _tell(command: CommandLine, sources: Sources) -> int:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a program that Ctrl-C has ended."""
 
+PIPE_CLOSED = 141
+"""128 + SIGPIPE, what a shell sees of a program whose reader (`head`) has gone."""
+
 _RED, _DIM, _RESET = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
 
 
@@ -33,6 +36,14 @@ def report(error: UnicorndError, *, stream: TextIO | None = None) -> int:
         lines.append(f"  {dim}{error.hint}{reset}")
     stream.write("\n".join(lines) + "\n")
     return exit_code(error)
+
+
+def end_of_pipe() -> int:
+    """Whoever read our output has gone: have the rest of it go nowhere, and return the exit code."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return PIPE_CLOSED
 
 
 def exit_code(error: UnicorndError) -> int:

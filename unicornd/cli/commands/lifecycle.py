@@ -95,15 +95,15 @@ def restart(
     except ControlError as error:
         if error.code is not CtlExit.NOT_RUNNING:
             raise
-        return _start(session, _config_file(session.choice))
+        file = _config_file(session.choice)
+        return _show_restart(session, file, arbiter=None) if dry_run else _start(session, file)
     file = session.choice.config_file() or _known_file(status)
     checked = _run_daemon(file, "--check-config")
     if checked != DaemonExit.OK:
         sys.stderr.write("unicornctl: nothing was stopped\n")
         return START_CODES.get(checked, CtlExit.FAILED)
     if dry_run:
-        actions = [f"stop pid {status['arbiter']['pid']}", f"start with {file}"]
-        return show_plan(session, {"schema": 1, "title": f"restart {status['instance']}", "actions": actions})
+        return _show_restart(session, file, arbiter=status["arbiter"]["pid"])
     try:
         _stop(client, is_quick=now, timeout=timeout)
     except _DetachedError as detached:
@@ -111,6 +111,12 @@ def restart(
         sys.stderr.write("nothing has been started: `unicornctl start` does, once it has ended\n")
         return code
     return _start(session, file)
+
+
+def _show_restart(session: Session, file: Path, *, arbiter: int | None) -> int:
+    actions = [f"stop pid {arbiter}"] if arbiter is not None else []
+    title = "restart" if arbiter is not None else "start: it is not running"
+    return show_plan(session, {"schema": 1, "title": title, "actions": [*actions, f"start with {file}"]})
 
 
 # Start.
