@@ -26,12 +26,8 @@ Exit codes: 0 done, 1 failed (or no), 2 usage, 3 nothing is running, 4 no answer
 permission, 8 another operation is in progress, 78 bad configuration."""
 
 
-def run_app(parts: Mapping[str, typer.Typer], arguments: Sequence[str]) -> int:
-    """Run one command out of these modules and return its exit code; `config` is a group of its own.
-
-    Raises:
-        UnicorndError: what the command could not do.
-    """
+def make_app(parts: Mapping[str, typer.Typer]) -> typer.Typer:
+    """Return the application that has the commands of these modules; `config` is a group of its own."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -42,6 +38,16 @@ def run_app(parts: Mapping[str, typer.Typer], arguments: Sequence[str]) -> int:
     app.callback(help=ABOUT, result_callback=_exit)(_take_options)
     for name, part in parts.items():
         app.add_typer(part, name="config" if name == "config" else None)
+    return app
+
+
+def run_app(parts: Mapping[str, typer.Typer], arguments: Sequence[str]) -> int:
+    """Run one command out of these modules and return its exit code.
+
+    Raises:
+        UnicorndError: what the command could not do.
+    """
+    app = make_app(parts)
     try:
         app(list(arguments), prog_name="unicornctl")
     except SystemExit as ended:

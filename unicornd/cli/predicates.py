@@ -39,7 +39,9 @@ ABOUT = {
 }
 
 
-class _Question(NamedTuple):
+class Question(NamedTuple):
+    """What is asked, of whom, and for how long."""
+
     name: str
     choice: Choice
     wait: float
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(USAGE.format(name=name, about=ABOUT[name]))
         return CtlExit.DONE
     try:
-        question = _parse(name, rest)
+        question = parse_question(name, rest)
         verdict = _ask_until(question)
     except ControlError as error:
         is_told = "--quiet" not in rest and "-q" not in rest
@@ -72,7 +74,7 @@ def main(arguments: list[str]) -> int:
     return verdict.code
 
 
-def _ask_until(question: _Question) -> _Verdict:
+def _ask_until(question: Question) -> _Verdict:
     deadline = time.monotonic() + question.wait
     while True:
         verdict, error = None, None
@@ -88,7 +90,7 @@ def _ask_until(question: _Question) -> _Verdict:
         time.sleep(PAUSE)
 
 
-def _ask(question: _Question) -> _Verdict:
+def _ask(question: Question) -> _Verdict:
     client = find_client(question.choice)
     if question.name == "health":
         status = client.get("/v1/status")
@@ -101,7 +103,12 @@ def _ask(question: _Question) -> _Verdict:
     return _Verdict(CtlExit.DONE, str(granted(answer).get("reason", "")))
 
 
-def _parse(name: str, rest: list[str]) -> _Question:
+def parse_question(name: str, rest: list[str]) -> Question:
+    """Read what stands behind the name of a predicate.
+
+    Raises:
+        ControlError: it is not understood.
+    """
     values = {"--config": "", "--socket": "", "--instance": "", "--wait": "0"}
     flags: set[str] = set()
     words = iter(rest)
@@ -119,7 +126,7 @@ def _parse(name: str, rest: list[str]) -> _Question:
     except ValueError:
         raise _usage(f"--wait takes a number of seconds, not {values['--wait']!r}") from None
     choice = Choice(config=values["--config"], socket=values["--socket"], instance=values["--instance"])
-    return _Question(name, choice, wait=wait, is_quiet="--quiet" in flags, is_json="--json" in flags)
+    return Question(name, choice, wait=wait, is_quiet="--quiet" in flags, is_json="--json" in flags)
 
 
 def _usage(message: str) -> ControlError:

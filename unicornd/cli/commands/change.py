@@ -56,7 +56,11 @@ def scale(
             hint="for example: scale 8, scale +2, scale -1",
         )
     body = {"count": count if count[0] in "+-" else int(count), "save": save}
-    return change(session_of(context), "/v1/scale", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+    session = session_of(context)
+    code = change(session, "/v1/scale", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+    if save and not dry_run and not session.is_json and code == CtlExit.DONE:
+        data_console().print(Text("saved to unicornd.d/: a restart keeps it"))
+    return code
 
 
 @app.command(epilog=EPILOG)
