@@ -171,3 +171,9 @@ def detach(operation: Document) -> int:
         Text(f"detached: {operation['id']} ({operation['title']}) goes on; `unicornctl status` shows it")
     )
     return INTERRUPTED
+
+
+def interrupted() -> int:
+    """Say that it is not known whether it has begun, and return the exit code of an interrupted program."""
+    note_console().print(Text("interrupted while asking; `unicornctl status` shows whether it has begun"))
+    return INTERRUPTED

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from unicornd.cli.progress import conclude, detach, follow
+from unicornd.cli.progress import conclude, detach, follow, interrupted
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
 from unicornd.control.client import ControlError
 from unicornd.errors import CtlExit
@@ -111,7 +111,10 @@ def change(
     client = session.client()
     if dry_run:
         return show_plan(session, client.post(f"{path}?dry_run=1", body))
-    operation = client.post(path, body)
+    try:
+        operation = client.post(path, body)
+    except KeyboardInterrupt:
+        return interrupted()
     if not wait:
         return show_accepted(session, operation)
     try:
