@@ -413,3 +413,36 @@ def explained(sources: Sources) -> str:
     except ConfigError as error:
         return error.detail
     return ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[workers]\nworkers = 4\n",
+            "workers.workers: unknown key (gunicorn's workers is workers.count here)",
+        ),
+        (
+            "[timeouts]\ntimeout = 4\n",
+            "timeouts.timeout: unknown key (gunicorn's timeout is timeouts.request and timeouts.heartbeat here)",
+        ),
+        ("[server]\nthreads = 4\n", "server.threads: unknown key (it is workers.threads)"),
+        ("[app]\nformat = 4\n", "app.format: unknown key (it is logging.format)"),
+        ("[workers]\nhttp2_max_frame_size = 4\n", "workers.http2_max_frame_size: unknown key"),
+    ],
+    ids=["gunicorn's", "two", "another table", "another again", "nothing like it"],
+)
+def test_a_key_that_is_known_elsewhere_is_shown_its_place(tmp_path: Path, text: str, said: str) -> None:
+    file = written(tmp_path, text)
+    [line] = errors_of(Sources(folder=tmp_path))
+    assert line.removeprefix(f"{file}:2: ") == said
+
+
+def test_what_is_not_toml_is_told_where_all_errors_are(tmp_path: Path) -> None:
+    file = written(tmp_path, "[workers]\ncount = \n")
+    with pytest.raises(ConfigError) as caught:
+        load(Sources(folder=tmp_path))
+    assert caught.value.message == f"{file}:2: not TOML: Invalid value at column 9"
+    file.write_text("[workers]\ncount = 1\ncount = 2")
+    with pytest.raises(ConfigError, match=r"not TOML: Cannot overwrite a value \(at end of document\)"):
+        load(Sources(folder=tmp_path))

@@ -8,6 +8,7 @@ place of unicornd.toml. Reads files, changes nothing.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -139,14 +140,25 @@ def _add_file(draft: Draft, file: Path, *, layer: str, folder: Path) -> None:
         raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
     except ValueError as error:  # not TOML, or a number of more digits than Python reads
         hint = (
-            "see https://toml.io"
+            "text stands in quotes, a table's name in brackets; see https://toml.io"
             if file.suffix == ".toml"
             else f"a Python file is named {FILE_PREFIX}{shown}"
         )
-        raise ConfigError(f"{shown}: not TOML: {error}", hint=hint) from error
+        raise ConfigError(_not_toml(shown, str(error)), hint=hint) from error
     origins = {key: Origin(layer=layer, where=f"{shown}:{line}") for key, line in locate_keys(text).items()}
     anchor_paths(table, folder)
     draft.merge(table, origins)
+
+
+def _not_toml(shown: str, complaint: str) -> str:
+    """Put the line where all other errors have it."""
+    found = _AT_LINE.search(complaint)
+    if found is None:
+        return f"{shown}: not TOML: {complaint}"
+    return f"{shown}:{found['line']}: not TOML: {complaint[: found.start()]} at column {found['column']}"
+
+
+_AT_LINE = re.compile(r" \(at line (?P<line>[0-9]+), column (?P<column>[0-9]+)\)$")
 
 
 def _environment(environ: Mapping[str, str]) -> list[Given]:

@@ -100,11 +100,23 @@ def _key_of(error: ErrorDetails, fields: Callable[[Key], Mapping[str, object]]) 
 def _sentence(key: Key, found: list[ErrorDetails], *, fields: Callable[[Key], Mapping[str, object]]) -> str:
     error = found[0]
     if error["type"] == "extra_forbidden":
-        return "unknown key" + suggestion(key[-1], fields(key[:-1]))
+        return "unknown key" + (_namesake(key, fields) or suggestion(key[-1], fields(key[:-1])))
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     expected = dict.fromkeys(_expectation(each) for each in found)
     return f"expected {' or '.join(expected)}, got {_shown(key, error['input'])}"
+
+
+def _namesake(key: Key, fields: Callable[[Key], Mapping[str, object]]) -> str:
+    """Return where a key of that name is, in another table or as a setting of gunicorn's; empty if nowhere."""
+    from unicornd.config.gunicorn import BY_NAME  # noqa: PLC0415 - a long table, only needed for the message
+
+    name = key[-1]
+    places = [f"{section}.{name}" for section in fields(()) if name in fields((section,))]
+    if places:
+        return f" (it is {' or '.join(places)})"
+    row = BY_NAME.get(name)
+    return f" (gunicorn's {name} is {' and '.join(row.keys)} here)" if row is not None and row.keys else ""
 
 
 def _expectation(error: ErrorDetails) -> str:

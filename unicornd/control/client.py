@@ -23,8 +23,8 @@ RECEIVE_BYTES = 64 * 1024
 MAX_PATH = 107
 """The longest path that fits a sockaddr_un."""
 
-PATIENCE = 10.0
-"""Seconds for an answer; the arbiter answers within milliseconds, or something is badly wrong."""
+PATIENCE = 25.0
+"""Seconds for an answer, as with systemctl; the arbiter answers within milliseconds, or the machine itself stands still."""
 
 
 class ControlError(UnicorndError):
