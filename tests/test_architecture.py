@@ -55,7 +55,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tomli_w": ("config/write.py",),
     "gevent": ("workers/kinds/gevent.py", "workers/kinds/gevent_pywsgi.py"),
     "eventlet": ("workers/kinds/eventlet.py",),
-    "tornado": ("workers/kinds/tornado.py",),
+    "tornado": ("workers/kinds/tornado.py", "workers/kinds/tornado_wsgi.py"),
     "uvicorn": ("workers/kinds/asgi.py",),
     "asyncio": ("workers/kinds/asgi.py", "workers/kinds/tornado.py", "workers/asgi/"),
     "uvloop": ("workers/asgi/loop.py",),

@@ -253,18 +253,33 @@ def test_other_settings_that_cannot_be_used_are_refused_at_start(site: Site, mor
     assert text in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["asgi", "gevent", "tornado"])
-def test_a_kind_that_does_not_speak_tls_is_refused(site: Site, kind: str) -> None:
-    done = site.fleet.run("-k", kind)
-    assert done.returncode == 78
-    assert f'tls.certfile: the kind "{kind}" does not speak TLS in this version' in done.stderr
+@pytest.mark.parametrize("kind", ["threads", "asgi", "gevent", "gevent_pywsgi", "eventlet", "tornado"])
+def test_every_kind_serves_and_reads_a_new_certificate_at_a_reload(site: Site, kind: str) -> None:
+    if kind == "asgi":
+        site.fleet.write(
+            "site_app.py",
+            "async def application(scope, receive, send):\n"
+            "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+            "    await send({'type': 'http.response.body', 'body': scope['scheme'].encode()})\n",
+        )
+    site.fleet.start("-k", kind)
+    old = site.serial()
+    with Traffic(site.connect, is_keepalive=True) as kept, Traffic(site.connect) as fresh:
+        site.install(site.authority.sign("renewed"))
+        site.fleet.send(signal.SIGHUP)
+        eventually(sees_another(site, old), "a new client sees the new certificate")
+        eventually(fresh.answered_more(20), "new clients are served")
+    assert fresh.tally.failures == []
+    assert [failure for failure in kept.tally.failures if "RemoteDisconnected" not in failure] == []
 
 
-def test_an_application_that_turns_out_to_need_such_a_kind_is_refused(site: Site) -> None:
-    site.fleet.write("site_app.py", "async def application(scope, receive, send): pass\n")
-    done = site.fleet.run()
+def test_a_kind_of_the_operator_s_that_does_not_speak_tls_is_refused(site: Site) -> None:
+    site.fleet.write(
+        "plain.py", "KEEPS_ALIVE = False\nINTERFACE = 'wsgi'\ndef run(context): context.ready()\n"
+    )
+    done = site.fleet.run("-k", "./plain.py", PYTHONPATH=str(site.fleet.folder))
     assert done.returncode != 0
-    assert 'the kind "asgi" does not speak TLS in this version' in done.stderr
+    assert "does not speak TLS: it has no SPEAKS_TLS" in done.stderr
 
 
 def test_certificates_for_unix_sockets_alone_are_refused(site: Site) -> None:

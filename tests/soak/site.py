@@ -136,7 +136,7 @@ class Site:
             return self.fleet.connect(address)
 
         return Traffic(
-            connect, path, clients=clients, is_keepalive=self.setup.is_keepalive, check=_is_version
+            connect, path, clients=clients, is_keepalive=self.setup.is_keepalive, check=_is_version, pause=0.0
         )
 
     def ctl(self, *arguments: str) -> int:

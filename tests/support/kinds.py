@@ -4,6 +4,7 @@
 /wait        "ok", once the gate is open   /parts      three parts without a length
 /large       LARGE bytes                   /raise      raises before it answers
 /cut         raises after a part           /environ    path, query and client, a line each
+/scheme      http or https
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def wsgi_app(gate: Gate) -> Callable[..., Iterable[bytes]]:
                 body = bytes(LARGE)
             case "/environ":
                 body = f"{path}\n{environ['QUERY_STRING']}\n{environ['REMOTE_ADDR']}".encode()
+            case "/scheme":
+                body = environ["wsgi.url_scheme"].encode()
             case "/raise":
                 raise ValueError("raised on purpose")
             case "/parts" | "/cut":
@@ -93,6 +96,8 @@ def asgi_app(gate: Gate) -> Callable[..., Awaitable[None]]:
             case "/environ":
                 client = scope["client"][0] if scope["client"] else ""
                 body = f"{path}\n{scope['query_string'].decode()}\n{client}".encode()
+            case "/scheme":
+                body = scope["scheme"].encode()
             case "/raise":
                 raise ValueError("raised on purpose")
             case "/parts" | "/cut":

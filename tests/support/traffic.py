@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CLIENT_TIMEOUT = 20.0
+PAUSE = 0.002
+"""Seconds: enough requests for anything to be noticed, and the processors are not all taken by the clients."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Traffic:
         path: what is asked for.
         clients: how many ask at a time.
         is_keepalive: whether a client keeps its connection as long as the server does.
+        pause: seconds of a client between an answer and its next request; 0: it asks as fast as it can.
         check: returns what is wrong with an answer (status, body), or an empty string.
     """
 
@@ -66,11 +69,13 @@ class Traffic:
         *,
         clients: int = 4,
         is_keepalive: bool = False,
+        pause: float = PAUSE,
         check: Callable[[int, bytes], str] | None = None,
     ) -> None:
         self._connect = connect
         self._path = path
         self._is_keepalive = is_keepalive
+        self._pause = pause
         self._check = check or _must_be_200
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -122,6 +127,8 @@ class Traffic:
             if not self._is_keepalive or response.will_close:
                 _close(connection)
                 connection = None
+            if self._pause:
+                self._stop.wait(self._pause)
         _close(connection)
 
     def _note_answer(self, status: int, body: bytes, *, seconds: float) -> None:

@@ -14,7 +14,7 @@ from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError
 from unicornd.observe import access, logs
 from unicornd.workers import fitting
-from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_fit, check_tls_wire, speaks_tls
+from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_wire, speaks_tls
 from unicornd.workers.identity import identity_of
 from unicornd.workers.paste import check_paste
 from unicornd.workers.registry import KINDS, check_kind
@@ -49,8 +49,7 @@ def check(loaded: Loaded) -> None:
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
     check_listening(settings.server)
-    kind = kind_of(settings.workers, settings.app.interface)
-    check_tls(settings.tls, hooks=settings.hooks, kind=kind, server=settings.server, proxy=settings.proxy)
+    check_tls(settings.tls, hooks=settings.hooks, server=settings.server, proxy=settings.proxy)
     cfg = under_their_names(settings, "unicornd")
     check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 
@@ -110,7 +109,7 @@ def check_reload(reload: ReloadSettings) -> None:
 
 
 def check_tls(
-    tls: TlsSettings, *, hooks: HooksSettings, kind: str, server: ServerSettings, proxy: ProxySettings
+    tls: TlsSettings, *, hooks: HooksSettings, server: ServerSettings, proxy: ProxySettings
 ) -> None:
     """Raise ConfigError if certificate and key cannot be used, or nobody could speak TLS with them.
 
@@ -118,7 +117,6 @@ def check_tls(
     """
     if not speaks_tls(tls, hooks):
         return
-    check_tls_fit(kind, tls=tls, hooks=hooks)
     check_tls_wire(server, proxy)
     if all(address.kind in {"unix", "abstract"} for address in server.bind):
         setting = "tls.certfile" if tls.certfile is not None else "hooks.ssl_context"

@@ -171,7 +171,7 @@ def _load(settings: Settings, kind: Kind, *, tls: SSLContext | None) -> Loaded:
         errors=_error_stream(),
     )
     kind_name = kind_of(settings.workers, loaded.kind.INTERFACE)
-    check_tls_fit(kind_name, tls=settings.tls, hooks=settings.hooks)
+    check_tls_fit(kind_name, loaded.kind, tls=settings.tls, hooks=settings.hooks)
     return loaded._replace(tls=tls)
 
 

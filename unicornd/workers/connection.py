@@ -208,6 +208,14 @@ class Connection:
         poller.register(self.fd, select.POLLOUT)
         return bool(poller.poll(patience * 1000 if patience else None))
 
+    def receive_piece(self) -> bytes:
+        """Return some bytes of a body that is read as it comes; none at the client's end.
+
+        Raises:
+            BlockingIOError: there are none yet.
+        """
+        return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+
     def tell(self, data: bytes) -> None:
         """Send something short at once, past the output.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unicornd.config.sections.tls import TlsSettings
     from unicornd.config.sections.workers import WorkersSettings
 
-OUR_READERS = frozenset({"sync", "threads", "gevent", "eventlet"})
+OUR_READERS = frozenset({"sync", "threads", "asgi", "gevent", "eventlet", "tornado"})
 """Kinds whose requests are read by `http`."""
 TOLERANCE = (
     "header_map", "permit_obsolete_folding", "strip_header_spaces", "permit_unconventional_method",
@@ -33,25 +33,27 @@ GREEN = frozenset({"gevent", "eventlet", "gevent_pywsgi"})
 """Kinds with a greenlet a connection."""
 
 
-TLS_KINDS = frozenset({"sync", "threads"})
-"""Kinds that speak TLS."""
-
-
 def speaks_tls(tls: TlsSettings, hooks: HooksSettings) -> bool:
     """Return whether TCP listeners speak TLS."""
     return tls.certfile is not None or hooks.ssl_context is not None
 
 
-def check_tls_fit(kind: str, *, tls: TlsSettings, hooks: HooksSettings) -> None:
+def check_tls_fit(kind: str, found: object, *, tls: TlsSettings, hooks: HooksSettings) -> None:
     """Hold the settings about TLS against a kind.
+
+    Args:
+        kind: its name.
+        found: the kind itself, one of the operator's own; all of ours do.
+        tls: settings.
+        hooks: settings, too.
 
     Raises:
         ConfigError: it speaks plain HTTP only.
     """
-    if kind not in TLS_KINDS and speaks_tls(tls, hooks):
+    if speaks_tls(tls, hooks) and not getattr(found, "SPEAKS_TLS", False):
         setting = "tls.certfile" if tls.certfile is not None else "hooks.ssl_context"
         raise ConfigError(
-            f'{setting}: the kind "{kind}" does not speak TLS in this version',
+            f'{setting}: the kind "{kind}" does not speak TLS: it has no SPEAKS_TLS',
             hint='set kind = "threads" under [workers], or leave TLS to a proxy in front',
         )
 

@@ -4,6 +4,7 @@ A *kind* is a module, an object, or a class that can be called without arguments
 
     KEEPS_ALIVE   bool: whether it keeps connections for further requests
     INTERFACE     "wsgi" or "asgi": how it calls the application
+    SPEAKS_TLS    optional: True if it speaks TLS at the TCP listeners when there is a `context.tls`
     prepare()     optional; called in the worker before hooks and application are imported (monkey patching)
     run(context)  serve until `context.orders.is_draining` or the end of the lifeline; drain; return
 

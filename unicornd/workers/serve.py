@@ -10,7 +10,6 @@ connection: what has lasted too long is found by the look, a few times a second,
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -27,7 +26,6 @@ from unicornd.workers.connection import HEAD, IDLE, LINGER
 from unicornd.workers.handover import Handed
 from unicornd.workers.ledger import Ledger
 from unicornd.workers.line import Interruption
-from unicornd.workers.output import SEND_FLAGS
 from unicornd.workers.reactor import (
     DRAIN_LINGER_SECONDS,
     LINGER_SECONDS,
@@ -263,7 +261,7 @@ class Server:
                 strand.reset_on_close()
             else:
                 with suppress(OSError):
-                    strand.connection.sock.send(answer, SEND_FLAGS)
+                    strand.connection.tell(answer)
 
     # In the greenlet of a connection.
 
@@ -312,7 +310,7 @@ class Server:
                     return True
             except BlockingIOError:
                 pass
-            strand.wait_readable()
+            strand.wait_ready()
 
     def _answer(self, strand: Strand) -> bool:
         """Run a request; True if the connection goes on."""
@@ -331,7 +329,8 @@ class Server:
         if strand.spool is not None:
             _bind(strand.spool, exchange)
         self.ledger.begin(request)
-        if "HTTP_UPGRADE" in head.fields or head.method == "CONNECT":
+        # A socket with TLS is of no use to an application: what comes there is encrypted.
+        if connection.may_move and ("HTTP_UPGRADE" in head.fields or head.method == "CONNECT"):
             is_error = self._run_offering_socket(strand, request)
         else:
             is_error = exchange.run()
@@ -399,14 +398,14 @@ class Server:
 
     def refuse(self, strand: Strand, refusal: Refusal) -> None:
         """Answer a request that is not served, and close: what follows it cannot be read."""
-        strand.connection.sock.send(refusal_response(refusal, standing=self.clock.standing()), SEND_FLAGS)
+        strand.connection.tell(refusal_response(refusal, standing=self.clock.standing()))
         self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
         self._linger(strand)
 
     def _linger(self, strand: Strand) -> None:
         """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
         connection = strand.connection
-        connection.sock.shutdown(socket.SHUT_WR)
+        connection.shut()
         connection.stage = LINGER
         connection.deadline = time.monotonic() + LINGER_SECONDS
         while True:

@@ -5,15 +5,13 @@ Run in that greenlet, but for `interrupt`, which the loop calls while the greenl
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from select import EPOLLOUT  # as it is before a kind patches the module
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from unicornd.http.response import CONTINUE
-from unicornd.workers.connection import RECEIVE_BYTES
 from unicornd.workers.ledger import Entry
-from unicornd.workers.output import SEND_FLAGS
 from unicornd.workers.stream import too_slow
 
 if TYPE_CHECKING:
@@ -105,7 +103,6 @@ class Strand:
     )  # fmt: skip
 
     pause: Pause
-    may_move: ClassVar[bool] = True
 
     def __init__(self, connection: Connection, received: bytes = b"") -> None:
         self.connection = connection
@@ -119,6 +116,11 @@ class Strand:
         self.is_taken = False
         self.is_ready = False
 
+    @property
+    def may_move(self) -> bool:
+        """Whether another worker could go on with the connection."""
+        return self.connection.may_move
+
     def wait_readable(self) -> None:
         """Wait for the client to send.
 
@@ -128,6 +130,21 @@ class Strand:
         self.is_waiting = True
         try:
             self.pause.wait_readable()
+        finally:
+            self.is_waiting = False
+
+    def wait_ready(self) -> None:
+        """Wait for the client to send; or to take the part of a handshake that is not sent.
+
+        Raises:
+            OverdueError: `connection.deadline` has passed.
+        """
+        if not self.connection.interest & EPOLLOUT:
+            self.wait_readable()
+            return
+        self.is_waiting = True
+        try:
+            self.pause.wait_writable()
         finally:
             self.is_waiting = False
 
@@ -164,7 +181,7 @@ class Strand:
             connection.deadline = time.monotonic() + patience if patience else 0.0
             try:
                 self.wait_readable()
-                data = connection.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+                data = connection.receive_piece()
             except OverdueError:
                 raise too_slow("body") from None
             except BlockingIOError:
@@ -178,7 +195,7 @@ class Strand:
     def send_continue(self) -> None:
         """See `stream.Source`."""
         with suppress(BlockingIOError):
-            self.connection.sock.send(CONTINUE, SEND_FLAGS)
+            self.connection.tell(CONTINUE)
 
     def take(self) -> None:
         """The connection is the application's from now on."""

@@ -137,19 +137,32 @@ class TlsConnection(Connection):
 
     def receive(self, now: float) -> bool:
         """Read once; True when a request is complete; as `Connection.receive`."""
-        stream = self._stream
-        if stream.is_unsent:
-            stream.push()
-        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        if not data:
-            raise EOFError  # with or without close_notify
-        if not stream.is_open:
-            self._shake_hands(data, now)
-            data = b""  # what has come behind the handshake is in the stream already
-        data = stream.decrypt(data)
+        data = self._received() if self._stream.is_open else self.shake_hands(now)
         if not data:
             raise BlockingIOError
         return self._take(data, now)
+
+    def shake_hands(self, now: float) -> bytes:
+        """Read once; when the handshake is over, return what has come behind it.
+
+        Raises:
+            BlockingIOError: it is not over.
+            EOFError: the client has gone.
+            http.errors.Refusal: it has failed, or this is not TLS.
+        """
+        if self._stream.is_unsent:
+            self._stream.push()
+        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        if not data:
+            raise EOFError
+        self._shake_hands(data, now)
+        return self._stream.decrypt(b"")  # it is in the stream already
+
+    def _received(self) -> bytes:
+        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        if not data:
+            raise EOFError  # with or without close_notify
+        return self._stream.decrypt(data)
 
     def has_hung_up(self) -> bool:
         """Return whether the client has closed its side; what it has sent else is kept for the next request."""
@@ -165,6 +178,16 @@ class TlsConnection(Connection):
         except (EOFError, OSError):
             return True
         return False
+
+    def receive_piece(self) -> bytes:
+        """Return some bytes of a body; as `Connection.receive_piece`."""
+        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        if not data:
+            return b""
+        piece = self._stream.decrypt(data)
+        if not piece:
+            raise BlockingIOError
+        return piece
 
     def tell(self, data: bytes) -> None:
         """Send something short at once; nothing to a client whose handshake has failed, but for the alert."""

@@ -11,7 +11,7 @@ from unicornd.config.sections.section import ROLLING, Section
 
 
 class TlsSettings(Section):
-    """HTTPS, by the kinds sync and threads. Every TCP listener speaks TLS if there is a certificate; files are read again by a reload."""
+    """HTTPS. Every TCP listener speaks TLS if there is a certificate; files are read again by a reload."""
 
     certfile: Path | None = Field(
         default=None, description="Certificate with its chain (PEM).", json_schema_extra=ROLLING

@@ -7,10 +7,15 @@ may take it. Without file descriptors accepting pauses; nothing spins, and nobod
 from __future__ import annotations
 
 import asyncio
+import socket
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from unicornd.http.errors import Refusal
+from unicornd.workers.asgi.firstbyte import begins_with_handshake, tell_plainly
+
 if TYPE_CHECKING:
-    import socket
+    import ssl
     from collections.abc import Callable, Sized
 
     from unicornd.workers.context import WorkerContext
@@ -23,6 +28,12 @@ COMPLAINT_SECONDS = 10.0
 """How often that is logged."""
 LARGEST_ROUND = 32
 """Connections accepted at a time: others are served in between."""
+NO_LIMIT = 86400.0
+"""Seconds for a handshake where `timeouts.head` is 0: a day."""
+SHUTDOWN_SECONDS = 1.0
+"""How long a client has to confirm the end of TLS; many do not."""
+LAST_HANDSHAKES_SECONDS = 1.0
+"""How long a worker that leaves waits for handshakes."""
 MOST_AT_THE_END = 8192
 """Connections accepted before a listener is left: twice the usual net.core.somaxconn."""
 
@@ -64,7 +75,9 @@ class Door:
             listener.close()
         self._listeners.clear()
         if self._opening:
-            await asyncio.wait(self._opening)
+            _, late = await asyncio.wait(self._opening, timeout=LAST_HANDSHAKES_SECONDS)
+            for task in late:
+                task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:
         room = self._context.http.connections - len(self._connections) - len(self._opening)
@@ -91,9 +104,37 @@ class Door:
 
     async def _welcome(self, sock: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, sock)
+            if self._context.tls is not None and sock.family != socket.AF_UNIX:
+                await self._welcome_with_tls(sock, self._context.tls)
+            else:
+                await self._loop.connect_accepted_socket(self._make_protocol, sock)
         except OSError:  # it has gone already
             sock.close()
+
+    async def _welcome_with_tls(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+        """Have a handshake under `timeouts.head`; a client that speaks plainly is told."""
+        patience = self._context.http.head or NO_LIMIT
+        try:
+            async with asyncio.timeout(patience):
+                await begins_with_handshake(sock, self._loop)
+            await self._loop.connect_accepted_socket(
+                self._make_protocol,
+                sock,
+                ssl=tls,
+                ssl_handshake_timeout=patience,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+        except Refusal as refusal:
+            self._note(refusal.detail)
+            await tell_plainly(sock, self._loop, refusal=refusal)
+        except EOFError:
+            sock.close()
+        except OSError as error:
+            self._note(f"the TLS handshake has failed: {error.strerror or error}")
+            sock.close()
+
+    def _note(self, why: str) -> None:
+        self._context.log.info("request refused", extra={"status": HTTPStatus.BAD_REQUEST.value, "why": why})
 
     def _take_failure(self, error: OSError) -> None:
         self._pause(FAILURE_SECONDS)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 INTERFACE: Literal["asgi"] = "asgi"
 KEEPS_ALIVE = True
+SPEAKS_TLS = True
 
 REFUSED_LINGER = 2.0
 """Seconds for which a refused client may go on sending, lest a reset destroys our answer (RFC 9112 section 9.6)."""

@@ -35,6 +35,7 @@ with warnings.catch_warnings():
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = True
+SPEAKS_TLS = True
 
 FIRST = 1
 """Age of the first worker of a fleet: the one that says what need not be said by each."""

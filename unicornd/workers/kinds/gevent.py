@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = True
+SPEAKS_TLS = True
 
 READ, WRITE = 1, 2
 """Events of the loop (libev: EV_READ, EV_WRITE)."""

@@ -7,6 +7,7 @@ gevent-websocket is installed, its handler stands in between: applications find 
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import replace
 from functools import partial
@@ -21,13 +22,16 @@ from unicornd.http.errors import Refusal
 from unicornd.http.head import EMPTY_LINE, parse_head
 from unicornd.http.response import CONTINUE, refusal_response
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
-from unicornd.workers.kinds.gevent import GeventLoop, tell_stacks
+from unicornd.workers.kinds.gevent import GeventLoop, raw_class, tell_stacks
 from unicornd.workers.line import Interruption
 from unicornd.workers.serve import MOST_DISCARDED, Server
 from unicornd.workers.strand import OverdueError, Request
 from unicornd.workers.stream import Stream, too_slow
+from unicornd.workers.tlssocket import TlsSocket
 
 if TYPE_CHECKING:
+    import ssl
+
     from unicornd.http.environ import Environ
     from unicornd.http.messages import Head
     from unicornd.workers.context import WorkerContext
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = True
+SPEAKS_TLS = True
 
 Handling: Any = pywsgi.WSGIHandler
 """Without its types: they know less than half of it."""
@@ -57,13 +62,54 @@ def run(context: WorkerContext) -> None:
     servers: dict[int, Any] = {}
 
     def converse(server: Server, strand: Strand) -> None:
+        sock: Any = strand.connection.sock
+        if tls is not None and sock.family != socket.AF_UNIX:
+            sock = _encrypted(strand, tls)
+            try:
+                _shake_hands(strand, sock)
+            except Refusal as refusal:
+                server.refuse(strand, refusal)
+                return
         base = servers.get(id(strand.base))
         if base is None:
             base = servers[id(strand.base)] = _gevent_server(context, strand.base)
-        sock = strand.connection.sock
-        make(sock, strand.remote, base).live(server, strand, context=context)
+        visit = make(sock, strand.remote, base)
+        visit.said_by_tls = strand.connection.base if isinstance(sock, TlsSocket) else {}
+        visit.live(server, strand, context=context)
 
+    # The acceptor makes plain connections: what handlers get is a socket, not a connection.
+    tls, context = context.tls, replace(context, tls=None)
     Server(context, GeventLoop(context.log), converse=converse).run()
+
+
+def _encrypted(strand: Strand, tls: ssl.SSLContext) -> TlsSocket:
+    """Put a connection that speaks TLS in the place of a plain one, over the same descriptor."""
+    from unicornd.workers.tlsconnection import TlsConnection  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
+
+    plain = strand.connection
+    sock = raw_class()(fileno=plain.sock.detach())
+    base: Environ = {"wsgi.url_scheme": "https", "HTTPS": "on", "SSL_CLIENT_VERIFY": "NONE"}
+    connection = TlsConnection(sock, plain.remote, base=base, policy=plain.policy, context=tls)
+    strand.connection, strand.output = connection, connection.output
+    return TlsSocket(strand, connection)
+
+
+def _shake_hands(strand: Strand, sock: TlsSocket) -> None:
+    """Have the handshake end within `timeouts.head`.
+
+    Raises:
+        Refusal, EOFError: see `TlsSocket.shake_hands`.
+        OverdueError: it takes too long.
+    """
+    connection = strand.connection
+    patience = connection.policy.head
+    connection.deadline = time.monotonic() + patience if patience else 0.0
+    strand.is_waiting = True
+    try:
+        sock.shake_hands()
+    finally:
+        strand.is_waiting = False
+        connection.deadline = 0.0
 
 
 def _gevent_server(context: WorkerContext, base: Environ) -> Any:  # noqa: ANN401 - gevent's own type
@@ -104,6 +150,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
     headers_sent: bool
     head: Head
     stream: Stream | None = None
+    said_by_tls: Environ
     unconsumed = 0
     """Bytes at the front of `rfile` that the body's decoder has seen."""
 
@@ -225,7 +272,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
 
     def get_environ(self) -> Environ:
         """Return the environ: gevent's, with what our head says."""
-        environ: Environ = {**super().get_environ(), **self.head.fields}
+        environ: Environ = {**super().get_environ(), **self.said_by_tls, **self.head.fields}
         environ["RAW_URI"] = self.head.target
         environ["PATH_INFO"] = environ["PATH_INFO"] if self.head.path else ""
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = False
+SPEAKS_TLS = True
 
 
 def run(context: WorkerContext) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = True
+SPEAKS_TLS = True
 
 
 def run(context: WorkerContext) -> None:

@@ -15,21 +15,25 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
-from tornado.iostream import IOStream, StreamClosedError
-from tornado.wsgi import WSGIContainer
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.netutil import ssl_wrap_socket
 
+from unicornd.http.errors import Refusal
 from unicornd.http.response import plain_response, refusal_response
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
+from unicornd.workers.asgi.firstbyte import begins_with_handshake, tell_plainly
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import RECEIVE_BYTES
 from unicornd.workers.evented import Register, Request, head_from, refusal_of
 from unicornd.workers.interface import is_tornado
+from unicornd.workers.kinds.tornado_wsgi import Container
 from unicornd.workers.reactor import (
     DRAIN_LINGER_SECONDS,
     LINGER_SECONDS,
@@ -40,17 +44,18 @@ from unicornd.workers.reactor import (
 from unicornd.workers.serve import LOOKS_A_LIMIT, OVERDUE, SECOND_CHANCE
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
-    from concurrent.futures import Executor
 
     from tornado.http1connection import HTTP1Connection
-    from tornado.httputil import HTTPHeaders, HTTPServerRequest
+    from tornado.httputil import HTTPHeaders
 
-    from unicornd.http.errors import Refusal
+    from unicornd.workers.connection import Connection
     from unicornd.workers.context import WorkerContext
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = True
+SPEAKS_TLS = True
 
 
 def run(context: WorkerContext) -> None:
@@ -65,50 +70,6 @@ def run(context: WorkerContext) -> None:
 
 async def _live(context: WorkerContext) -> None:
     await Server(context).serve()
-
-
-class Container(WSGIContainer):
-    """A WSGI application as tornado runs it: the whole response is there before it is sent.
-
-    Args:
-        context: the worker's.
-        executor: where it runs, if not in the loop.
-    """
-
-    def __init__(self, context: WorkerContext, executor: Executor | None) -> None:
-        super().__init__(cast("Any", context.app), executor)
-        self._context = context
-
-    async def handle_request(self, request: HTTPServerRequest) -> None:
-        """Run the application; a failure is answered with 500."""
-        try:
-            await super().handle_request(request)
-        except StreamClosedError:
-            pass
-        except BaseException as error:
-            facts = {"method": request.method, "path": request.path}
-            self._context.log.exception("the application failed", exc_info=error, extra=facts)
-            connection = cast("Any", request.connection)
-            connection.break_off(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed")
-
-    def environ(self, request: HTTPServerRequest) -> dict[str, Any]:
-        """Return the environ; its errors go to our log, and names with an underscore are nobody's."""
-        fields = request.headers
-        for name in [name for name in fields if "_" in name]:
-            del fields[name]
-        environ = super().environ(request)
-        environ["wsgi.errors"] = self._context.errors
-        environ["wsgi.input_terminated"] = True
-        environ["RAW_URI"] = request.uri
-        address = getattr(getattr(request.connection, "context", None), "address", None)
-        if not isinstance(address, tuple):  # a Unix socket
-            environ["REMOTE_ADDR"] = ""
-        else:
-            environ["REMOTE_PORT"] = address[1]
-        return environ
-
-    def _log(self, status_code: int, request: HTTPServerRequest) -> None:
-        """Our access log says it."""
 
 
 class Messages(HTTPMessageDelegate):
@@ -260,7 +221,8 @@ class Server:
         self._policy = context.http
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
-        self._acceptor = Acceptor(context, self._epoll)
+        self._acceptor = Acceptor(replace(context, tls=None), self._epoll)  # tornado speaks TLS itself
+        self._opening: set[asyncio.Task[None]] = set()
         self._limit = context.request_timeout
         tick = tick_of(context.http)
         self._tick = max(SHORTEST_TICK, min(tick, self._limit / LOOKS_A_LIMIT)) if self._limit else tick
@@ -272,6 +234,7 @@ class Server:
         self.limits = context.http.limits
         self.register = Register(context)
         self.clock = Clock()
+        self._most = self._policy.limits.body_size or sys.maxsize
         self._http = self._make_server()
 
     @property
@@ -297,6 +260,10 @@ class Server:
                     await self._leaves.wait()
             self._look()
         self._leave_listeners()
+        if self._opening:
+            _, late = await asyncio.wait(self._opening, timeout=DRAIN_LINGER_SECONDS)
+            for task in late:
+                task.cancel()
         while self._open:
             await asyncio.sleep(SHORTEST_TICK)
             self._look()
@@ -330,8 +297,8 @@ class Server:
             cast("Any", Delegate(self, inner)),
             no_keep_alive=not self._policy.is_kept_alive,
             max_header_size=limits.head_size,
-            max_body_size=limits.body_size or sys.maxsize,
-            max_buffer_size=limits.body_size or sys.maxsize,
+            max_body_size=self._most,
+            max_buffer_size=self._most,
         )
         on_close = server.on_close
 
@@ -350,15 +317,42 @@ class Server:
     def _accept_from(self, fd: int, now: float) -> bool:
         """Accept what waits at a listener, one at a time if there are siblings; return whether anything was accepted."""
         is_any = False
-        room = sys.maxsize if self._drains else self._policy.connections - len(self._open)
+        room = (
+            sys.maxsize if self._drains else self._policy.connections - len(self._open) - len(self._opening)
+        )
         for connection in self._acceptor.accept(fd, room=room, now=now):
             is_any = True
-            stream = IOStream(connection.sock, max_buffer_size=self._policy.limits.body_size or sys.maxsize)
-            address = (connection.remote[0], connection.remote[1]) if connection.remote[0] else ""
-            self._http.handle_stream(stream, cast("Any", address))
+            sock = connection.sock
+            if self._context.tls is not None and sock.family != socket.AF_UNIX:
+                sock.setblocking(False)
+                task = self._loop.create_task(self._welcome_with_tls(connection, self._context.tls))
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+            else:
+                self._welcome(IOStream(sock, max_buffer_size=self._most), connection.remote)
             if self._context.is_multiprocess and not self._drains:
                 break
         return is_any
+
+    def _welcome(self, stream: IOStream, remote: tuple[str, str]) -> None:
+        self._http.handle_stream(stream, cast("Any", remote if remote[0] else ""))
+
+    async def _welcome_with_tls(self, connection: Connection, tls: ssl.SSLContext) -> None:
+        """Have tornado shake hands, under `timeouts.head`; a client that speaks plainly is told."""
+        sock = connection.sock
+        try:
+            async with asyncio.timeout(self._policy.head or None):
+                await begins_with_handshake(sock, self._loop)
+        except Refusal as refusal:
+            self.note_refusal(refusal)
+            await tell_plainly(sock, self._loop, refusal=refusal)
+        except (EOFError, OSError):
+            sock.close()
+        else:
+            wrapped = ssl_wrap_socket(sock, tls, server_side=True, do_handshake_on_connect=False)
+            self._welcome(
+                SSLIOStream(wrapped, ssl_options=tls, max_buffer_size=self._most), connection.remote
+            )
 
     def _take_order(self) -> None:
         with suppress(BlockingIOError):
