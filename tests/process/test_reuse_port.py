@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import struct
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.process.test_shell_systemd import activate, address_of
+from tests.process.test_upgrade import upgrade
 from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
@@ -171,6 +174,56 @@ def test_the_last_fleet_on_a_port_answers_what_is_queued_and_refuses_the_others(
         assert blue.end() == 0
         eventually(lambda: traffic.tally.failures, "nobody listens any more")
     assert [failure for failure in traffic.tally.failures if not failure.startswith(REFUSED)] == []
+
+
+def test_after_an_upgrade_the_port_is_still_shared_and_can_be_left(
+    fleet_named: Callable[[str], Fleet],
+) -> None:
+    blue, green = fleet_named("blue"), fleet_named("green")
+    address = share(blue)
+    share(green, address)
+    assert blue.process is not None
+    before = blue.process
+    with asks(green, address) as traffic:
+        assert upgrade(blue)[0] == 0
+        eventually(lambda: before.poll() is not None, "the old arbiter has left")
+        eventually(traffic.saw("blue"), "the new one answers")
+        eventually(traffic.saw("green"), "so does the other fleet")
+        os.kill(blue.status()["arbiter"]["pid"], signal.SIGTERM)
+        eventually(lambda: not blue.processes(), "it has ended")
+        eventually(traffic.answered_more(50), "requests are answered")
+    assert traffic.tally.failures == []
+
+
+def test_a_socket_that_systemd_opened_goes_on_taking_its_share_after_the_stop(
+    fleet_named: Callable[[str], Fleet],
+) -> None:
+    blue, green = fleet_named("blue"), fleet_named("green")
+    with socket.socket() as passed:
+        passed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # a socket unit's ReusePort=yes
+        passed.bind(("127.0.0.1", 0))
+        passed.listen(64)
+        address = address_of(passed)
+        share(green, address)
+        activate(blue, passed, ("-b", "fd://web"))
+        blue.await_state("ready")
+        answers(green, address, {"blue", "green"})
+        assert blue.end() == 0
+        passed.setblocking(False)
+
+        def is_queued() -> bool:
+            with socket.create_connection(passed.getsockname(), timeout=20):
+                return is_accepted(passed)
+
+        eventually(is_queued, "newcomers wait for the next start")
+
+
+def is_accepted(listening: socket.socket) -> bool:
+    try:
+        listening.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
 
 
 def repeated_packets(address: str) -> int:

@@ -176,6 +176,8 @@ def test_workers_end_by_themselves_when_the_arbiter_is_killed(fleet: Fleet) -> N
 def test_usr1_opens_the_logs_anew_here_and_in_the_workers(fleet: Fleet) -> None:
     fleet.start("--error-logfile", "error.log", "--access-logfile", "access.log", "-w", "1")
     fleet.get("/before")
+    access = fleet.folder / "access.log"
+    eventually(lambda: "/before" in access.read_text(), "it is written, which is after the answer")
     for name in ("error.log", "access.log"):
         (fleet.folder / name).rename(fleet.folder / f"{name}.1")
     fleet.send(signal.SIGUSR1)

@@ -62,8 +62,8 @@ class ServerSettings(Section):
     reuse_port: bool = Field(
         default=False,
         description="Let other fleets of the same user, that set this too, listen on the same TCP ports (SO_REUSEPORT): "
-        "the kernel spreads new connections over them. The workers of one fleet share its listener. Sockets that "
-        "systemd opened are as their unit says (ReusePort=).",
+        "the kernel spreads new connections over them. A fleet that stops leads them to the others first and answers "
+        "what it has; stop one after the other. Sockets that systemd opened are as their unit says (ReusePort=).",
         json_schema_extra=RESTART,
     )
     protocol: Literal["http", "uwsgi"] = Field(
