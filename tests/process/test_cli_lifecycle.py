@@ -117,6 +117,16 @@ def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
     assert arbiter_of(ctl) == before
 
 
+def test_a_restart_with_a_broken_application_stops_nothing(ctl: Ctl, tmp_path: Path) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    (tmp_path / "site_app.py").write_text("import nothing_like_it\n")
+    done = ctl.run("restart", expect=CtlExit.FAILED)
+    assert "nothing_like_it" in done.stderr
+    assert "nothing was stopped" in done.stderr
+    assert arbiter_of(ctl) == before
+
+
 def test_a_dry_reload_of_a_daemon_without_a_log_file_changes_no_setting(ctl: Ctl) -> None:
     ctl.run("start")
     assert "logging" not in ctl.run("reload", "--dry-run").stdout

@@ -84,7 +84,7 @@ def stop(
 def restart(
     context: typer.Context, *, now: Now = False, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:
-    """Stop the fleet and start it anew; its configuration is checked before anything is stopped.
+    """Stop the fleet and start it anew; that it can be started is checked before anything is stopped.
 
     Between the two nobody serves: `unicornctl reload` takes new code and configuration without a gap.
     """
