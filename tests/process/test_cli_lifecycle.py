@@ -95,6 +95,25 @@ def test_a_stop_returns_when_the_arbiter_has_ended(ctl: Ctl) -> None:
     ctl.run("is-running", expect=CtlExit.NOT_RUNNING)
 
 
+def test_an_interrupted_start_goes_on_and_says_so(ctl: Ctl, tmp_path: Path) -> None:
+    site = tmp_path / "site_app.py"
+    site.write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('released'):\n    time.sleep(0.01)\n" + APP
+    )
+    starting = subprocess.Popen(
+        [str(BIN / "unicornctl"), "start", "-c", str(ctl.config)],
+        cwd=tmp_path, env=ctl.environ, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    eventually((tmp_path / "importing").exists, "the application is being imported")
+    os.killpg(starting.pid, signal.SIGINT)  # as a terminal does
+    _, said = starting.communicate(timeout=30)
+    assert starting.returncode == 130
+    assert "the start goes on" in said
+    (tmp_path / "released").touch()
+    ctl.run("is-ready", "--wait", "30")
+
+
 def test_a_restart_takes_another_arbiter(ctl: Ctl) -> None:
     ctl.run("start")
     before = arbiter_of(ctl)
@@ -113,6 +132,16 @@ def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
     ctl.config.write_text(ctl.config.read_text().replace("count = 1", "cuont = 1"))
     done = ctl.run("restart", expect=CtlExit.CONFIG)
     assert "workers.cuont" in done.stderr
+    assert "nothing was stopped" in done.stderr
+    assert arbiter_of(ctl) == before
+
+
+def test_a_restart_with_a_broken_application_stops_nothing(ctl: Ctl, tmp_path: Path) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    (tmp_path / "site_app.py").write_text("import nothing_like_it\n")
+    done = ctl.run("restart", expect=CtlExit.FAILED)
+    assert "nothing_like_it" in done.stderr
     assert "nothing was stopped" in done.stderr
     assert arbiter_of(ctl) == before
 

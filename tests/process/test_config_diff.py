@@ -58,6 +58,10 @@ def test_what_only_a_restart_applies_is_marked(ctl: Ctl) -> None:
     saved.parent.mkdir()
     saved.write_text("[server]\nbacklog = 99\n")
     assert "`unicornctl restart` applies all of this" in diff(ctl)
+    assert "not applied by a reload: server.backlog: 2048 → 99 (restart)" in ctl.run("reload").stderr
+    assert "server.backlog: 2048 → 99  (restart, " in diff(ctl)  # it is still not in force
+    ctl.run("restart")
+    assert "nothing would change" in diff(ctl)
 
 
 def test_a_wrong_file_is_told_as_a_reload_would_refuse_it(ctl: Ctl) -> None:

@@ -301,3 +301,33 @@ def test_flags_that_only_tell_start_nothing(fleet: Fleet, flag: str) -> None:
     assert done.returncode == DaemonExit.OK
     assert done.stdout
     assert not left_behind(fleet)
+
+
+THREADED = """\
+import threading
+threading.Thread(target=threading.Event().wait).start()
+def application(environ, start_response): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "exit_code"),
+    [
+        ("import nothing_like_it\n", "No module named 'nothing_like_it'", DaemonExit.BOOT),
+        ("other = 1\n", "has no attribute 'application'", DaemonExit.APP),
+        (
+            THREADED,
+            "",
+            DaemonExit.OK,
+        ),
+    ],
+    ids=["broken", "not there", "with a thread that never ends"],
+)
+def test_a_check_loads_the_application_as_a_worker_would(
+    fleet: Fleet, code: str, said: str, exit_code: DaemonExit
+) -> None:
+    (fleet.folder / "checked.py").write_text(code)
+    done = fleet.run("--check-config", "checked:application")
+    assert done.returncode == exit_code
+    assert said in done.stderr
+    assert ("the configuration is right" in done.stdout) is (exit_code is DaemonExit.OK)

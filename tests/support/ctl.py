@@ -31,7 +31,7 @@ class Ctl:
     def __init__(self, config: Path) -> None:
         self.config = config
         self.mark = uuid.uuid4().hex
-        self._environ = {
+        self.environ = {
             **{
                 key: value for key, value in os.environ.items() if not key.startswith(("UNICORND_", "PYTEST"))
             },
@@ -46,7 +46,7 @@ class Ctl:
         """Run a command of unicornctl and demand its exit code (None: any)."""
         command = [str(BIN / "unicornctl"), arguments[0], "-c", str(self.config), *arguments[1:]]
         done = subprocess.run(
-            command, cwd=self.config.parent, env=self._environ, capture_output=True, text=True,
+            command, cwd=self.config.parent, env=self.environ, capture_output=True, text=True,
             timeout=COMMAND_TIMEOUT, check=False,
         )  # fmt: skip
         assert expect is None or done.returncode == expect, (

@@ -179,3 +179,18 @@ def test_a_report_of_an_import_has_no_blanks_at_the_end_and_says_what_is_next(
     assert not [line for line in lines if line != line.rstrip()]
     assert "wrote unicornd.toml; then: unicornctl config check, unicornctl start" in lines
     assert lines[-1] == "hooks stay in gunicorn's file: keep it"
+
+
+def test_an_import_of_nothing_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    assert run(["config", "import"]) == CtlExit.CONFIG
+    assert "there is no gunicorn.conf.py here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_explanation_has_no_blanks_at_the_end(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config("explain", "workers.count", file=file) == CtlExit.DONE
+    assert not [line for line in capsys.readouterr().out.splitlines() if line != line.rstrip()]

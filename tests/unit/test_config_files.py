@@ -11,7 +11,7 @@ import pytest
 
 from unicornd.config import generate
 from unicornd.config.layers import load
-from unicornd.config.loaded import Loaded, Sources, differences, needing_restart
+from unicornd.config.loaded import Loaded, Sources, differences, in_force, needing_restart
 from unicornd.config.secrets import HIDDEN
 from unicornd.config.show import apply_of, print_lines
 from unicornd.config.starter import starter_text
@@ -76,6 +76,19 @@ def test_differences_say_what_they_need(tmp_path: Path) -> None:
     assert needing_restart(before, after) == ["control.enabled: True → False (restart)"]
     assert apply_of(("app", "env", "X")) == "rolling"
     assert not differences(before, before)
+
+
+def test_what_only_a_restart_applies_stays_in_force(tmp_path: Path) -> None:
+    before = loaded(tmp_path, TEXT + "[logging]\ncapture_output = true\n")
+    after = loaded(tmp_path, TEXT.replace("count = 2", "count = 3") + "[control]\nenabled = false\n")
+    kept = in_force(before, after)
+    assert (kept.settings.workers.count, kept.settings.control.enabled) == (3, True)
+    assert kept.settings.logging.capture_output
+    assert differences(before, kept) == ["workers.count: 2 → 3 (live)"]
+    assert needing_restart(kept, after) == needing_restart(before, after)
+    rows = {row.key: row for row in kept.rows}
+    assert rows["logging.capture_output"].layer == "file"
+    assert rows["control.enabled"].layer == "default"
 
 
 def test_a_changed_secret_is_a_difference_that_does_not_show_it(tmp_path: Path) -> None:

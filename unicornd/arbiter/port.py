@@ -34,7 +34,6 @@ from unicornd.arbiter.requests import (
 from unicornd.arbiter.state import Halt, Phase, State
 from unicornd.arbiter.view import Facts, ListenerFacts
 from unicornd.config.kinds import kind_of
-from unicornd.config.loaded import needing_restart
 from unicornd.config.resolved import count_of, name_of
 from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, UnicorndError
 from unicornd.observe import logs
@@ -334,10 +333,10 @@ class Port:
         except UnicorndError as error:
             return _refused(error, self.state)
         operation = self._begin(granted)
-        for line in needing_restart(deployments.present.loaded, deployment.loaded):
-            self._means.narrator.say(
-                "reload.restart_needed", f"not applied by a reload: {line}", level=logging.WARNING
-            )
+        for line in deployments.unapplied:
+            text = f"not applied by a reload: {line}"
+            self._means.narrator.say("reload.restart_needed", text, level=logging.WARNING)
+            self.operations.note(text, now=self.now())
         pool = only_pool(self.state)
         file_size = count_of(deployment.settings.workers)
         was_changed = file_size != count_of(deployments.present.settings.workers)

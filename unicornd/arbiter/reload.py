@@ -19,6 +19,7 @@ from unicornd.arbiter.reading import read
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
 from unicornd.config.kinds import kind_of
+from unicornd.config.loaded import in_force, needing_restart
 from unicornd.config.record import replaced
 from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError
@@ -38,7 +39,7 @@ from unicornd.workers.registry import cells_of
 from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from ssl import SSLContext
 
     from unicornd.config.loaded import Loaded, Sources
@@ -110,6 +111,7 @@ class Deployments:
         is_shared: says whether another arbiter uses the listeners, too: then they are only let go of.
         present: what serves.
         next: what is on trial, or None.
+        unapplied: what the last reload has read and only a restart applies, a line each.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Deployments:
         self._generation = Generation(0)
         self.present: Deployment
         self.next: Deployment | None = None
+        self.unapplied: Sequence[str] = ()
 
     @property
     def sources(self) -> Sources:
@@ -167,7 +170,9 @@ class Deployments:
         Raises:
             UnicorndError: why not; nothing was changed.
         """
-        loaded = self.read()
+        read = self.wanted()
+        self.unapplied = needing_restart(self.present.loaded, read)
+        loaded = in_force(self.present.loaded, read)
         tls = tls_context(loaded.settings)
         self.next = self._made(loaded, self._opened(loaded.settings, self.present.listeners), tls=tls)
         present, wanted = self.present.blueprint.handover, self.next.blueprint.handover

@@ -124,6 +124,10 @@ def _tell(command: CommandLine, sources: Sources) -> int:
     for note in (*loaded.notes, *command.notes):
         sys.stderr.write(f"{note}\n")
     check(loaded)
+    if "check-config" in command.actions:
+        from unicornd.arbiter.rehearsal import rehearse  # noqa: PLC0415 - likewise
+
+        rehearse(loaded)
     sys.stdout.write("the configuration is right\n")
     return DaemonExit.OK
 

@@ -75,7 +75,9 @@ def explain(name: str) -> list[Explanation]:
     found = [key for key in keys if key[-1] == name]
     if not found:
         near = suggestion(name, [*dotted, *BY_NAME, *FLAGS, *(key[-1] for key in keys)])
-        raise ConfigError(f"there is no setting {name}{near}", hint="docs/settings.md lists all of them")
+        raise ConfigError(
+            f"there is no setting {name}{near}", hint="`unicornctl config show --all` lists all of them"
+        )
     return [_explanation(key) for key in found]
 
 

@@ -5,18 +5,21 @@ In every process of a fleet: as little as can be. Made by `config.layers`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from unicornd.config.record import leaves
+from unicornd.config.record import leaves, replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from unicornd.config.draft import Key
     from unicornd.config.given import Given, Origin
+    from unicornd.config.sections.section import Section
     from unicornd.config.settings import Settings
+
+S = TypeVar("S", bound="Section")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,24 @@ def differences(present: Loaded, wanted: Loaded) -> list[str]:
 def needing_restart(present: Loaded, wanted: Loaded) -> list[str]:
     """Return the differences that only a restart applies."""
     return [line for line in differences(present, wanted) if line.endswith("(restart)")]
+
+
+def in_force(present: Loaded, wanted: Loaded) -> Loaded:
+    """Return what a reload to `wanted` puts in force: what only a restart applies stays as it is in `present`."""
+    before = {row.key: row for row in present.rows if row.apply == "restart"}
+    settings = wanted.settings
+    for key, value in leaves(present.settings):
+        if ".".join(key) in before:
+            settings = _with(settings, key, value=value)
+    rows = tuple(before.get(row.key, row) for row in wanted.rows)
+    return replace(wanted, settings=settings, rows=rows)
+
+
+def _with(record: S, key: Sequence[str], *, value: object) -> S:
+    name, *below = key
+    old = getattr(record, name)
+    new = _with(old, below, value=value) if below else value
+    return record if new == old else replaced(record, **{name: new})
 
 
 def _by_key(loaded: Loaded) -> dict[str, Row]:

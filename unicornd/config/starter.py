@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT = """\
-# What should run. `unicornctl config check` tells whether it is right, `config show --origin` what is in effect;
-# every setting: docs/settings.md.
+# What should run. `unicornctl config check` tells whether it is right, `config show --origin` what is in effect,
+# `config show --all` which settings there are, `config explain NAME` what one means.
 
 [app]
 target = "{target}"{note}

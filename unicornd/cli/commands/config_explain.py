@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unicornd.cli.instances import Choice, find_client
-from unicornd.cli.session import data_console
+from unicornd.cli.session import data_console, print_screen
 from unicornd.config.explain import APPLIES, Explanation, explain, why_idle
 from unicornd.config.layers import load
 from unicornd.config.loaded import Loaded, Sources
@@ -80,7 +80,7 @@ def _print(each: Explanation, loaded: Loaded | None, *, trouble: str, console: C
     console.print(
         Text(f"  {_names(each)}" if each.key else "  of gunicorn's; there is none here", style="dim")
     )
-    console.print(Padding(Text(each.about), (0, 0, 0, 2)))
+    print_screen(console, Padding(Text(each.about), (0, 0, 0, 2)))
     for title, text in _facts(each, loaded, trouble=trouble):
         console.print(Text.assemble((f"  {title:<9}", "dim"), text), soft_wrap=True)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unicornd.config.importer import Outcome
 
 STDOUT = "-"
+ARGUMENTS_VARIABLE = "GUNICORN_CMD_ARGS"
 
 TITLES: Mapping[Outcome, tuple[str, str]] = {
     "taken": ("Taken over as it is", "green"),
@@ -60,6 +61,11 @@ def import_config(
 ) -> int:
     """Make an unicornd.toml of a gunicorn.conf.py and gunicorn's flags, and say what became of each setting."""
     source, flags = _source(file, arguments or [])
+    if source is None and not flags and not os.environ.get(ARGUMENTS_VARIABLE):
+        raise ConfigError(
+            f"there is no {GUNICORN_FILE} here",
+            hint="name another file, or flags: config import -- -w 4 shop:app",
+        )
     target = Path.cwd() if output == STDOUT else Path(output).resolve().parent
     imported = import_gunicorn(
         Wanted(file=source, arguments=flags, folder=Path.cwd(), environ=dict(os.environ), target=target)
@@ -96,7 +102,7 @@ def _default() -> Path | None:
 
 
 def _text(imported: Imported, source: Path | None) -> str:
-    made = f"Made from {source or 'gunicorn flags'} by `unicornctl config import`; every setting: docs/settings.md."
+    made = f"Made from {source or 'gunicorn flags'} by `unicornctl config import`; see `config show --all`, `config explain NAME`."
     left = [told for told in imported.report if told.outcome in {"by hand", "unknown"}]
     below = [f"  {told.name} ({told.where or 'flag'}): {told.note}" for told in left]
     return config_text(imported.table, above=[made], below=["To do by hand:", *below] if below else [])

@@ -17,6 +17,7 @@ import typer
 from rich.text import Text
 
 from unicornd.cli.commands.change import show_accepted, show_plan
+from unicornd.cli.exits import INTERRUPTED
 from unicornd.cli.instances import CONFIG_NAME, Choice
 from unicornd.cli.progress import OutOfTimeError, conclude, detach, follow
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
@@ -36,6 +37,9 @@ START_CODES: Mapping[int, CtlExit] = {
     DaemonExit.CONFIG: CtlExit.CONFIG,
 }
 """What the daemon's exit code means for unicornctl; the rest (no boot, no application, …) is FAILED."""
+
+PATIENCE = 1.0
+"""Seconds after which a person at a terminal is told what is waited for."""
 
 Now = Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")]
 
@@ -84,7 +88,7 @@ def stop(
 def restart(
     context: typer.Context, *, now: Now = False, timeout: Timeout = 0, dry_run: DryRun = False
 ) -> int:
-    """Stop the fleet and start it anew; its configuration is checked before anything is stopped.
+    """Stop the fleet and start it anew; that it can be started is checked before anything is stopped.
 
     Between the two nobody serves: `unicornctl reload` takes new code and configuration without a gap.
     """
@@ -164,13 +168,25 @@ def _daemon(file: Path) -> list[str]:
 def _run_daemon(file: Path, flag: str) -> int:
     """Run unicornd until it has daemonized or checked; what it says goes to our stderr."""
     command = [*_daemon(file), flag]
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - our own
-    return done.returncode
+    # Its streams are ours, not pipes: a daemon may keep them (process.inherit_stdio).
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - our own
+    try:
+        return running.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"loading what {file.name} says …\n")
+        return running.wait()
 
 
 def _start(session: Session, file: Path) -> int:
     began = time.monotonic()
-    daemon = _run_daemon(file, "--daemon")
+    try:
+        daemon = _run_daemon(file, "--daemon")
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "interrupted: the start goes on; `unicornctl status` shows it, `unicornctl stop` ends it\n"
+        )
+        return INTERRUPTED
     if daemon != DaemonExit.OK:
         return START_CODES.get(daemon, CtlExit.FAILED)
     try:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from unicornd.cli.render import local_time, workers_table
 from unicornd.cli.session import EPILOG, data_console, print_screen, session_of
+from unicornd.cli.stacks import without_ours
 from unicornd.control.client import ControlError
 from unicornd.control.wording import duration, plural, size
 from unicornd.errors import CtlExit
@@ -91,7 +92,13 @@ def _screen(before: Mapping[str, Any], after: Mapping[str, Any], *, width: int) 
 
 @app.command(epilog=EPILOG, short_help="Show what the threads of a worker are doing.")
 def stacks(
-    context: typer.Context, slot: Annotated[int, typer.Argument(help="The worker's slot.", min=1)]
+    context: typer.Context,
+    slot: Annotated[int, typer.Argument(help="The worker's slot.", min=1)],
+    *,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="With unicornd's own frames, and the threads that wait for requests."),
+    ] = False,
 ) -> int:
     """Show what the threads of a worker are doing, even if it is stuck."""
     session = session_of(context)
@@ -107,7 +114,7 @@ def stacks(
         )
     for request in found["now"]:
         sys.stdout.write(f"{duration(request['age'])} {request['request']}\n")
-    sys.stdout.write(found["stacks"])
+    sys.stdout.write(found["stacks"] if everything else without_ours(found["stacks"]))
     return CtlExit.DONE
 
 

@@ -1,0 +1,41 @@
+"""What `unicornctl stacks` shows of what faulthandler writes."""
+
+from __future__ import annotations
+
+from unicornd.cli.stacks import without_ours
+
+OURS = """  File "/opt/lib/python3.11/site-packages/unicornd/workers/dispatch.py", line 110 in _lead
+  File "/usr/lib/python3.11/threading.py", line 982 in run
+"""
+IDLE = f"Thread 0x00007f093aeee6c0 (most recent call first):\n{OURS}\n"
+THEIRS = """  File "/usr/lib/python3.11/socket.py", line 706 in readinto
+  File "/srv/unicornd/shop/views.py", line 12 in export
+"""
+BUSY = f"Thread 0x00007f093b6ef6c0 (most recent call first):\n{THEIRS}{OURS}\n"
+LAST = f"Current thread 0x00007f093f41fb80 (most recent call first):\n{OURS}"
+
+
+def test_only_what_the_application_does_is_shown() -> None:
+    assert without_ours(IDLE + BUSY + LAST).splitlines() == [
+        "Thread 0x00007f093b6ef6c0 (most recent call first):",
+        *THEIRS.splitlines(),
+        "  … called by unicornd",
+        "",
+        "2 threads in unicornd itself, mostly idle: --all shows them",
+    ]
+
+
+def test_an_idle_worker_has_one_line() -> None:
+    assert without_ours(IDLE + LAST) == "2 threads in unicornd itself, mostly idle: --all shows them\n"
+
+
+def test_what_is_no_thread_stays() -> None:
+    tasks = "Task-3 waits\n  at /srv/shop/views.py:12\n"
+    assert without_ours(tasks) == tasks
+    assert without_ours(tasks + IDLE).startswith(tasks)
+    assert not without_ours("")
+
+
+def test_a_thread_of_the_applications_own_stays_whole() -> None:
+    own = f"Thread 0x01 (most recent call first):\n{THEIRS}"
+    assert without_ours(own) == f"{own}\n"
