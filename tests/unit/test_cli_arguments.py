@@ -187,3 +187,11 @@ def test_one_is_not_many() -> None:
 def test_with_json_an_error_leaves_stdout_empty(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["is-running", "--socket", "/nonexistent", "--json"]) == CtlExit.NOT_RUNNING
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("group", [[], ["config"]], ids=["unicornctl", "unicornctl config"])
+def test_no_summary_in_the_help_is_cut(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*group, "--help"]) == CtlExit.DONE
+    text = capsys.readouterr().out
+    assert "Commands:" in text
+    assert "..." not in text.partition("Commands:")[2]

@@ -32,9 +32,9 @@ app = typer.Typer(
     short_help="Look at a configuration, check, begin, import, change one.",
     no_args_is_help=True,
 )
-app.command(name="import")(import_config)
-app.command(name="explain")(explain_setting)
-app.command(name="diff")(diff_config)
+app.command(name="import", short_help="Make an unicornd.toml of gunicorn's file and flags.")(import_config)
+app.command(name="explain", short_help="Say what a setting means, and what it is here.")(explain_setting)
+app.command(name="diff", short_help="Say what a reload would change in the running fleet.")(diff_config)
 
 File = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help=f"Default: ./{DEFAULT_FILE}.")
@@ -59,7 +59,7 @@ def check(*, config: File = None, as_json: Json = False) -> int:
     return 0
 
 
-@app.command()
+@app.command(short_help="Show the settings in effect.")
 def show(
     *,
     config: File = None,
@@ -91,7 +91,7 @@ def show(
     return 0
 
 
-@app.command()
+@app.command(short_help="Write an unicornd.toml to begin with.")
 def init(
     *,
     config: File = None,
@@ -114,7 +114,7 @@ def schema() -> int:
     return 0
 
 
-@app.command(name="set")
+@app.command(name="set", short_help="Save one value; a reload applies it.")
 def set_value(
     assignment: Annotated[str, typer.Argument(metavar="KEY=VALUE", help="workers.threads=8")],
     *,

@@ -93,7 +93,7 @@ def _screen(before: Mapping[str, Any], after: Mapping[str, Any], *, width: int) 
 @app.command(epilog=EPILOG, short_help="Show what the threads of a worker are doing.")
 def stacks(
     context: typer.Context,
-    slot: Annotated[int, typer.Argument(help="The worker's slot.", min=1)],
+    slot: Annotated[int, typer.Argument(metavar="SLOT", help="The worker's slot.", min=1)],
     *,
     everything: Annotated[
         bool,
@@ -121,7 +121,7 @@ def stacks(
 @app.command(epilog=EPILOG, short_help="Show how workers died, and what they were serving.")
 def postmortem(
     context: typer.Context,
-    slot: Annotated[int | None, typer.Argument(help="Only of this slot.", min=1)] = None,
+    slot: Annotated[int | None, typer.Argument(metavar="[SLOT]", help="Only of this slot.", min=1)] = None,
     *,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many.")] = 5,
 ) -> int:
