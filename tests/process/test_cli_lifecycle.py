@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.certificates import authority_in
 from tests.support.ctl import BIN, Ctl, fleet
 from tests.support.waiting import eventually
 from unicornd.errors import CtlExit
@@ -77,6 +78,15 @@ def test_a_start_says_where_it_serves_and_what_to_do_next(ctl: Ctl, name: str) -
     host, port = ctl.address()
     assert f"http://{host}:{port}" in done.stdout
     assert "unicornctl status" in done.stdout
+
+
+def test_a_start_says_that_tls_is_spoken(ctl: Ctl, tmp_path: Path) -> None:
+    pair = authority_in(tmp_path).sign("server")
+    tls = f'[tls]\ncertfile = "{pair.certificate}"\nkeyfile = "{pair.key}"\n'
+    ctl.config.write_text(f"{ctl.config.read_text()}{tls}")
+    said = ctl.run("start").stdout
+    host, port = ctl.address()
+    assert f"https://{host}:{port}" in said
 
 
 def test_a_start_for_programs_is_the_status(ctl: Ctl) -> None:

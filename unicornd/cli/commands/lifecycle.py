@@ -190,18 +190,19 @@ def _start(session: Session, file: Path) -> int:
     if daemon != DaemonExit.OK:
         return START_CODES.get(daemon, CtlExit.FAILED)
     try:
-        status = Session(choice=Choice(config=str(file)), is_json=False).client().get("/v1/status")
+        client = Session(choice=Choice(config=str(file)), is_json=False).client()
+        status, scheme = client.get("/v1/status"), _scheme(client.get("/v1/config"))
     except ControlError as error:
         sys.stderr.write(f"started; its control socket cannot be asked: {error.message}\n")
         return CtlExit.DONE
     if session.is_json:
         session.print_json(status)
     else:
-        _show_started(status, took=time.monotonic() - began)
+        _show_started(status, scheme=scheme, took=time.monotonic() - began)
     return CtlExit.DONE
 
 
-def _show_started(status: Mapping[str, Any], *, took: float) -> None:
+def _show_started(status: Mapping[str, Any], *, scheme: str, took: float) -> None:
     console = data_console()
     ready = sum(worker["phase"] == "ready" for worker in status["workers"])
     console.print(
@@ -211,7 +212,7 @@ def _show_started(status: Mapping[str, Any], *, took: float) -> None:
         )
     )  # fmt: skip
     for listener in status["listeners"]:
-        console.print(Text(f"  {_link(listener['address'])}"), soft_wrap=True)
+        console.print(Text(f"  {_link(listener['address'], scheme)}"), soft_wrap=True)
     for name, about in (
         ("status", "what it does now"),
         ("scale 4", "more workers"),
@@ -221,8 +222,16 @@ def _show_started(status: Mapping[str, Any], *, took: float) -> None:
         console.print(Text.assemble(f"  unicornctl {name:<10}", (about, "dim")))
 
 
-def _link(address: str) -> str:
-    return address if address.startswith("unix:") else f"http://{address}"
+def _link(address: str, scheme: str) -> str:
+    return address if address.startswith("unix:") else f"{scheme}://{address}"
+
+
+def _scheme(config: Mapping[str, Any]) -> str:
+    """Return what is spoken on the ports of a fleet."""
+    values = {row["key"]: row["value"] for row in config["values"]}
+    if values.get("server.protocol", "http") != "http":
+        return str(values["server.protocol"])
+    return "https" if values.get("tls.certfile") or values.get("hooks.ssl_context") else "http"
 
 
 # Stop.
