@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 from dataclasses import replace
@@ -355,6 +356,17 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_served_is_told(fleet: F
     eventually(lambda: len(fleet.pids()) == 2 and set(fleet.pids().values()) != before, "it is replaced")
     assert fleet.get().startswith("v1 ")
     assert "was serving GET /crash" in fleet.log
+
+
+@every_kind
+def test_a_mold_forks_one_worker_after_the_other(fleet: Fleet) -> None:
+    fleet.start("--preload")
+    for _ in range(2):
+        before = fleet.pids()
+        os.kill(before[1], signal.SIGKILL)
+        eventually(lambda before=before: fleet.pids().get(1, before[1]) != before[1], "it is replaced")  # type: ignore[misc]
+        assert fleet.get().startswith("v1 ")
+    assert "it does not fork" not in fleet.log
 
 
 @every_kind

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+from os import fork, waitpid  # as they are before a kind patches the module
 from select import POLLIN  # as it is before a kind patches the module
 from select import poll as make_poll
 from typing import TYPE_CHECKING, Protocol
@@ -103,14 +104,14 @@ def _fork(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> Non
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        between = os.fork()
+        between = fork()
         if between == 0:
             try:
-                if os.fork() == 0:
+                if os.fork() == 0:  # that of the library, if there is one: its loop begins anew in the child
                     _be_worker(ordered, mold, casting=casting, loaded=loaded)
             finally:
                 os._exit(0)
-        os.waitpid(between, 0)
+        waitpid(between, 0)  # gevent's own would wait for a signal, and all are blocked
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
