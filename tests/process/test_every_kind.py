@@ -143,11 +143,18 @@ def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: P
     setup = Setup(kind=kind, policy=replace(POLICY, limits=limits))
     with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
-        with contextlib.suppress(OSError):
+        cut_off = False
+        try:
             for number in range(1000):
                 client.send(b"X-%d: %s\r\n" % (number, b"a" * 100))
-        with contextlib.suppress(ConnectionResetError):
+        except ConnectionError:
+            cut_off = True  # a reset that a send has told of, a read does not tell of again: it finds the end
+        try:
             assert client.read().code == 431
+        except ConnectionResetError:
+            pass
+        except EOFError:
+            assert cut_off or kind == "tornado"  # tornado closes without an answer
 
 
 @strict_kind
