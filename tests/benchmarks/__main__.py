@@ -9,6 +9,7 @@ the machine, the ratios much less. Needs two processors: one for the server, one
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import json
 import os
@@ -215,6 +216,8 @@ def main() -> int:
     if (os.cpu_count() or 1) < 2:
         sys.stderr.write("two processors are needed: one for the server, one for the load\n")
         return 2
+    # As pip does when it installs: the peers are compiled, and the environment may forbid Python to do it by itself.
+    compileall.compile_dir(REPOSITORY / "unicornd", quiet=1)
     everything: dict[str, Samples] = {}
     for case in CASES:
         if not options.only or any(part in case.name for part in options.only):
