@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from unicornd.config.problems import Fault, find_faults
 from unicornd.config.rules import RULES
-from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic_core import ErrorDetails
+
     from unicornd.config.draft import Draft, Key
     from unicornd.config.given import Origin
     from unicornd.config.rules import Rule
+    from unicornd.config.sections.section import Section
 
 _INDEX = re.compile(r"(\[[0-9]+\])+\Z")
 
@@ -54,33 +55,42 @@ def examined(draft: Draft, *, rules: Iterable[Rule] = RULES) -> tuple[Settings |
     def origin(key: Key) -> Origin:
         return _origin(draft, key)
 
-    try:
-        settings = _validate(draft.values)
-    except ValidationError as error:
-        faults = find_faults(error.errors(), origin=origin, fields=fields_of)
-        wrong = {_plain(fault.key) for fault in faults}
-        with suppress(
-            ValidationError
-        ):  # where the rest is not right by itself either, there is enough to tell
-            rest = _validate(_without(draft.values, [fault.key for fault in faults]))
-            faults += _broken_rules(rules, rest, draft=draft, wrong=wrong)
-        return None, sorted(faults, key=lambda fault: fault.origin.order)
-    return settings, _broken_rules(rules, settings, draft=draft, wrong=set())
+    settings, errors = _validate(draft.values)
+    if settings is not None:
+        return settings, _broken_rules(rules, settings, draft=draft, wrong=set())
+    faults = find_faults(errors, origin=origin, fields=fields_of)
+    wrong = {_plain(fault.key) for fault in faults}
+    # Where the rest is not right by itself either, there is enough to tell: no rule is broken by our defaults.
+    rest = _validate(_without(draft.values, [fault.key for fault in faults]))[0] or Settings.untouched()
+    faults += _broken_rules(rules, rest, draft=draft, wrong=wrong)
+    return None, sorted(faults, key=lambda fault: fault.origin.order)
 
 
 def fields_of(key: Key) -> Mapping[str, Any]:
     """Return the names that exist in a table; nothing for a key that is no table with fixed names."""
     model: type[Section] = Settings
     for name in key:
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+        found = model.table(name)
+        if found is None:
             return {}
-        model = annotation
+        model = found
     return model.model_fields
 
 
-def _validate(values: Mapping[str, Any]) -> Settings:
-    return Settings.model_validate_json(json.dumps(values, default=str), strict=True)
+def _validate(values: Mapping[str, Any]) -> tuple[Settings | None, list[ErrorDetails]]:
+    """Return the settings, or pydantic's errors; table by table, so that only what is said of needs a validator."""
+    tables: dict[str, Any] = {}
+    errors: list[ErrorDetails] = []
+    for name, table in values.items():
+        model = Settings.table(name)
+        if model is None:
+            errors.append({"type": "extra_forbidden", "loc": (name,), "msg": "", "input": table})
+            continue
+        try:
+            tables[name] = model.model_validate_json(json.dumps(table, default=str), strict=True)
+        except ValidationError as error:
+            errors += [{**each, "loc": (name, *each["loc"])} for each in error.errors()]
+    return (None if errors else Settings.model_construct(**tables)), errors
 
 
 def _broken_rules(rules: Iterable[Rule], settings: Settings, *, draft: Draft, wrong: set[Key]) -> list[Fault]:

@@ -91,5 +91,5 @@ class LoggingSettings(Section):
     config: dict[str, Any] = Field(
         default_factory=dict, description="The same as a table for dictConfig.", json_schema_extra=ROLLING
     )
-    access: AccessSettings = Field(default_factory=AccessSettings, description="The access log.")
-    syslog: SyslogSettings = Field(default_factory=SyslogSettings, description="Syslog.")
+    access: AccessSettings = Field(default_factory=AccessSettings.untouched, description="The access log.")
+    syslog: SyslogSettings = Field(default_factory=SyslogSettings.untouched, description="Syslog.")
