@@ -73,13 +73,14 @@ class Apart(Generic[T]):
         """
         try:
             told = self._read(patience)
+            answer = pickle.loads(told) if told is not None else None  # noqa: S301 - our own child has written it
             code = self._reap()
         finally:
             os.close(self._reader)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
-        if told is None:
+        if answer is None:
             raise ApartError(f"the process that was to tell it died ({_how(code)})")
-        is_good, found = pickle.loads(told)  # noqa: S301 - our own child has written it
+        is_good, found = answer
         if not is_good:
             raise found
         return cast("T", found)

@@ -67,7 +67,16 @@ if TYPE_CHECKING:
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
 
+USUAL_KIND = "threads"
+"""`sync` is made of it."""
 EXITS = {"halt": DaemonExit.OK, "boot": DaemonExit.BOOT, "app": DaemonExit.APP}
+
+
+def settle() -> None:
+    """Do beforehand, while the configuration is being read, what most fleets need: their kind, and tidy memory."""
+    share_kind(USUAL_KIND)
+    gc.collect()
+    gc.freeze()
 
 
 def run_daemon(first: Callable[[], tuple[Sources, Loaded]]) -> DaemonExit:
@@ -384,6 +393,7 @@ class Assembly:
         share_kind(kind_of(deployment.settings.workers, deployment.settings.app.interface))
         gc.collect()
         gc.freeze()
+        gc.enable()
 
     def _tell_start(self, deployment: Deployment) -> None:
         workers = deployment.settings.workers

@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from tests.support.control_port import (
 from tests.support.waiting import eventually
 from unicornd.arbiter.events import BecameReady, Exited, RolloutAbandoned
 from unicornd.arbiter.state import Halt, Phase, Rollout, State
+from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.units import Monotonic, Pid
 

@@ -7,7 +7,6 @@ import http.client
 import os
 import signal
 import socket
-from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from tests.support.kinds import EVERY_KIND, LARGE, OWN_HTTP, PARTS, application,
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.dataclass import replace
 from unicornd.http.limits import Limits
 from unicornd.units import Seconds
 from unicornd.workers.channel import RetiringReport

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.worker import POLICY, Setup, worker
+from unicornd.dataclass import replace
 from unicornd.http.limits import MAX_HEAD, limits_of
 
 if TYPE_CHECKING:

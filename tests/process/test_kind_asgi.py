@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import http.client
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from tests.support.fleet import Fleet, fleet_in
 from tests.support.kinds import asgi_app
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Client, Gate, Setup, Worker, request, worker
+from unicornd.dataclass import replace
 from unicornd.units import Seconds
 from unicornd.workers.asgi.policy import AsgiPolicy
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tests.support.fleet import fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, Worker, request, worker
+from unicornd.dataclass import replace
 from unicornd.http.limits import Limits
 from unicornd.units import Seconds
 from unicornd.workers.asgi.policy import AsgiPolicy

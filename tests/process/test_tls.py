@@ -13,7 +13,6 @@ import socket
 import ssl
 import subprocess
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from tests.support.certificates import Authority, Pair, authority_in, client_con
 from tests.support.waiting import eventually
 from tests.support.worker import CLIENT_TIMEOUT, POLICY, Client, Gate, Setup, Worker, request, worker
 from unicornd.config.sections.tls import TlsSettings
+from unicornd.dataclass import dataclass, replace
 from unicornd.units import Seconds
 from unicornd.workers.dispatch import HUNG_UP_AFTER
 from unicornd.workers.tls import make_context

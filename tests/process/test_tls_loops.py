@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import socket
 import ssl
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from tests.support.kinds import LARGE, application
 from tests.support.waiting import eventually
 from tests.support.worker import CLIENT_TIMEOUT, POLICY, Gate, Setup, Worker, request, worker
 from unicornd.config.sections.tls import TlsSettings
+from unicornd.dataclass import dataclass, replace
 from unicornd.units import Seconds
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.tls import make_context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.support.apps import TEXT, Body, app_of, sized
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.dataclass import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.dataclass import replace
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.recycle import Recycling
 

@@ -6,13 +6,13 @@ import contextlib
 import resource
 import socket
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.dataclass import replace
 from unicornd.units import Seconds
 from unicornd.workers.dispatch import HUNG_UP_AFTER
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from wsgiref.validate import validator
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.dataclass import replace
 from unicornd.http.limits import Limits
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests.support.apps import TEXT, Body, app_of, sized
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.dataclass import replace
 from unicornd.units import Seconds
 
 if TYPE_CHECKING:

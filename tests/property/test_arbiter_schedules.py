@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.core_world import World
 from unicornd.arbiter.actions import AbandonRollout, FinishRollout
 from unicornd.arbiter.state import Halt, Order, Patience, Pool
+from unicornd.dataclass import replace
 from unicornd.units import Generation, Monotonic, Seconds
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -15,6 +15,7 @@ from unicornd.arbiter.operations import Kind, Operation, Operations, Outcome
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.requests import Granted, Recycle, Reload, Scale, Stop, Wish, decide
 from unicornd.arbiter.state import Halt, Phase, State
+from unicornd.dataclass import replace
 from unicornd.units import Monotonic, Pid, Slot
 
 if TYPE_CHECKING:

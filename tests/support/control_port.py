@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import replace
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +28,7 @@ from unicornd.control.endpoints import Endpoint
 from unicornd.control.listening import open_control_socket
 from unicornd.control.protocol import ConfigReport, ConfigValue
 from unicornd.control.server import ControlServer
+from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
 

@@ -7,13 +7,14 @@ judges each action by them, never by the core's `State`: what it may not do, it 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import actions, events
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Order, Phase, Pool, Role, State
+from unicornd.dataclass import replace
 from unicornd.units import Generation, Monotonic, Pid, Slot
 
 if TYPE_CHECKING:

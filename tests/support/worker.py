@@ -13,13 +13,13 @@ import signal
 import socket
 import time
 import traceback
-from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.support.waiting import eventually
 from unicornd.config.values import Address
+from unicornd.dataclass import dataclass, field, replace
 from unicornd.http.limits import Limits
 from unicornd.observe.logs import ErrorStream
 from unicornd.observe.scoreboard import Reading, Row
@@ -94,6 +94,10 @@ class Gate:
         eventually(lambda: self.arrivals >= arrivals, f"{arrivals} requests have reached the application")
 
 
+def _nothing() -> None:
+    """Do nothing before a worker boots."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """How the worker serves."""
@@ -103,14 +107,14 @@ class Setup:
     policy: HttpPolicy = POLICY
     family: socket.AddressFamily = socket.AF_INET
     recycling: Recycling | None = None
-    request_timeout: Seconds = Seconds(0)  # noqa: RUF009 - a number
+    request_timeout: Seconds = Seconds(0)
     pre_request: Callable[[Head], None] | None = None
     on_served: Callable[[Served], None] | None = None
     asgi: AsgiPolicy = field(default_factory=AsgiPolicy)
     cells: int = 0
     """Of the row; 0: as many as threads."""
     tls: ssl.SSLContext | None = None
-    before: Callable[[], None] = field(default=lambda: None)
+    before: Callable[[], None] = _nothing
     """Called in the child before it serves (limits of the process)."""
 
 

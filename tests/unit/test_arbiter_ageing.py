@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.support.control_port import make_child, make_state
 from unicornd.arbiter.ageing import Ageing, Limits, Retirement
 from unicornd.arbiter.state import Phase, Rollout, State
+from unicornd.dataclass import replace
 from unicornd.units import Monotonic, Pid, Seconds
 
 NO_AGE, HUNDRED = Seconds(0.0), Seconds(100.0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.support.core_world import World
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import Command, Spawn
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Order, Patience, Phase, Pool, Role
+from unicornd.dataclass import replace
 from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
 
 PATIENCE = Patience(

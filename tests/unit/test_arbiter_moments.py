@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from unicornd.arbiter import events
 from unicornd.arbiter.actions import AbandonRollout, FinishRollout
 from unicornd.arbiter.fold import NO_REASON, SHORT_LIFE, fold
 from unicornd.arbiter.state import Halt, Order, Patience, Phase, Pool, State
+from unicornd.dataclass import replace
 from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
 
 PATIENCE = Patience(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.support.world import PATIENCE, POOL, World, declared, make_pool, started
@@ -12,6 +10,7 @@ from unicornd.arbiter.actions import Command, Spawn
 from unicornd.arbiter.fold import HUNG, LONGEST_DELAY, fold
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Order, Patience, Phase, State
+from unicornd.dataclass import replace
 from unicornd.units import Monotonic, Pid, Seconds
 
 

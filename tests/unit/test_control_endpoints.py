@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -16,6 +15,7 @@ from unicornd.arbiter.view import ListenerFacts
 from unicornd.control.endpoints import READ_ONLY, Endpoint, Match, NoMatch, find_endpoint
 from unicornd.control.exchange import LongPoll, Reply, Request
 from unicornd.control.openapi import make_document, run
+from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.observe.scoreboard import InFlight, Reading
 from unicornd.units import Generation, Monotonic, Pid, Seconds

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tests.support.control_port import make_child, make_pool, make_state
 from unicornd.arbiter import events
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import Child, Halt, Order, Phase, Rollout, State
+from unicornd.dataclass import replace
 from unicornd.units import Monotonic, Pid, Slot
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
 from types import MappingProxyType
 
@@ -24,6 +23,7 @@ from unicornd.arbiter.requests import (
     rehearse,
 )
 from unicornd.arbiter.state import Child, Halt, Phase, State
+from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.units import Monotonic, Pid, Slot
 

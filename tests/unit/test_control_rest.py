@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.support.control_port import make_child, make_facts, make_pool, make_state
 from unicornd.arbiter import events, view
 from unicornd.arbiter.operations import Kind, Operation, Operations, Outcome
 from unicornd.arbiter.requests import Granted, rehearse
 from unicornd.arbiter.state import Halt, Phase
+from unicornd.dataclass import replace
 from unicornd.observe.scoreboard import InFlight, Reading
 from unicornd.units import Generation, Monotonic, Seconds
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -12,6 +11,7 @@ from unicornd.arbiter import view
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import Kind, Operations, Outcome
 from unicornd.arbiter.state import Backoff, Halt, Phase, Rollout, State
+from unicornd.dataclass import replace
 from unicornd.observe.scoreboard import BUCKETS, InFlight, Reading
 from unicornd.units import Monotonic, Pid, Seconds
 

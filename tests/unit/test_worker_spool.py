@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.worker import POLICY
+from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
 from unicornd.http.limits import Limits
 from unicornd.http.messages import UNKNOWN_LENGTH

@@ -6,10 +6,10 @@ Command → Ordered or Exited, LeaveListeners → ListenersLeft, FinishRollout �
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Role
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Order

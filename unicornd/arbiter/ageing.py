@@ -7,10 +7,10 @@ does not help, because the new workers soon need as much, it is done ever more r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from unicornd.arbiter.state import Phase
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

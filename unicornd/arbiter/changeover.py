@@ -6,13 +6,13 @@ Run by the arbiter's loop. See `upgrade` for the process itself.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.events import HaltAsked, ListenersLeft
 from unicornd.arbiter.operations import Outcome
 from unicornd.arbiter.state import Halt
 from unicornd.arbiter.upgrade import Ends, Upgrade
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

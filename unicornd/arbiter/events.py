@@ -5,8 +5,9 @@ Pure values. Signals, control requests, reports of children and deaths of childr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Halt, Order, Pool, Role

@@ -6,12 +6,12 @@ more) changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.state import Backoff, Child, Expected, Halt, Order, Phase, Role, Rollout, State
+from unicornd.dataclass import dataclass, replace
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ Sequence numbers rise by one and are never given twice, so a reader knows what i
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

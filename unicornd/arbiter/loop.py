@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.postmortems import Postmortems, examine, is_worth_one
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
+from unicornd.dataclass import dataclass
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
 from unicornd.workers import signals

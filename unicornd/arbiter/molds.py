@@ -6,10 +6,10 @@ be again (during a rollout, the one that would come back). A mold that dies is r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Phase
+from unicornd.dataclass import dataclass
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:

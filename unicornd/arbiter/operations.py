@@ -8,7 +8,6 @@ one operation that runs. At most one runs; an ended operation never changes agai
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from unicornd.arbiter import events
 from unicornd.arbiter.fold import child_of, name_of
 from unicornd.arbiter.state import Halt, Order, Phase
 from unicornd.control.wording import duration
+from unicornd.dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

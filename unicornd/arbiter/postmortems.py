@@ -6,10 +6,10 @@ Owned by the arbiter's loop. A few are kept, the last ones; what happened is als
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Order, Phase
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

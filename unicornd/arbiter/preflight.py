@@ -1,18 +1,16 @@
 """What can be known to be wrong before anything is changed: users, folders, files, formats.
 
-Run by the arbiter at start and at each reload, after the settings have been validated as text.
+Run where the configuration is read, at the start and at each reload, after the settings have been validated as text.
+What only some settings need is imported for these.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unicornd.arbiter.trial import try_logs
-from unicornd.arbiter.watching import has_watchfiles
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError
-from unicornd.observe import access, logs
 from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_wire, speaks_tls
 from unicornd.workers.identity import identity_of
@@ -50,8 +48,9 @@ def check(loaded: Loaded) -> None:
     )
     check_listening(settings.server)
     check_tls(settings.tls, hooks=settings.hooks, server=settings.server, proxy=settings.proxy)
-    cfg = under_their_names(settings, "unicornd")
-    check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
+    if settings.logging.said or settings.metrics.said:
+        cfg = under_their_names(settings, "unicornd")
+        check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 
 
 def check_app(app: AppSettings) -> None:
@@ -101,7 +100,11 @@ def check_wire(
 
 def check_reload(reload: ReloadSettings) -> None:
     """Raise ConfigError if changes cannot be noticed as asked."""
-    if reload.engine == "inotify" and not has_watchfiles():
+    if reload.engine != "inotify":
+        return
+    from unicornd.arbiter.watching import has_watchfiles  # noqa: PLC0415 - a start does not wait for what it does not need
+
+    if not has_watchfiles():
         raise ConfigError(
             'reload.engine: "inotify" needs watchfiles, which is not installed',
             hint="pip install 'unicornd[watch]', or engine = \"poll\"",
@@ -142,6 +145,9 @@ def check_logging(
     logging: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: Callable[[], object]
 ) -> None:
     """Raise ConfigError if a log cannot be opened, its format is wrong, or the operator's logging does not work."""
+    from unicornd.arbiter.trial import try_logs  # noqa: PLC0415 - a start does not wait for what it does not need
+    from unicornd.observe import access, logs  # noqa: PLC0415 - likewise
+
     logs.check_files(logging)
     access.compile_format(logging.access.format)
     try_logs(logging, metrics=metrics, app=app, cfg=cfg)

@@ -6,6 +6,7 @@ only reading needs are in no process of the fleet, and a reader that hangs or di
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unicornd.config.loaded import Loaded, Sources
+
+
+_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 
 def read(sources: Sources, *, path: Sequence[str] | None = None) -> Loaded:
@@ -27,9 +31,13 @@ def read(sources: Sources, *, path: Sequence[str] | None = None) -> Loaded:
     """
     if path is not None:
         sys.path[:] = path
+    # No plugin has a say in our models, and to look for some takes longer the more packages are installed.
+    given = os.environ.get(_PLUGINS)
+    os.environ[_PLUGINS] = "__all__"
     from unicornd.arbiter import preflight  # noqa: PLC0415 - not in the arbiter
     from unicornd.config.layers import load  # noqa: PLC0415 - likewise
 
     loaded = load(sources)
+    os.environ.pop(_PLUGINS) if given is None else os.environ.update({_PLUGINS: given})
     preflight.check(loaded)
     return loaded

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import in_force, needing_restart
 from unicornd.config.record import replaced
 from unicornd.config.resolved import under_their_names
+from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand

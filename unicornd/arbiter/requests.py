@@ -6,7 +6,6 @@ Pure: signals and control requests become the same wishes, and `decide` answers 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -16,6 +15,7 @@ from unicornd.arbiter.fold import fold
 from unicornd.arbiter.operations import Kind
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Phase
+from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ their memory; children that die are as good as gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Phase
+from unicornd.dataclass import dataclass
 from unicornd.units import Slot
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ document; nothing is decided here and nothing waits. `[admin] bind` gets the rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from unicornd.control.documents import BadRequestError, parse_body, parse_number
 from unicornd.control.endpoints import HTML, JSON_LINES, METRICS, Endpoint, NoMatch, find_endpoint
 from unicornd.control.exchange import LongPoll, Reply, Stream
 from unicornd.control.page import status_page
+from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
 from unicornd.units import Monotonic, Slot
 

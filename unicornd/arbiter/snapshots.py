@@ -9,9 +9,10 @@ import glob
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Role
+from unicornd.dataclass import dataclass
 from unicornd.observe.scoreboard import Row
 from unicornd.units import Fd
 from unicornd.workers.context import Seat

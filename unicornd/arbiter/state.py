@@ -6,11 +6,11 @@ Intention (`Pool.size`, `Pool.generation`, `State.halt`) and fact (`State.childr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from unicornd.dataclass import dataclass, field
 from unicornd.units import Seconds
 
 if TYPE_CHECKING:

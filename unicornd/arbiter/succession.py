@@ -11,8 +11,9 @@ import os
 import selectors
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ import os
 import selectors
 import signal
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unicornd.dataclass import dataclass
 from unicornd.sockets.legacy import VARIABLE, Legacy
 from unicornd.units import Monotonic, Pid
 

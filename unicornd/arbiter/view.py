@@ -5,13 +5,13 @@ Pure: a snapshot goes in, a model of `control.protocol` comes out; called by the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from unicornd.arbiter.operations import Kind, Outcome
 from unicornd.arbiter.state import Halt, Phase
 from unicornd.control import protocol
+from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
 from unicornd.observe.scoreboard import BUCKETS
 

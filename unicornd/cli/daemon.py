@@ -6,6 +6,7 @@ than the whole rest of the start, and stay in the memory of every worker.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from functools import partial
@@ -39,9 +40,12 @@ def run(arguments: Sequence[str]) -> int:
     What is asked for is read in a process of its own, and meanwhile this one imports what the arbiter needs.
     """
     try:
+        gc.disable()  # until the fleet is put together: what is imported stays
         reading = Apart(partial(_read, arguments))
         if not TOLD.intersection(arguments):
-            import unicornd.daemon  # noqa: F401, PLC0415 - takes as long as the reading
+            from unicornd.daemon import settle  # noqa: PLC0415 - takes as long as the reading
+
+            settle()
         asked = reading.result()
         if isinstance(asked, int):
             return asked

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from unicornd.cli.exits import may_colour
 from unicornd.cli.instances import Choice, find_client
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,9 @@ Pure. Used by `config.layers`, and by the importer.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from unicornd.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

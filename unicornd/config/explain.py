@@ -5,8 +5,9 @@ Pure. A setting is found by our key, by gunicorn's name, by a flag, or by the la
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from unicornd.config.flags import FLAGS
 from unicornd.config.gunicorn import BY_NAME, row_of_key
@@ -14,6 +15,7 @@ from unicornd.config.problems import FREE_TABLES, suggestion
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.config.show import apply_of, shown_value
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,13 +121,24 @@ def _explanation(key: Key) -> Explanation:
     )
 
 
+class _Maker(GenerateJsonSchema):
+    """Says nothing of defaults that are no JSON: `schema_of` puts them into the operator's words."""
+
+    ignored_warning_kinds = GenerateJsonSchema.ignored_warning_kinds | {"non-serializable-default"}
+
+
+def schema_of_table(model: type[Section]) -> dict[str, Any]:
+    """Return the JSON Schema of a table; defaults are there only where they are JSON themselves."""
+    return model.model_json_schema(schema_generator=_Maker)
+
+
 def schema_of(key: Key) -> dict[str, Any]:
     """Return the JSON Schema of one setting; its default in the words that the operator would use."""
     model: type[Section] = Settings
     for name in key[:-1]:
         model = model.model_fields[name].annotation  # type: ignore[assignment] # sections, all but the last
     info = model.model_fields[key[-1]]
-    schema = dict(model.model_json_schema()["properties"][key[-1]])
+    schema = dict(schema_of_table(model)["properties"][key[-1]])
     default = shown_value(key, info.get_default(call_default_factory=True))
     schema.pop("default", None)
     return schema if default is None else {**schema, "default": default}

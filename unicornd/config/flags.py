@@ -6,12 +6,12 @@ Pure. A flag whose setting has several keys sets all of them (gunicorn's one `--
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from unicornd.config.conversions import PROXY_WORDS
 from unicornd.config.given import Given
 from unicornd.config.gunicorn import ROWS, Row, says_nothing
+from unicornd.dataclass import dataclass
 from unicornd.errors import DaemonExit, UnicorndError
 
 if TYPE_CHECKING:

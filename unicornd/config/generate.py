@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unicornd.config.draft import ADDRESS_KEYS, PATH_KEYS
-from unicornd.config.explain import schema_of
+from unicornd.config.explain import schema_of, schema_of_table
 from unicornd.config.gunicorn import ROWS, row_of_key
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
@@ -78,7 +78,7 @@ def schema_text() -> str:
     schema = {
         "$schema": DIALECT,
         "title": "unicornd.toml",
-        **_for_editors(_explained(Settings.model_json_schema())),
+        **_for_editors(_explained(schema_of_table(Settings))),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -5,7 +5,7 @@ Pure values, made by `config.flags` and `config.layers`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from unicornd.dataclass import dataclass
 
 LAYERS = ("environment default", "file", "drop-in", "environment", "command line")
 

@@ -6,11 +6,11 @@ gunicorn's command line has for it, which are unicornd's flags, too. Pure: value
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from unicornd.config import conversions as to
 from unicornd.config.conversions import kind_of
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

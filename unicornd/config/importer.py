@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
@@ -23,6 +22,7 @@ from unicornd.config.settings import Settings
 from unicornd.config.translate import settings_of, translated
 from unicornd.config.validation import examined
 from unicornd.config.values import quoted
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ In every process of a fleet: as little as can be. Made by `config.layers`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from unicornd.config.record import leaves, replaced
+from unicornd.dataclass import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,12 +5,12 @@ Pure. One line for each key, however many alternatives its type has; in the orde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from unicornd.config.secrets import HIDDEN, masked
 from unicornd.config.values import quoted
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

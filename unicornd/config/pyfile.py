@@ -10,10 +10,10 @@ import ast
 import json
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ have said: the message names the place of that one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.config.values import MAX_PORT, quoted
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

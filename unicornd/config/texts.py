@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, InstanceOf, WithJsonSchema
 
 from unicornd.config.amounts import DURATION, MODE, SIZE, parse_duration, parse_mode, parse_size
 from unicornd.config.conversions import known_kind
@@ -69,12 +69,12 @@ Mode = Annotated[
 """Permission bits."""
 
 AddressText = Annotated[
-    Address,
+    InstanceOf[Address],
     BeforeValidator(_parse_address),
     WithJsonSchema({"type": "string", "x-form": "address", "examples": ["127.0.0.1:8000"]}),
 ]
 ImportText = Annotated[
-    ImportString,
+    InstanceOf[ImportString],
     BeforeValidator(_parse_import),
     WithJsonSchema({"type": "string", "x-form": "import string", "examples": ["shop.wsgi:application"]}),
 ]
@@ -121,7 +121,7 @@ def _parse_statsd(value: object) -> object:
 
 
 StatsdText = Annotated[
-    Statsd,
+    InstanceOf[Statsd],
     BeforeValidator(_parse_statsd),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8125"]}),
 ]

@@ -6,7 +6,6 @@ looks as if it was meant to be one, is an item.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
@@ -15,6 +14,7 @@ from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
 from unicornd.config.kinds import SYNC
 from unicornd.config.problems import FREE_TABLES
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     import ast

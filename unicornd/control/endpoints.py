@@ -5,12 +5,12 @@ Read by the arbiter's loop. A member of `Endpoint` is a method and a path; `arbi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from unicornd.control import protocol
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

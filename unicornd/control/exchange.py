@@ -5,8 +5,9 @@ Values only. All functions in them are called by the arbiter's loop and return a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from unicornd.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

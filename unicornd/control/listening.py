@@ -14,11 +14,11 @@ import os
 import socket
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd.control.client import connect
+from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, ListenError
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import os
 import pwd
 import socket
 import struct
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from unicornd.control.documents import refuse
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError, CtlExit
 
 if TYPE_CHECKING:

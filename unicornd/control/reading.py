@@ -7,12 +7,12 @@ connection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from unicornd.control.exchange import Request
+from unicornd.dataclass import dataclass
 from unicornd.http.body import decoder_for
 from unicornd.http.errors import Refusal
 from unicornd.http.head import find_head_end, parse_head, skip_empty_line

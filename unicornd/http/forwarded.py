@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from unicornd.dataclass import dataclass, field
 from unicornd.http.errors import bad_request
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Pure values, made once from the configuration; every number is an argument, noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from unicornd.dataclass import dataclass
 
 MAX_HEAD = 2**20
 """Bytes of a head where one of its limits is "none": what is waited for has to fit into memory, whoever sends it."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
+from unicornd.dataclass import dataclass
 from unicornd.http.errors import Refusal
 
 Mode = Literal["auto", "v1", "v2"]

@@ -7,9 +7,9 @@ Workers whose operators permit nothing never come here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from unicornd.dataclass import dataclass
 from unicornd.http.errors import bad_request
 from unicornd.http.grammar import TOKEN
 from unicornd.http.head import parse_head

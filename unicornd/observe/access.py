@@ -10,10 +10,10 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ follows the exposition format 0.0.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from unicornd.dataclass import dataclass, field
 from unicornd.observe.scoreboard import BUCKETS
 
 if TYPE_CHECKING:

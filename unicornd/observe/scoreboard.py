@@ -17,9 +17,9 @@ import mmap
 import os
 import struct
 from bisect import bisect_left
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unicornd.dataclass import dataclass
 from unicornd.units import Fd, Monotonic, Seconds
 
 if TYPE_CHECKING:

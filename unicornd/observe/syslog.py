@@ -18,9 +18,9 @@ import select
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal
 
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 SYSLOG_PORT = 514

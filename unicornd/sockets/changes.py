@@ -5,8 +5,9 @@ Pure. A socket that is wanted before and after is never closed: its queue goes o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.config.values import Address
+from unicornd.dataclass import dataclass
 from unicornd.errors import ListenError
 from unicornd.sockets.listener import Listener
 

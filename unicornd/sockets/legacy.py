@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unicornd.config.values import Address
+from unicornd.dataclass import dataclass
 from unicornd.sockets.inherit import Passed
 from unicornd.sockets.listener import Listener
 

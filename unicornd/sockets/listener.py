@@ -12,11 +12,11 @@ import socket
 import stat
 import struct
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd.config.values import Address
+from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ListenError
 from unicornd.sockets.holder import holder_of
 from unicornd.sockets.sharing import drop_newcomers, lead_back, share_port
@@ -184,7 +184,9 @@ def bound_addresses(listeners: Iterable[Listener]) -> str:
 
 
 def _open_tcp(address: Address, backlog: int, *, is_dual: bool, is_shared: bool) -> Listener:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # As bytes where it is ASCII: for a text, Python imports the tables of international names.
+    host = address.host.encode() if address.host.isascii() else address.host
+    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # A name with several addresses, such as localhost: IPv4 first, as gunicorn has it.
     family, kind, protocol, _, name = min(found, key=lambda each: each[0] == socket.AF_INET6)
     sock = socket.socket(family, kind, protocol)

@@ -6,9 +6,9 @@ changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unicornd.dataclass import dataclass
 from unicornd.sockets.changes import changes, is_dual
 from unicornd.sockets.inherit import adopt
 from unicornd.sockets.listener import close_listener, open_listener

@@ -10,13 +10,13 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, under_their_names
+from unicornd.dataclass import dataclass, replace
 from unicornd.errors import BootError, DaemonExit, UnicorndError
 from unicornd.http.limits import limits_of
 from unicornd.observe import logs

@@ -7,8 +7,9 @@ worker by signals). One datagram is one report, so a report is whole or absent.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Literal
+
+from unicornd.dataclass import asdict, dataclass
 
 MAX_REPORT_BYTES = 64 * 1024
 """The largest datagram; a traceback is cut in the middle to fit (its last lines say what happened)."""

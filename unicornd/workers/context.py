@@ -6,9 +6,9 @@ in a seat depends on the application or on pydantic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from unicornd.dataclass import dataclass, field
 from unicornd.http.head import parse_head
 from unicornd.workers.asgi.policy import AsgiPolicy
 

@@ -5,8 +5,9 @@ Run in the one thread of the worker.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from unicornd.dataclass import replace
 
 if TYPE_CHECKING:
     import select

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from select import POLLRDHUP  # as it is before a kind patches the module
 from select import poll as make_poll
 from typing import TYPE_CHECKING, NamedTuple
+
+from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

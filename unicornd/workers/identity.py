@@ -8,8 +8,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
 
+from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 

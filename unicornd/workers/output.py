@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from dataclasses import dataclass
 
+from unicornd.dataclass import dataclass
 from unicornd.units import Fd
 
 SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL

@@ -28,13 +28,13 @@ before it forks, to share their memory). Where a kind of the operator's is, is s
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from unicornd.config.kinds import NAMES, entry_point_of, is_custom
 from unicornd.config.values import ImportString
+from unicornd.dataclass import dataclass
 from unicornd.errors import AppError, BootError, ConfigError
 from unicornd.workers.apploader import load_object
 

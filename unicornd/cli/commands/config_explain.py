@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,7 @@ from unicornd.config.explain import APPLIES, Explanation, explain, why_idle
 from unicornd.config.layers import load
 from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.show import apply_of
+from unicornd.dataclass import asdict
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:

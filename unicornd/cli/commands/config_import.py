@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from unicornd.cli.session import data_console, note_console, print_screen
 from unicornd.config.importer import OUTCOMES, Imported, Told, Wanted, import_gunicorn
 from unicornd.config.layers import DEFAULT_FILE, GUNICORN_FILE
 from unicornd.config.write import config_text, write_config
+from unicornd.dataclass import asdict
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from unicornd.dataclass import dataclass
 from unicornd.units import Seconds
 
 NO_LIMIT = Seconds(0.0)

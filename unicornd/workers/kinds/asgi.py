@@ -14,7 +14,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -23,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from unicornd.dataclass import dataclass
 from unicornd.http.messages import UNKNOWN_LENGTH
 from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gevent import monkey, pywsgi
 
+from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
 from unicornd.http.head import EMPTY_LINE, parse_head
 from unicornd.http.response import CONTINUE, refusal_response
