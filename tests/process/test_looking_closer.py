@@ -58,6 +58,29 @@ def test_stacks_show_what_a_worker_is_doing_though_it_is_stuck(fleet: Fleet, pre
     assert ctl_json(fleet, "stacks", "1")["pid"] == fleet.pids()[1]
 
 
+def test_stacks_of_a_worker_at_work_cost_no_request(fleet: Fleet) -> None:
+    """Threads go on while stacks are asked for: written from inside a signal, that ends the process now and then."""
+    fleet.start("-k", "threads", "--threads", "4", "-w", "1")
+    before = fleet.pids()
+    with Traffic(fleet.connect, clients=4, is_keepalive=True) as traffic, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: fleet.client.post("/v1/workers/1/stacks"), range(60)))
+    assert all("most recent call first" in each["stacks"] for each in answers)
+    assert traffic.tally.failures == []
+    assert fleet.pids() == before
+
+
+def test_stacks_of_a_worker_whose_interpreter_is_held_are_shown_too(fleet: Fleet) -> None:
+    held = "    if environ['PATH_INFO'] == '/hold':\n        import itertools; sum(itertools.repeat(0))\n    keys ="
+    fleet.change("site_app.py", "    keys =", held)
+    fleet.start("-k", "threads", "--threads", "2", "-w", "1")
+    connection = fleet.connect()
+    connection.request("GET", "/hold")
+    eventually(lambda: fleet.status()["workers"][0]["busy"] == 1, "it is held")
+    assert "site_app.py" in ctl(fleet, "stacks", "1")
+    os.kill(fleet.pids()[1], signal.SIGKILL)
+    connection.close()
+
+
 def test_stacks_of_nobody_are_an_error(fleet: Fleet) -> None:
     fleet.start()
     assert "there is no worker 9" in ctl(fleet, "stacks", "9", code=1)

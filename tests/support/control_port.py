@@ -98,6 +98,8 @@ class FakePort:
         self.changes: tuple[str, ...] = ("workers.count: 2 → 4",)
         self.facts_value = make_facts()
         self.died: tuple[Postmortem, ...] = ()
+        self.holds_interpreter = False
+        self.insisted: list[Pid] = []
         self._clock = clock
 
     def now(self) -> Monotonic:
@@ -117,8 +119,16 @@ class FakePort:
         seated = [child.pid for child in self.state.children.values() if child.slot == slot]
         return seated[0] if seated else no_worker(slot, self.state)
 
+    def insist_on_stacks(self, pid: Pid) -> None:
+        self.insisted.append(pid)
+        self.holds_interpreter = False
+
     def stacks(self, pid: Pid) -> str:
-        return f'Thread {pid} (most recent call first):\n  File "shop.py", line 7 in checkout\n'
+        return (
+            ""
+            if self.holds_interpreter
+            else f'Thread {pid} (most recent call first):\n  File "shop.py", line 7 in checkout\n'
+        )
 
     def postmortems(self) -> tuple[Postmortem, ...]:
         return self.died

@@ -39,3 +39,10 @@ def test_what_is_no_thread_stays() -> None:
 def test_a_thread_of_the_applications_own_stays_whole() -> None:
     own = f"Thread 0x01 (most recent call first):\n{THEIRS}"
     assert without_ours(own) == f"{own}\n"
+
+
+def test_what_writes_the_stacks_is_not_shown() -> None:
+    handler = '  File "/opt/lib/python3.11/site-packages/unicornd/workers/signals.py", line 110 in write\n'
+    text = f"Current thread 0x01 (most recent call first):\n{handler}{THEIRS}{OURS}"
+    shown = without_ours(text).splitlines()
+    assert shown[1:3] == THEIRS.splitlines()

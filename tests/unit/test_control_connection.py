@@ -264,6 +264,19 @@ def test_a_long_poll_is_answered_when_there_is_news(make_peer: Maker) -> None:
     assert peer.receive().endswith(b"nothing new")
 
 
+def test_a_long_poll_can_lead_to_another_one(make_peer: Maker) -> None:
+    late = Reply(status=HTTPStatus.OK, body=b"at last")
+    second = LongPoll(poll=lambda: None, until=Monotonic(9.0), expire=lambda: late)
+    peer = make_peer(
+        lambda _request: LongPoll(poll=lambda: None, until=Monotonic(5.0), expire=lambda: second)
+    )
+    peer.send(REQUEST)
+    peer.connection.tick(Monotonic(5.0))
+    assert (peer.connection.stage, peer.connection.deadline) == (Stage.POLLING, 9.0)
+    peer.connection.tick(Monotonic(9.0))
+    assert peer.receive().endswith(b"at last")
+
+
 def test_a_long_poll_ends_with_its_client(make_peer: Maker) -> None:
     late = Reply(status=HTTPStatus.OK, body=b"")
     peer = make_peer(lambda _request: LongPoll(poll=lambda: None, until=Monotonic(5.0), expire=lambda: late))

@@ -168,7 +168,9 @@ def test_an_operation_without_news_is_waited_for_and_at_last_shown_as_it_is() ->
     assert isinstance(waiting, LongPoll)
     assert waiting.until == 1.0 + MAX_WAIT
     assert waiting.poll() is None
-    assert json.loads(waiting.expire().body)["state"] == "running"
+    late = waiting.expire()
+    assert isinstance(late, Reply)
+    assert json.loads(late.body)["state"] == "running"
     port.operations.note("the configuration is valid", now=Monotonic(1.0))
     news = waiting.poll()
     assert news is not None
@@ -255,11 +257,45 @@ def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
 
 def test_stacks_are_there_a_moment_later() -> None:
     port = FakePort(make_state(2))
+    answer = ask_stacks(port)
+    assert answer.poll() is None
+    check_stacks(answer.expire())
+    assert port.insisted == []
+
+
+def test_stacks_of_a_worker_that_has_much_to_do_are_waited_for() -> None:
+    port = FakePort(make_state(2))
+    port.holds_interpreter = True
+    later = ask_stacks(port).expire()
+    assert isinstance(later, LongPoll)
+    assert later.poll() is None
+    port.holds_interpreter = False
+    check_stacks(later.poll())
+    assert port.insisted == []
+
+
+def test_stacks_of_a_worker_whose_interpreter_is_held_are_insisted_on() -> None:
+    port = FakePort(make_state(2))
+    port.holds_interpreter = True
+    later = ask_stacks(port).expire()
+    assert isinstance(later, LongPoll)
+    last = later.expire()
+    assert isinstance(last, LongPoll)
+    assert port.insisted == [8102]
+    assert last.poll() is None
+    check_stacks(last.expire())
+
+
+def ask_stacks(port: FakePort) -> LongPoll:
     route = make_route(port, among=tuple(Endpoint))
     answer = route(Request(method="POST", path="/v1/workers/2/stacks", query={}, body=b"{}"))
     assert isinstance(answer, LongPoll)
-    assert answer.poll() is None
-    found = check(answer.expire(), "Stacks")
+    return answer
+
+
+def check_stacks(answer: object) -> None:
+    assert isinstance(answer, Reply)
+    found = check(answer, "Stacks")
     assert (found["slot"], found["pid"], found["now"]) == (2, 8102, [])
     assert "checkout" in str(found["stacks"])
 

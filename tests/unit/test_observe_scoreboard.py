@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 
 import pytest
@@ -28,6 +29,19 @@ def test_a_row_says_what_its_threads_are_doing() -> None:
         assert reading.busy_seconds == pytest.approx(0.2)
         assert reading.buckets[BUCKETS.index(0.25)] == 1
         del cell  # it has a part of the row's memory
+
+
+def test_stacks_are_written_behind_the_row() -> None:
+    with closing(Row.create(2)) as row:
+        assert (row.has_stacks, row.stacks()) == (False, "")
+        os.write(row.fd, b"not at its end")
+        row.forget_stacks()
+        assert (row.has_stacks, row.stacks()) == (False, "")
+        os.write(row.fd, b"Thread 1")
+        assert (row.has_stacks, row.stacks()) == (True, "Thread 1")
+        row.forget_stacks()
+        row.write_stacks(b"Thread 2")
+        assert (row.has_stacks, row.stacks()) == (True, "Thread 2")
 
 
 def test_a_long_request_line_is_cut_and_leaves_the_next_cell_alone() -> None:

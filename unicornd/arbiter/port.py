@@ -195,6 +195,11 @@ class Port:
         self._means.kernel.kill(newest.pid, signals.STACKS)
         return newest.pid
 
+    def insist_on_stacks(self, pid: Pid) -> None:
+        """Have it write them from inside a signal: it has not done so, something holds its interpreter."""
+        if pid in self.loop.seats.seated:
+            self._means.kernel.kill(pid, signals.STACKS_AT_ONCE)
+
     def stacks(self, pid: Pid) -> str:
         """Return what it has written."""
         seated = self.loop.seats.seated.get(pid)

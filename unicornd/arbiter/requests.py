@@ -302,6 +302,9 @@ class ControlPort(Protocol):
     def ask_stacks(self, slot: Slot) -> Pid | Refusal:
         """Have the worker of a slot write its stacks; they are there a moment later."""
 
+    def insist_on_stacks(self, pid: Pid) -> None:
+        """Have it write them although something holds its interpreter."""
+
     def stacks(self, pid: Pid) -> str:
         """What it has written."""
 

@@ -23,6 +23,7 @@ from unicornd.arbiter.requests import (
     only_pool,
     rehearse,
 )
+from unicornd.arbiter.stacks import StacksOf
 from unicornd.arbiter.state import Halt
 from unicornd.control import protocol
 from unicornd.control.documents import BadRequestError, parse_body, parse_number, refuse, reply_with
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 
 MAX_WAIT = 60.0
 """Seconds that a long poll may take; a client asks again."""
-
-STACKS_SECONDS = 0.2
-"""How long a worker has to write its stacks: the signal does it, whatever Python is doing."""
 
 MAX_STREAM_ENTRIES = 200
 """Events sent at once: a client that comes back after long gets them in pieces, each after the one before is taken."""
@@ -211,19 +209,10 @@ def _recycle(call: _Call) -> Answer:
 
 
 def _stacks(call: _Call) -> Answer:
-    """A signal writes them; they are there a moment later, which is long for a program and short for a person."""
     parse_body(protocol.NoParameters, call.request)
-    port, slot = call.port, _slot(call)
-    pid = port.ask_stacks(slot)
-    if isinstance(pid, Refusal):
-        return _refuse(pid)
-
-    def show() -> Reply:
-        workers = view.workers(port.state, port.facts())
-        now = next((worker.now for worker in workers if worker.pid == pid), [])
-        return reply_with(protocol.Stacks(slot=slot, pid=pid, now=now, stacks=port.stacks(pid)))
-
-    return LongPoll(poll=lambda: None, until=Monotonic(port.now() + STACKS_SECONDS), expire=show)
+    slot = _slot(call)
+    pid = call.port.ask_stacks(slot)
+    return _refuse(pid) if isinstance(pid, Refusal) else StacksOf(pid, slot, port=call.port).wait()
 
 
 def _postmortems(call: _Call) -> Answer:

@@ -21,6 +21,8 @@ _OURS = re.compile(
     r'|[^"]*/threading\.py|[^"]*/bin/unicornd|<frozen [^"]*)", line '
 )
 """Frames of unicornd, of what starts it and of what starts threads."""
+_HANDLER = re.compile(r'^  File "[^"]*/unicornd/workers/signals\.py", line ')
+"""A frame of what writes the stacks, on top of those that it has interrupted."""
 
 
 def without_ours(text: str) -> str:
@@ -44,7 +46,7 @@ def without_ours(text: str) -> str:
 
 
 def _block(lines: Sequence[str]) -> str:
-    rest = [line for line in lines if line]
+    rest = [line for line in lines if line and not _HANDLER.match(line)]
     ours = len(list(takewhile(_OURS.match, reversed(rest))))
     kept = [*rest[: len(rest) - ours], *(["  … called by unicornd"] if ours else [])]
     return "".join(f"{line}\n" for line in kept) + "\n"

@@ -114,9 +114,11 @@ class Connection:
         is_late = self.deadline is not None and self.deadline <= now
         match self._pending:
             case LongPoll() as poll:
-                reply = poll.poll() or (poll.expire() if is_late else None)
-                if reply is not None:
-                    self._write(reply, now=now)
+                answer = poll.poll() or (poll.expire() if is_late else None)
+                if isinstance(answer, LongPoll):
+                    self._await(answer)
+                elif answer is not None:
+                    self._write(answer, now=now)
                 return
             case Stream() as stream if not self._outgoing:
                 self._queue_chunk(stream.pull(), now=now)
@@ -175,9 +177,12 @@ class Connection:
             case Reply() as reply:
                 self._write(reply, now=now)
             case LongPoll() as poll:
-                self._pending, self.stage, self.deadline = poll, Stage.POLLING, poll.until
+                self._await(poll)
             case Stream() as stream:
                 self._start_stream(stream, now=now)
+
+    def _await(self, poll: LongPoll) -> None:
+        self._pending, self.stage, self.deadline = poll, Stage.POLLING, poll.until
 
     def _ask(self, request: Request) -> Answer:
         try:

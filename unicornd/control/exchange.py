@@ -46,12 +46,12 @@ class LongPoll:
     Attributes:
         poll: the answer, or None if there is still nothing to say; asked at each turn of the loop.
         until: when to give up waiting.
-        expire: the answer then.
+        expire: the answer then, or what to wait for next.
     """
 
     poll: Callable[[], Reply | None]
     until: Monotonic
-    expire: Callable[[], Reply]
+    expire: Callable[[], Reply | LongPoll]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -201,7 +201,7 @@ class Row:
         self._map.close()
         os.close(self.fd)
 
-    # Stacks: written behind the row, through the descriptor, by whoever the worker tells to (faulthandler).
+    # Stacks: written behind the row, through the descriptor, which faulthandler can do, too.
 
     def forget_stacks(self) -> None:
         """Have the next stacks written behind the row (the offset is that of all processes, open(2))."""
@@ -212,6 +212,15 @@ class Row:
     def stacks(self) -> str:
         """Return what was written since."""
         return os.pread(self.fd, MAX_STACKS_BYTES, len(self._map)).decode(errors="replace")
+
+    def write_stacks(self, text: bytes) -> None:
+        """Write them at one go, if they do not come from faulthandler itself; raises OSError."""
+        os.pwrite(self.fd, text, len(self._map))
+
+    @property
+    def has_stacks(self) -> bool:
+        """Whether anything was."""
+        return os.fstat(self.fd).st_size > len(self._map)
 
     # The worker's side.
 

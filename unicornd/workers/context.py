@@ -97,10 +97,12 @@ class Orders:
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
         on_abort: the hook `worker_abort`.
         tell_stacks: what a kind adds to the stacks that ABRT writes (the tasks of an event loop), or None.
+        write_stacks: writes the stacks of all threads for `unicornctl stacks`, if that has not been done yet.
     """
 
     __slots__ = (
         "give_up", "handover", "is_draining", "is_expiring", "is_last_call", "on_abort", "tell_stacks", "wake", "wake_fd",
+        "write_stacks",
     )  # fmt: skip
 
     def __init__(self, wake: socket.socket, wake_fd: int) -> None:
@@ -113,6 +115,7 @@ class Orders:
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
         self.tell_stacks: Callable[[], None] | None = None
+        self.write_stacks: Callable[[], None] = _nothing
 
     @property
     def ends_connections(self) -> bool:

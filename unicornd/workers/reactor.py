@@ -24,7 +24,7 @@ from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
 from unicornd.workers.handover import Handed
-from unicornd.workers.signals import EXPIRE
+from unicornd.workers.signals import EXPIRE, STACKS, expire
 
 if TYPE_CHECKING:
     import threading
@@ -252,9 +252,12 @@ class Reactor:
             with suppress(BlockingIOError):
                 # Told here too: Python's own handler has to wait until the main thread leaves the application.
                 numbers = self._orders.wake.recv(4096)
-                if signal.SIGTERM in numbers or EXPIRE in numbers:
+                if signal.SIGTERM in numbers:
                     self._orders.is_draining = True
-                    self._orders.is_expiring |= EXPIRE in numbers
+                if EXPIRE in numbers:
+                    expire(self._orders)
+                if STACKS in numbers:
+                    self._orders.write_stacks()
         elif fd == self._lifeline:
             self._epoll.unregister(fd)
             self._context.log.warning("the arbiter is gone; finishing what is in flight")

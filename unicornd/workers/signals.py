@@ -2,6 +2,10 @@
 
 Installed by the worker right after the fork, while all signals are still blocked. The handlers run in the main thread;
 the wake-up fd wakes the poller, whichever thread that is.
+
+The stacks of all threads are written by Python code while it can run: it holds the interpreter, so the frames hold
+still. Written from inside a signal while another thread goes on, they may lead it into freed memory, which ends the
+process (https://docs.python.org/3/library/faulthandler.html); that is left for a worker that cannot run Python code.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import faulthandler
 import os
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 from unicornd.observe import logs
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
-    from unicornd.units import Fd
+    from unicornd.observe.scoreboard import Row
 
 IGNORED = (signal.SIGHUP, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE)
 """Meant for the arbiter: `pkill -HUP` must not cost a request."""
@@ -28,17 +33,19 @@ EXPIRE = signal.SIGRTMIN + 1
 LAST_CALL = signal.SIGRTMIN + 2
 """Answer with `Connection: close` from now on: the fleet is about to stop."""
 STACKS = signal.SIGRTMIN + 3
-"""Write the stacks of all threads for whoever has asked (`unicornctl stacks`)."""
+"""Write the stacks of all threads for whoever has asked (`unicornctl stacks`), as soon as Python code can run."""
+STACKS_AT_ONCE = signal.SIGRTMIN + 4
+"""Write them from inside the signal: something holds the interpreter."""
 ABORTED = 128 + signal.SIGABRT
 
 
-def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None], stacks: Fd | None = None) -> Orders:
+def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None], row: Row | None = None) -> Orders:
     """Take over the signals and unblock them.
 
     Args:
         on_quit: called before the process ends at once (INT, QUIT).
         on_abort: called after the stacks have been written, before the process ends (ABRT).
-        stacks: where STACKS writes them.
+        row: behind which the stacks are written that are asked for.
 
     Returns:
         What the poller has to look at.
@@ -65,8 +72,8 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None], stacks
         finally:
             os._exit(ABORTED)
 
-    if stacks is not None:
-        faulthandler.register(STACKS, file=stacks, all_threads=True)
+    if row is not None:
+        orders.write_stacks = offer_stacks(row)
     _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **_notes(orders)})
     return orders
 
@@ -77,13 +84,52 @@ def _notes(orders: Orders) -> dict[int, Callable[[int, FrameType | None], None]]
     def drain(_number: int, _frame: FrameType | None) -> None:
         orders.is_draining = True
 
-    def expire(_number: int, _frame: FrameType | None) -> None:
-        orders.is_expiring = orders.is_draining = True
-
     def close(_number: int, _frame: FrameType | None) -> None:
         orders.is_last_call = True
 
-    return {signal.SIGTERM: drain, EXPIRE: expire, LAST_CALL: close}
+    return {
+        signal.SIGTERM: drain,
+        EXPIRE: lambda _number, _frame: expire(orders),
+        LAST_CALL: close,
+    }
+
+
+def expire(orders: Orders) -> None:
+    """Give up the requests that run too long, once; the log gets the stacks of this moment."""
+    if not orders.is_expiring:
+        orders.is_expiring = orders.is_draining = True
+        faulthandler.dump_traceback(logs.error_fd(), all_threads=True)
+
+
+def offer_stacks(row: Row) -> Callable[[], None]:
+    """Have STACKS and STACKS_AT_ONCE write the stacks of all threads behind a row; return what a poller does for STACKS.
+
+    Handler and poller both come to it, in any order and in each other's middle: who is first writes. They are written at
+    one go, so whoever asks while another one reads gets no halves.
+    """
+    lock = threading.Lock()
+
+    def write() -> None:
+        if lock.acquire(blocking=False):
+            try:
+                if not row.has_stacks:
+                    row.write_stacks(_stacks())
+            except OSError:  # no file descriptor is left: STACKS_AT_ONCE needs none
+                pass
+            finally:
+                lock.release()
+
+    signal.signal(STACKS, lambda _number, _frame: write())
+    faulthandler.register(STACKS_AT_ONCE, file=row.fd, all_threads=True)
+    return write
+
+
+def _stacks() -> bytes:
+    """Return the stacks of all threads; raises OSError."""
+    with os.fdopen(os.memfd_create("unicornd-stacks"), "w+b", buffering=0) as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return file.read()
 
 
 def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) -> None:
@@ -98,12 +144,9 @@ def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) 
 
 
 def write_stacks_to(fd: int) -> None:
-    """Have ABRT and EXPIRE write the stacks of all threads: from the signal itself, so even if Python is stuck.
+    """Have ABRT and faults write the stacks of all threads: from the signal itself, so even if Python is stuck.
 
-    Then they let the functions above have it. To be said again whenever the error log was opened anew: its descriptor is
-    another one then, and the old number may have become somebody's connection.
+    Then the function above has it. To be said again whenever the error log was opened anew: its descriptor is another
+    one then, and the old number may have become somebody's connection.
     """
     faulthandler.enable(file=fd, all_threads=True)
-    if callable(signal.getsignal(EXPIRE)):  # a mold has no requests
-        faulthandler.unregister(EXPIRE)
-        faulthandler.register(EXPIRE, file=fd, all_threads=True, chain=True)
