@@ -60,11 +60,12 @@ class Apart(Generic[T]):
         if self._pid == 0:
             _work(work, writer)
 
-    def result(self, *, patience: float | None = None) -> T:
+    def result(self, *, patience: float | None = None, is_reaped: bool = True) -> T:
         """Wait until it has ended, and return what it has returned.
 
         Args:
             patience: seconds without a word until it is killed; None: for ever.
+            is_reaped: False: do not wait until it has ended, if all is well; this process is to reap it with its others.
 
         Raises:
             UnicorndError: what it has raised.
@@ -74,7 +75,7 @@ class Apart(Generic[T]):
         try:
             told = self._read(patience)
             answer = pickle.loads(told) if told is not None else None  # noqa: S301 - our own child has written it
-            code = self._reap()
+            code = self._reap() if is_reaped or answer is None else 0
         finally:
             os.close(self._reader)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fleet import Fleet, fleet_in
+from tests.support.fleet import Fleet, command, fleet_in
 from tests.support.waiting import eventually
 from unicornd.errors import DaemonExit
 
@@ -44,6 +44,23 @@ def test_a_port_in_use_is_named_with_its_holder_and_nothing_is_left(fleet: Fleet
     assert f"cannot listen on 127.0.0.1:{port}: the address is in use" in done.stderr
     assert f"(pid {os.getpid()})" in done.stderr
     assert not left_behind(fleet)
+
+
+def test_children_that_ended_before_the_arbiter_listened_are_reaped(fleet: Fleet) -> None:
+    """The process that read the configuration; and what a script had started before it became unicornd."""
+    before = 'true & while read -r _ _ state _ < /proc/$!/stat && [ $state != Z ]; do :; done; exec "$@"'
+    with (fleet.folder / "log").open("ab") as log:
+        fleet.process = subprocess.Popen(
+            ["sh", "-c", before, "sh", *command(())],
+            cwd=fleet.folder, env=fleet.environ(), stdout=log, stderr=log,
+        )  # fmt: skip
+    fleet.await_state("ready")
+    pid = fleet.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    eventually(
+        lambda: {int(child) for child in children.read_text().split()} == set(fleet.pids().values()),
+        "the workers are its only children",
+    )
 
 
 def test_a_live_unix_socket_of_somebody_else_is_left_alone(fleet: Fleet) -> None:

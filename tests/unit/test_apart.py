@@ -90,6 +90,14 @@ def test_a_process_that_it_leaves_behind_does_not_hold_it_up() -> None:
     os.close(reader)
 
 
+def test_its_end_need_not_be_waited_for() -> None:
+    assert Apart(os.getpid).result(is_reaped=False) == os.waitpid(-1, 0)[0]
+    with pytest.raises(UnicorndError):
+        Apart(lambda: os._exit(1)).result(is_reaped=False)
+    with pytest.raises(ChildProcessError):  # nobody is left
+        os.waitpid(-1, 0)
+
+
 def test_it_works_where_the_end_of_children_is_ignored() -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:

@@ -48,7 +48,7 @@ def check(loaded: Loaded) -> None:
     )
     check_listening(settings.server)
     check_tls(settings.tls, hooks=settings.hooks, server=settings.server, proxy=settings.proxy)
-    if settings.logging.said or settings.metrics.said:
+    if settings.logging.said - {"level"} or settings.metrics.said:  # no level can be wrong by now
         cfg = under_their_names(settings, "unicornd")
         check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
 

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from unicornd.postponed import postpone
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,6 +33,8 @@ def read(sources: Sources, *, path: Sequence[str] | None = None) -> Loaded:
     """
     if path is not None:
         sys.path[:] = path
+    postpone("secrets")
+    postpone("importlib.metadata", "entry_points")
     # No plugin has a say in our models, and to look for some takes longer the more packages are installed.
     given = os.environ.get(_PLUGINS)
     os.environ[_PLUGINS] = "__all__"

@@ -39,12 +39,16 @@ class Wakeup:
         return self._reader.fileno()
 
     def install(self) -> None:
-        """Take over all signals in `HEARD`; SIGPIPE is ignored."""
+        """Take over all signals in `HEARD`; SIGPIPE is ignored.
+
+        The first one is SIGCHLD: a child may have ended before, ours or that of whoever has become us by exec(2).
+        """
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in HEARD:
             signal.signal(number, _do_nothing)
             signal.siginterrupt(number, False)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGCHLD)
 
     def read(self) -> list[signal.Signals]:
         """Return the signals that have come, in their order; of those that do not count up each once."""

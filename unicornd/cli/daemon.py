@@ -42,11 +42,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         gc.disable()  # until the fleet is put together: what is imported stays
         reading = Apart(partial(_read, arguments))
-        if not TOLD.intersection(arguments):
+        is_told = bool(TOLD.intersection(arguments))
+        if not is_told:
             from unicornd.daemon import settle  # noqa: PLC0415 - takes as long as the reading
 
             settle()
-        asked = reading.result()
+        asked = reading.result(is_reaped=is_told)  # else by the arbiter: its memory takes a while to be freed
         if isinstance(asked, int):
             return asked
         return _serve(asked)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +84,13 @@ def _arguments(environ: Mapping[str, str]) -> CommandLine:
         ConfigError: it is no command line.
     """
     source = f"${ARGUMENTS}"
+    words: list[str] = []
     try:
-        line = read_command_line(shlex.split(environ.get(ARGUMENTS, "")), source=source)
+        if text := environ.get(ARGUMENTS, ""):
+            import shlex  # noqa: PLC0415 - most environments have no such variable
+
+            words = shlex.split(text)
+        line = read_command_line(words, source=source)
     except FlagError as error:
         raise ConfigError(f"{source}: {error.message}", hint=error.hint) from error
     except ValueError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from unicornd.config.given import Given, Origin  # noqa: TC001 - comes with it from the process that reads
 from unicornd.config.record import leaves, replaced
 from unicornd.dataclass import dataclass, field, replace
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from unicornd.config.draft import Key
-    from unicornd.config.given import Given, Origin
     from unicornd.config.sections.section import Section
     from unicornd.config.settings import Settings
 

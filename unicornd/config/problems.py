@@ -5,7 +5,6 @@ Pure. One line for each key, however many alternatives its type has; in the orde
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from unicornd.config.secrets import HIDDEN, masked
@@ -126,6 +125,8 @@ def _expectation(error: ErrorDetails) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean "count"?)`, or an empty string if nothing is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for a mistake
+
     near = get_close_matches(name, list(known), n=1)
     return f' (did you mean "{near[0]}"?)' if near else ""
 

@@ -6,7 +6,6 @@ looks as if it was meant to be one, is an item.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.draft import PATH_KEYS, Key, anchored
@@ -184,6 +183,8 @@ def _spread(row: Row, value: object) -> Iterable[tuple[Key, Any]]:
 
 def _unknown(name: str, told: Mapping[str, Any], *, file: PythonFile) -> Item | None:
     """Return an item for what looks like a slip: a name near a setting's that nothing in the file uses."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for what may be a mistake
+
     is_imported = bool(told.get("callable"))
     near = get_close_matches(name, BY_NAME, n=1, cutoff=NEAR)
     if is_imported or not near or name in file.source.used:

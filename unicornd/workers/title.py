@@ -5,11 +5,14 @@ Run by arbiter, molds and workers, each once.
 
 from __future__ import annotations
 
+try:
+    from setproctitle import setproctitle
+except ImportError:
+
+    def setproctitle(title: str) -> None:
+        """Leave it as it is."""
+
 
 def set_title(role: str, instance: str) -> None:
     """Call this process `unicornd: worker 3 [shop]`."""
-    try:
-        from setproctitle import setproctitle  # noqa: PLC0415 - optional
-    except ImportError:
-        return
     setproctitle(f"unicornd: {role} [{instance}]")
