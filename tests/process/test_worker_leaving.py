@@ -101,6 +101,20 @@ def test_what_the_kernel_has_queued_is_answered(tmp_path: Path, kind: str, crowd
         assert running.wait() == 0
 
 
+@pytest.mark.parametrize("kind", ["sync", "threads", "gevent", "eventlet", "gevent_pywsgi", "tornado"])
+@pytest.mark.parametrize("crowd", [1, 5])
+def test_who_comes_together_with_the_order_to_leave_is_answered(
+    tmp_path: Path, kind: str, crowd: int
+) -> None:
+    with worker(ok, tmp_path, Setup(kind=kind)) as running, contextlib.ExitStack() as stack:
+        with running.paused():
+            clients = [stack.enter_context(running.connect()).send(request()) for _ in range(crowd)]
+            running.drain()
+        for client in clients:
+            assert client.read().body == b"ok"
+        assert running.wait() == 0
+
+
 def test_what_is_queued_above_the_limit_of_connections_is_answered_too(tmp_path: Path) -> None:
     app = GatedApp()
     policy = replace(POLICY, connections=3)

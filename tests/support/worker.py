@@ -163,6 +163,15 @@ class Worker:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold it still: what is sent meanwhile it finds at one look."""
+        self.send(signal.SIGSTOP)
+        stat = Path(f"/proc/{self.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the worker stands still")
+        yield
+        self.send(signal.SIGCONT)
+
     def stop_listening(self) -> None:
         """Close the test's own copy of the listener, as an arbiter does that is leaving."""
         self._sock.close()
