@@ -14,7 +14,7 @@ from unicornd.units import Monotonic
 
 def test_a_row_says_what_its_threads_are_doing() -> None:
     with closing(Row.create(2)) as row:
-        cell = row.cell(1)
+        cell, counters = row.cell(1), row.counters()
         row.beat(Monotonic(5.0))
         row.set_connections(3)
         assert row.oldest() == (5.0, None)
@@ -23,12 +23,15 @@ def test_a_row_says_what_its_threads_are_doing() -> None:
         assert [(each.cell, each.since, each.text) for each in reading.in_flight] == [(1, 6.0, "GET /slow")]
         assert (reading.heartbeat, reading.connections, reading.busy_since) == (5.0, 3, 6.0)
         assert row.oldest() == (5.0, 6.0)
-        cell.finish(Monotonic(6.2), is_error=True)
+        cell.clear()
+        counters.errors += 1
+        counters.add(6.2, 0.2)
         reading = row.read()
         assert (reading.requests, reading.errors, reading.in_flight) == (1, 1, ())
+        assert (reading.heartbeat, reading.connections) == (6.2, 3)
         assert reading.busy_seconds == pytest.approx(0.2)
         assert reading.buckets[BUCKETS.index(0.25)] == 1
-        del cell  # it has a part of the row's memory
+        del cell, counters  # they have parts of the row's memory
 
 
 def test_stacks_are_written_behind_the_row() -> None:
@@ -53,22 +56,20 @@ def test_a_long_request_line_is_cut_and_leaves_the_next_cell_alone() -> None:
 
 def test_a_request_longer_than_all_buckets_is_counted_above_them() -> None:
     with closing(Row.create(1)) as row:
-        row.cell(0).begin(Monotonic(1.0), b"GET /")
-        row.cell(0).finish(Monotonic(1000.0), is_error=False)
+        row.counters().add(1000.0, 999.0)
         assert row.read().buckets[-1] == 1
 
 
 def test_counters_of_the_dead_are_added_to_those_of_the_living() -> None:
     with closing(Row.create(1)) as row:
-        cell = row.cell(0)
-        for _ in range(2):
-            cell.begin(Monotonic(1.0), b"GET /")
-            cell.finish(Monotonic(1.003), is_error=False)
+        counters = row.counters()
+        for now in (1.003, 2.003):
+            counters.add(now, 0.003)
         totals = Totals()
         totals.add(row.read())
         both = totals.with_living([row.read()])
         assert (totals.requests, both.requests, both.buckets[0]) == (2, 4, 4)
-        del cell
+        del counters
 
 
 def test_prometheus_gets_cumulated_buckets_and_escaped_labels() -> None:

@@ -37,12 +37,13 @@ def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row)
     ledger: Ledger[Entry] = Ledger(row)
     entries = [begin(ledger, float(n), f"GET /{n}") for n in range(1, 8)]
     assert shown(row) == {"GET /1", "GET /2", "GET /3"}
-    ledger.finish(entries[1], 10.0, is_error=False)
+    ledger.finish(entries[1], 10.0)
     assert shown(row) == {"GET /1", "GET /3", "GET /4"}
-    ledger.finish(entries[5], 10.0, is_error=True)  # one that waits
+    entries[5].is_error = True
+    ledger.finish(entries[5], 10.0)  # one that waits
     assert shown(row) == {"GET /1", "GET /3", "GET /4"}
     for number in (0, 2, 3, 4, 6):
-        ledger.finish(entries[number], 10.0, is_error=False)
+        ledger.finish(entries[number], 10.0)
     reading = row.read()
     assert (reading.requests, reading.errors, ledger.count) == (7, 1, 7)
     assert reading.busy_seconds == sum(10.0 - n for n in range(1, 8))
@@ -59,7 +60,7 @@ def test_a_stream_is_shown_but_no_limit_counts_for_it(row: Row) -> None:
     [seen] = row.read().in_flight
     assert (seen.text, seen.since, seen.is_stream) == ("GET /events", 5.0, True)
     assert row.read().busy_since is None
-    ledger.finish(entry, 9.0, is_error=False)
+    ledger.finish(entry, 9.0)
     assert row.read().busy_seconds == 4.0
 
 
@@ -68,7 +69,7 @@ def test_a_stream_that_waited_for_a_cell_is_a_stream_there_too(row: Row) -> None
     first, *_ = [begin(ledger, float(n), "GET /") for n in range(1, CELLS + 1)]
     stream = begin(ledger, 8.0, "GET /ws")
     ledger.begin_stream(stream)
-    ledger.finish(first, 9.0, is_error=False)
+    ledger.finish(first, 9.0)
     assert [(each.text, each.is_stream) for each in row.read().in_flight if each.since == 8.0] == [
         ("GET /ws", True)
     ]

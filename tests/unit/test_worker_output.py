@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from unicornd.workers.output import Output
+from unicornd.workers.output import MOST_HELD, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,3 +114,37 @@ def test_a_broken_connection_is_told(pair: tuple[socket.socket, socket.socket]) 
     pair[1].close()
     with pytest.raises(OSError, match="Broken pipe"):
         output.send(b"nobody reads")
+
+
+def test_a_whole_response_is_held_until_it_is_released(pair: tuple[socket.socket, socket.socket]) -> None:
+    output = Output(pair[0])
+    output.may_hold = True
+    output.send_whole(b"answer")
+    assert output.has_begun
+    pair[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        pair[1].recv(100)
+    output.release()
+    assert pair[1].recv(100) == b"answer"
+    assert not output.held
+
+
+@pytest.mark.parametrize(("may_hold", "size"), [(False, 6), (True, MOST_HELD + 1)])
+def test_a_response_that_may_not_wait_is_sent_at_once(may_hold: bool, size: int) -> None:  # noqa: FBT001
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        output = Output(ours)
+        output.may_hold = may_hold
+        output.send_whole(bytes(size))
+        assert not output.held
+        assert theirs.recv(size)
+
+
+def test_a_held_response_is_forgotten_when_the_output_is_closed(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    output = Output(pair[0])
+    output.may_hold = True
+    output.send_whole(b"answer")
+    output.close()
+    assert not output.held

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 _KNOWN_NAMES = 256
+_KNOWN_LENGTHS = 4096
 _LENGTH_DIGITS = 19
 """Of the largest Content-Length, 2^63 - 1."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
@@ -147,7 +148,10 @@ def encode_head(
                 keep_alive = keep_alive and "close" not in value.lower()
                 continue
             if kind == _LENGTH:
-                length = _declared(value, length)
+                declared = _number(value)
+                if length not in {-1, declared}:
+                    raise ResponseError("Content-Length is given twice, and not the same")
+                length = declared
                 continue
             standing = _without(standing, kind)
         if not value.isprintable() and _VALUE.fullmatch(value) is None:
@@ -159,13 +163,14 @@ def encode_head(
         length = body_size
     head = ResponseHead()
     head.length = length
-    head.framing = _framing_of(length, has_body=not (is_head or body), is_http11=is_http11)
-    head.keep_alive = keep_alive and head.framing is not _CLOSE
+    framing = _NO_BODY if is_head or body else _SIZED if length >= 0 else _CHUNKED if is_http11 else _CLOSE
+    head.framing = framing
+    head.keep_alive = keep_alive = keep_alive and framing is not _CLOSE
     if length >= 0:  # said once, and by us
         fields = f"{fields}Content-Length: {length}\r\n"
-    elif head.framing is _CHUNKED:
+    elif framing is _CHUNKED:
         fields = f"{fields}Transfer-Encoding: chunked\r\n"
-    if not head.keep_alive:
+    if not keep_alive:
         fields = f"{fields}Connection: close\r\n"
     elif not is_http11:
         fields = f"{fields}Connection: keep-alive\r\n"
@@ -203,21 +208,12 @@ def plain_response(status: HTTPStatus, text: str, *, standing: Standing, is_head
     return head.data if is_head else head.data + body.encode()
 
 
-def _framing_of(length: int, *, has_body: bool, is_http11: bool) -> Framing:
-    if not has_body:
-        return _NO_BODY
-    if length >= 0:
-        return _SIZED
-    return _CHUNKED if is_http11 else _CLOSE
-
-
-def _declared(value: str, before: int) -> int:
+@lru_cache(maxsize=_KNOWN_LENGTHS)
+def _number(value: str) -> int:
+    """Return what a Content-Length says."""
     if not (value.isdecimal() and value.isascii() and len(value) <= _LENGTH_DIGITS):
         raise ResponseError("Content-Length is not a number")
-    length = int(value)
-    if before not in {-1, length}:
-        raise ResponseError("Content-Length is given twice, and not the same")
-    return length
+    return int(value)
 
 
 def _without(standing: Standing, kind: int) -> Standing:

@@ -5,7 +5,7 @@ without locks and without system calls; each number has one writer, and 8-byte a
 machines that we run on. A reader may see a number that is one request old, never half of one. The row outlives its
 worker: what it was serving when it died can still be read.
 
-    header   phase · heartbeat · requests · errors · connections · seconds busy · histogram · grace
+    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace
     cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
 
 A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit.
@@ -31,7 +31,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SHORTEST = BUCKETS[0]
 
 _WORD = 8
-_HEARTBEAT, _REQUESTS, _ERRORS, _CONNECTIONS, _BUSY, _FIRST_BUCKET = range(6)
+_HEARTBEAT, _REQUESTS, _ERRORS, _BUSY, _CONNECTIONS, _FIRST_BUCKET = range(6)
 _GRACE = _FIRST_BUCKET + len(BUCKETS) + 1
 _HEADER_WORDS = 24
 _CELL_WORDS = 32
@@ -42,8 +42,8 @@ MAX_STACKS_BYTES = 256 * 1024
 _PACK_CELL = struct.Struct(f"@dQ{MAX_TEXT_BYTES}s").pack_into
 """A cell in one call: 0.2 µs, in three 0.4 µs. What is longer is cut. Native ("@"), not standard ("="): that stores each
 number at once, this byte by byte, and a reader that saw half of a time would take it for a request without end."""
-_PACK_COUNTERS = struct.Struct("@dQQ").pack_into
-"""Heartbeat, requests, errors."""
+_PACK_COUNTERS = struct.Struct("@dQQd").pack_into
+"""Heartbeat, requests, errors, seconds busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,56 +91,42 @@ class Reading:
 
 
 class Cell:
-    """One thread's side of its worker's row: two calls a request, each a few stores.
+    """One request in its worker's row: two calls a request, each a store.
 
     Args:
-        numbers: the row as whole numbers; times: as seconds.
+        times: the row as seconds.
         word: index of the cell's first word.
         memory: the cell's bytes.
     """
 
-    __slots__ = ("_memory", "_numbers", "_times", "_word")
+    __slots__ = ("_memory", "_times", "_word")
 
-    def __init__(
-        self, *, numbers: memoryview[int], times: memoryview[float], word: int, memory: memoryview[int]
-    ) -> None:
-        self._numbers = numbers
+    def __init__(self, *, times: memoryview[float], word: int, memory: memoryview[int]) -> None:
         self._times = times
         self._word = word
         self._memory = memory
 
     def begin(self, now: Monotonic, text: bytes) -> None:
-        """Say that the thread starts on a request; `text` is its method and path."""
+        """Say that a request begins; `text` is its method and path."""
         _PACK_CELL(self._memory, 0, now, len(text), text)
 
-    def finish(self, now: Monotonic, *, is_error: bool) -> None:
-        """Say that the thread has answered it. Counters are the worker's: written under its dispatch lock."""
-        times, numbers = self._times, self._numbers
-        seconds = now - times[self._word]
-        times[self._word] = 0.0
-        times[_HEARTBEAT] = now
-        times[_BUSY] += seconds
-        numbers[_REQUESTS] += 1
-        if is_error:
-            numbers[_ERRORS] += 1
-        numbers[_FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
-
     def clear(self) -> None:
-        """Say that nothing runs; the counters are told by `Counters`."""
+        """Say that it is over; `Counters` counts it."""
         self._times[self._word] = 0.0
 
 
 class Counters:
-    """A row's counters for a writer of its own: they are known here, and only stored there.
+    """A row's counters for their one writer: they are known here, and only stored there.
 
-    For kinds that know the time of a request without its cell. Cheaper than to read each number, add, and store it.
+    Cheaper than to read each number, add, and store it. Where several threads answer requests, a lock is around it.
 
     Args:
         numbers: the row as whole numbers; times: as seconds.
         memory: its bytes.
 
     Attributes:
-        requests, errors: so far.
+        requests: so far.
+        errors: how many of them ended in one; stored with the next `add`.
     """
 
     __slots__ = ("_buckets", "_busy", "_memory", "_numbers", "_times", "errors", "requests")
@@ -156,13 +142,11 @@ class Counters:
         self.requests = 0
         self.errors = 0
 
-    def add(self, now: float, seconds: float, *, is_error: bool) -> None:
+    def add(self, now: float, seconds: float) -> None:
         """Count a request that took so long."""
         self.requests += 1
-        if is_error:
-            self.errors += 1
-        _PACK_COUNTERS(self._memory, 0, now, self.requests, self.errors)
-        self._busy = self._times[_BUSY] = self._busy + seconds
+        self._busy += seconds
+        _PACK_COUNTERS(self._memory, 0, now, self.requests, self.errors, self._busy)
         bucket = 0 if seconds <= SHORTEST else bisect_left(BUCKETS, seconds)
         self._buckets[bucket] = self._numbers[_FIRST_BUCKET + bucket] = self._buckets[bucket] + 1
 
@@ -229,14 +213,13 @@ class Row:
         self._times[_HEARTBEAT] = now
 
     def counters(self) -> Counters:
-        """Return the writer of the counters, for a worker whose cells do not count."""
+        """Return the writer of the counters."""
         return Counters(numbers=self._numbers, times=self._times, memory=self._bytes)
 
     def cell(self, number: int) -> Cell:
         """Return the writer of one thread's cell."""
         word = _HEADER_WORDS + number * _CELL_WORDS
         return Cell(
-            numbers=self._numbers,
             times=self._times,
             word=word,
             memory=self._bytes[word * _WORD : (word + _CELL_WORDS) * _WORD],

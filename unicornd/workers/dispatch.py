@@ -5,8 +5,12 @@ runs requests itself, *inline*, so a fast application costs no thread switch. It
 application blocks: *before* the call, when the moving average of blocked time says that this application blocks; or
 *during* the call, when the monitor finds it in the application since its last look.
 
-`_lock` guards `_poller`, `_idle`, the counters of the scoreboard, and the return of a connection to the poller. While
-one thread polls and runs inline, nobody else touches the reactor.
+While it runs one short request after the other, their answers are *held* and go out together: a client on this machine
+(nginx, mostly) is woken once for all of them. None is held when nothing else is ready, and for no longer than a request
+that waits behind one that blocks.
+
+`_lock` guards `_poller`, `_idle`, `_held`, the counters of the scoreboard, and the return of a connection to the poller.
+While one thread polls and runs inline, nobody else touches the reactor.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from unicornd.units import Monotonic
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.reactor import Reactor
 from unicornd.workers.telling import tell
 from unicornd.workers.wsgi import Exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unicornd.units import Monotonic
     from unicornd.workers.connection import Connection
     from unicornd.workers.context import WorkerContext
 
@@ -38,9 +44,14 @@ BLOCKING_ABOVE = 0.0005
 BLOCKING_BELOW = 0.0002
 """Average blocked seconds above which polling is handed over before the call, and below which it no longer is."""
 SMOOTHING = 0.125
+HOLD_SECONDS = 0.0002
+"""How long answers are held while further requests run. To wake a client is half of what the kernel does for a hello
+world on a virtual machine: 9.5 µs a request when each is sent at once, 4.6 µs when those of one look go out together."""
 HUNG_UP_AFTER = 0.05
 """A request that has waited so long is not run before its client is looked at: it may have gone."""
 NOBODY = -1
+
+_monotonic = cast("Callable[[], Monotonic]", time.monotonic)
 
 
 class Dispatch:
@@ -53,6 +64,7 @@ class Dispatch:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._cells = [context.seat.row.cell(number) for number in range(context.threads)]
+        self._counters = context.seat.row.counters()
         self._is_watched = context.threads > 1
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -64,6 +76,8 @@ class Dispatch:
         self._inline = 0
         self._last_inline = 0
         self._runs_inline = threading.Event()
+        self._monitor_rests = False
+        self._held: list[Connection] = []
         self._served = 0
         context.orders.give_up = self._reactor.give_up_all
         self._blocked = 0.0
@@ -122,6 +136,9 @@ class Dispatch:
                     return
                 if not self._run_inline(cell):
                     return
+            if self._held:
+                with self._lock:
+                    self._release()
 
     def _run_inline(self, cell: int) -> bool:
         """Run the next request while holding the right to poll; False if it was taken away meanwhile."""
@@ -131,13 +148,16 @@ class Dispatch:
             return True
         self._last_inline += 1
         self._inline = self._last_inline
-        if self._is_watched and not self._runs_inline.is_set():
+        if self._monitor_rests:
             self._runs_inline.set()
+        if self._is_watched:  # else nobody would release it while another one blocks
+            connection.output.may_hold = bool(self._ready or self._held)
         return self._serve(connection, cell)
 
     def _give_away(self, cell: int) -> None:
         """Run the next request, which is expected to block, and let the others poll and run meanwhile."""
         with self._changed:
+            self._release()
             self._poller = NOBODY
             connection = self._ready.popleft() if self._ready else None
             self._changed.notify(1 + len(self._ready))
@@ -147,7 +167,7 @@ class Dispatch:
     def _serve(self, connection: Connection, cell: int) -> bool:
         """Run one request and return its connection to the reactor; True if this thread has the right to poll."""
         request = connection.request
-        now = time.monotonic()
+        now = _monotonic()
         if request is None or (now - connection.ready_at > HUNG_UP_AFTER and connection.has_hung_up()):
             with self._lock:
                 self._reactor.drop(connection)
@@ -155,30 +175,59 @@ class Dispatch:
         row = self._cells[cell]
         connection.ready_at = now  # since when it runs, from here on
         connection.output.has_begun = False
-        row.begin(Monotonic(now), f"{request.method} {request.path}".encode("latin-1"))
+        row.begin(now, f"{request.method} {request.path}".encode("latin-1"))
         exchange = Exchange(connection, request, context=self._context, clock=self._reactor.clock)
         is_sample = self._is_watched and self._served % SAMPLE_EVERY == 0
         cpu = time.thread_time() if is_sample else 0.0
         is_error = exchange.run()
-        end = time.monotonic()
+        end = _monotonic()
         if self._context.on_served is not None:
             tell(exchange, self._context, seconds=end - now)
         is_last = False
         with self._lock:
-            row.finish(Monotonic(end), is_error=is_error)
+            row.clear()
+            if is_error:
+                self._counters.errors += 1
+            self._counters.add(end, end - now)
             self._served += 1
             if is_sample:
                 self._note_blocked(end - now - (time.thread_time() - cpu))
             if self._context.recycling is not None:
                 is_last = self._context.recycling.count()
-            if self._reactor.take_back(connection, keep_alive=exchange.keep_alive, now=end):
-                self._ready.append(connection)
-                if self._idle and self._poller != cell:
-                    self._changed.notify()
             has_poll = self._has_poll(cell)
+            self._return(connection, keep_alive=exchange.keep_alive, has_poll=has_poll, end=end)
         if is_last:
             self._context.report(RetiringReport(why=f"max_requests reached after {self._served} requests"))
         return has_poll
+
+    def _return(self, connection: Connection, *, keep_alive: bool, has_poll: bool, end: float) -> None:
+        """Return a connection to the reactor after a request; or later, if its answer is held."""
+        if connection.output.held:
+            connection.keeps_alive = keep_alive
+            self._held.append(connection)
+            if has_poll and end - self._held[0].ready_at <= HOLD_SECONDS:
+                return
+            is_ready = self._release()
+        elif is_ready := self._reactor.take_back(connection, keep_alive=keep_alive, now=end):
+            self._ready.append(connection)
+        if is_ready and self._idle and not has_poll:
+            self._changed.notify()
+
+    def _release(self) -> bool:
+        """Send the answers that are held and return their connections; True if further requests on them are ready."""
+        now = time.monotonic()
+        held, self._held = self._held, []
+        is_any = False
+        for connection in held:
+            try:
+                connection.output.release()
+            except OSError:  # its client has gone
+                connection.output.close()
+                connection.keeps_alive = False
+            if self._reactor.take_back(connection, keep_alive=connection.keeps_alive, now=now):
+                self._ready.append(connection)
+                is_any = True
+        return is_any
 
     def _has_poll(self, cell: int) -> bool:
         """After a request: return whether its thread still has the right to poll; the monitor need not look any more."""
@@ -196,9 +245,11 @@ class Dispatch:
         seen = 0
         while not self._is_over:
             if self._inline == 0:
+                self._monitor_rests = True
                 self._runs_inline.clear()
-                if self._inline == 0:
+                if self._inline == 0 and not self._is_over:
                     self._runs_inline.wait()
+                self._monitor_rests = False
             is_brisk = self._last_inline - seen > BRISK
             seen = self._last_inline
             time.sleep(RELAXED_LOOK_SECONDS if is_brisk else LOOK_SECONDS)
@@ -209,5 +260,6 @@ class Dispatch:
         with self._changed:
             if self._inline == inline:
                 self._inline = 0
+                self._release()
                 self._poller = NOBODY
                 self._changed.notify()

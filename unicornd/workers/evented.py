@@ -75,7 +75,8 @@ class Register:
             return
         request.is_over = True
         context = self._context
-        self.ledger.finish(request, now, is_error=request.status[:1] in SERVER_ERROR)
+        request.is_error = request.status[:1] in SERVER_ERROR
+        self.ledger.finish(request, now)
         if context.on_served is not None:
             try:
                 context.on_served(_served(request, now - request.began, environ=environ))

@@ -30,10 +30,12 @@ class Entry:
         since: from when on its time limit counts.
         cell: the one that shows it, or None.
         is_stream: whether no time limit counts for it.
+        is_error: whether it was answered by a 5xx status.
     """
 
     cell: Cell | None = None
     is_stream: bool = False
+    is_error: bool = False
     # Of the class until they differ: an object a request, so what is not stored is time.
 
     def __init__(self, began: float, text: bytes) -> None:
@@ -76,10 +78,12 @@ class Ledger(Generic[EntryT]):
             self._waiting[entry] = None
         self.running[entry] = None
 
-    def finish(self, entry: EntryT, now: float, *, is_error: bool) -> None:
+    def finish(self, entry: EntryT, now: float) -> None:
         """Note that it has been answered."""
         del self.running[entry]
-        self._counters.add(now, now - entry.began, is_error=is_error)
+        if entry.is_error:
+            self._counters.errors += 1
+        self._counters.add(now, now - entry.began)
         cell = entry.cell
         if cell is None:
             del self._waiting[entry]

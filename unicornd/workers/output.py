@@ -15,6 +15,8 @@ from unicornd.units import Fd
 SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 MAX_SENDFILE_BYTES = 2**30
 """One sendfile(2) sends at most 0x7ffff000 bytes."""
+MOST_HELD = 16 * 1024
+"""Bytes of a response that may be held: of a larger one, its own sending is what takes time."""
 
 BROKEN = socket.socket()
 BROKEN.close()
@@ -34,19 +36,44 @@ class Output:
     """The unsent rest of a response on one socket.
 
     Attributes:
-        is_pending: whether anything is unsent.
+        may_hold: whether a whole response waits for `release`, so that several go out together.
+        held: such a response.
+        is_pending: whether anything is unsent, but for that.
         has_begun: whether any of the response was given to it.
         size: bytes in memory that are not sent (pieces of files do not count: they take none).
     """
 
-    __slots__ = ("_pending", "_socket", "has_begun", "is_pending", "size")
+    __slots__ = ("_pending", "_socket", "has_begun", "held", "is_pending", "may_hold", "size")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._pending: deque[memoryview | FilePiece] = deque()
         self.has_begun = False
+        self.may_hold = False
+        self.held = b""
         self.is_pending = False
         self.size = 0
+
+    def send_whole(self, data: bytes) -> None:
+        """Send a response that is complete with this, or hold it.
+
+        Raises:
+            OSError: as `send`.
+        """
+        if self.may_hold and len(data) <= MOST_HELD:
+            self.has_begun = True
+            self.held = data
+        else:
+            self.send(data)
+
+    def release(self) -> None:
+        """Send the response that was held.
+
+        Raises:
+            OSError: as `send`.
+        """
+        data, self.held = self.held, b""
+        self.send(data)
 
     def send(self, data: bytes) -> None:
         """Send `data` as far as the socket takes it now, keep the rest.
@@ -110,6 +137,7 @@ class Output:
             piece = self._pending.popleft()
             if isinstance(piece, FilePiece):
                 os.close(piece.fd)
+        self.held = b""
         self.is_pending = False
         self.size = 0
 

@@ -364,7 +364,8 @@ class Server:
         """Note that a request is over."""
         now = time.monotonic()
         context = self._context
-        self.ledger.finish(request, now, is_error=is_error)
+        request.is_error = is_error
+        self.ledger.finish(request, now)
         if context.on_served is not None:
             tell(request.exchange, context, seconds=now - request.began)
         if context.recycling is not None and context.recycling.count():

@@ -70,7 +70,7 @@ class TlsOutput(Output):
 
     def close(self) -> None:
         """Forget what is unsent."""
-        if self.is_pending:
+        if self.is_pending or self.held:
             self._stream.is_cut = True
         super().close()
 

@@ -104,7 +104,7 @@ class Exchange:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.sent = 0
-        self.keep_alive = request.keep_alive and context.http.is_kept_alive and not self._ends_connection()
+        self.keep_alive = request.keep_alive and context.http.is_kept_alive
         self.environ: Environ = {}
 
     @property
@@ -224,7 +224,10 @@ class Exchange:
         head = self._head = self._encode_head(len(body))
         if head.framing is Framing.LENGTH and head.length == len(body):
             self.sent = len(body)
-            self._send(head.data + body)
+            try:
+                self._connection.output.send_whole(head.data + body)
+            except OSError as error:
+                raise ClientGoneError from error
             return
         self._send(head.data + self._framed(head, body) if body else head.data)
         self._finish()

@@ -182,7 +182,9 @@ class Room:
     def finish(self, exchange: Exchange) -> None:
         """Count a request whose response is complete, or that has none."""
         now = time.monotonic()
-        self.ledger.finish(exchange, now, is_error=exchange.status >= SERVER_ERROR)
+        if exchange.status >= SERVER_ERROR:
+            exchange.is_error = True
+        self.ledger.finish(exchange, now)
         context = self._context
         if self._is_told:
             self._tell(exchange, now)

@@ -264,7 +264,7 @@ class Server:
             _, late = await asyncio.wait(self._opening, timeout=DRAIN_LINGER_SECONDS)
             for task in late:
                 task.cancel()
-        await asyncio.sleep(0)  # tornado begins with a connection in a task of its own: only then it is known here
+        await asyncio.sleep(0)  # tornado begins with a connection in a task of its own
         while self._open:
             await asyncio.sleep(SHORTEST_TICK)
             self._look()
