@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from unicornd.http.messages import Head
+    from unicornd.workers.asgi.writer import Writer
     from unicornd.workers.context import WorkerContext
 
 Message = Any  # dict[str, Any]; the server's types are TypedDicts
@@ -50,6 +51,7 @@ class Exchange(Entry):
         closes: whether its response ends the connection.
         task: the one that runs the application.
         server_send: the protocol's `send`.
+        writer: what that writes to, or None where it is the connection itself.
     """
 
     status: int = 0
@@ -58,6 +60,7 @@ class Exchange(Entry):
     left_at: float = 0.0
     closes: bool = False
     task: asyncio.Task[None] | None = None
+    writer: Writer | None = None
 
     room: Room
     """Of the class: each worker makes its own one (`Room`)."""
@@ -81,6 +84,8 @@ class Exchange(Entry):
             self.status = message.get("status", 0)
             if self.closes:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
+            if self.writer is not None and self.scope["method"] != "HEAD":  # to that, no body follows
+                self.writer.waits = True
         elif kind == "http.response.body" and self.status and not self.is_answered:
             if not message.get("more_body"):
                 self.is_answered = True
@@ -134,6 +139,7 @@ class Room:
         loop: the event loop.
         trust: whose X-Forwarded-… are believed; of HTTP requests, the connection has done that.
         orders: what the arbiter says; a draining worker keeps no connection.
+        finished_at: when the last response was complete.
     """
 
     def __init__(self, context: WorkerContext, tasks: set[asyncio.Task[None]]) -> None:
@@ -149,6 +155,7 @@ class Room:
         self.ledger: Ledger[Exchange] = Ledger(context.seat.row)
         self._is_kept_alive = context.http.is_kept_alive
         self._refusals: set[asyncio.Task[None]] = set()
+        self.finished_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the application that the server calls, with a task of its own making."""
@@ -181,7 +188,7 @@ class Room:
 
     def finish(self, exchange: Exchange) -> None:
         """Count a request whose response is complete, or that has none."""
-        now = time.monotonic()
+        now = self.finished_at = time.monotonic()
         if exchange.status >= SERVER_ERROR:
             exchange.is_error = True
         self.ledger.finish(exchange, now)

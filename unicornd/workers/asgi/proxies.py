@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 EVERYBODY = "*"
+PROTO, FOR = b"x-forwarded-proto", b"x-forwarded-for"
 _SCHEMES = frozenset({"http", "https", "ws", "wss"})
 
 
@@ -42,12 +43,12 @@ class Trust:
         """Put what a trusted peer says about scheme and client into the scope."""
         hops: list[str] = []
         for name, value in headers:
-            if name == b"x-forwarded-proto":
+            if name == PROTO:
                 scheme = value.decode("latin-1").strip().lower()
                 if scheme in _SCHEMES:
                     is_websocket = scope["type"] == "websocket"
                     scope["scheme"] = scheme.replace("http", "ws") if is_websocket else scheme
-            elif name == b"x-forwarded-for":
+            elif name == FOR:
                 hops += value.decode("latin-1").split(",")
         if hops:
             self._take_client(scope, hops)

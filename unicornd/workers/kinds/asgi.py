@@ -28,8 +28,10 @@ from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.lifespan import Lifespan
 from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, tell_tasks
+from unicornd.workers.asgi.proxies import FOR, PROTO
 from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
+from unicornd.workers.asgi.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,17 +76,19 @@ class Timers:
 
     Args:
         loop: the real one.
+        room: knows when the response was complete that makes a connection idle.
     """
 
-    __slots__ = ("create_task",)
+    __slots__ = ("_room", "create_task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, room: Room) -> None:
         self.create_task = loop.create_task
+        self._room = room
 
     def call_later(self, _seconds: float, callback: Callable[[], None]) -> Timers:
         """Note that the connection whose timer this would be is idle from now on."""
         connection: Connection = callback.__self__  # type: ignore[attr-defined] # a bound method: the only call there is
-        connection.idle_since = time.monotonic()
+        connection.idle_since = self._room.finished_at
         return self
 
     def cancel(self) -> None:
@@ -101,7 +105,7 @@ class Connection(HttpToolsProtocol):
 
     __slots__ = (
         "_body_size", "_head_since", "_head_size", "_is_trusted", "_made_at", "_means", "_policy", "_progress_at",
-        "_size", "_stuck", "idle_since", "is_refused",
+        "_size", "_stuck", "_writer", "idle_since", "is_refused",
     )  # fmt: skip
 
     def __init__(self, means: Means, **more: Any) -> None:  # noqa: ANN401 - uvicorn's own
@@ -128,6 +132,7 @@ class Connection(HttpToolsProtocol):
         connected = cast("asyncio.Transport", transport)
         super().connection_made(connected)
         connected.set_write_buffer_limits(high=self._policy.response_buffer)
+        self._writer = Writer(connected)
         self._is_trusted = self._means.room.trust.has(self.client[0] if self.client else None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,13 +166,16 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_method() != b"GET":
             self._check_length()
         if self._is_trusted:
-            self._means.room.trust.believe(self.scope, self.headers)
+            said = dict(self.headers)
+            if PROTO in said or FOR in said:
+                means.room.trust.believe(self.scope, self.headers)
         _complete_head(self)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
         room = self._means.room
         exchange = room.begin(cycle.scope, cycle.send)
+        exchange.writer = cycle.transport = self._writer
         exchange.task = task = room.loop.create_task(room.serve(exchange, cycle.receive))
         self.tasks.add(task)
 
@@ -319,7 +327,7 @@ class Server:
             small=min(limits.request_line, limits.header_size),
             log=context.log,
             room=self._room,
-            timers=Timers(loop),
+            timers=Timers(loop, self._room),
         )
 
         def make_protocol() -> asyncio.Protocol:
