@@ -10,6 +10,7 @@ from unicornd.arbiter import events
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import Child, Halt, Order, Phase, Rollout, State
 from unicornd.dataclass import replace
+from unicornd.errors import CtlExit
 from unicornd.units import Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
@@ -289,3 +290,42 @@ def test_the_steps_of_an_operation_are_bounded() -> None:
         operations.note(f"step {number}", now=NOW)
     assert operations.running is not None
     assert len(operations.running.steps) == MAX_STEPS
+
+
+def asking(kind: Kind) -> Operations:
+    operations = Operations()
+    operations.begin(kind, title=f"try to {kind}", pool="web", now=NOW, asking="somebody is asked")
+    return operations
+
+
+def test_an_operation_that_may_not_happen_yet_has_not_reached_its_goal() -> None:
+    operations = asking(Kind.SCALE)
+    state = make_state(2)
+    watch(operations, state, state, events.Exited(at=NOW, pid=Pid(1), code=0, signal=None))
+    assert ended(operations, "scale-1").state is Outcome.RUNNING
+    operations.accept()
+    watch(operations, state, state, events.Exited(at=NOW, pid=Pid(1), code=0, signal=None))
+    assert ended(operations, "scale-1").state is Outcome.DONE
+
+
+def test_a_refusal_ends_it_with_what_is_wrong_and_what_to_do() -> None:
+    operations = asking(Kind.RELOAD)
+    operations.refuse(CtlExit.CONFIG, result="it is wrong", now=LATER, detail="line 3", hint="do this")
+    found = ended(operations, "reload-1")
+    assert (found.state, found.refused, found.ended_at) == (Outcome.FAILED, CtlExit.CONFIG, LATER)
+    assert (found.result, found.detail, found.hint, found.asking) == ("it is wrong", "line 3", "do this", "")
+    assert operations.running is None
+
+
+def test_a_stop_does_not_wait_for_whoever_is_asked() -> None:
+    operations = asking(Kind.RELOAD)
+    operations.begin(Kind.STOP, title="stop", pool="web", now=LATER)
+    found = ended(operations, "reload-1")
+    assert (found.state, found.asking, found.refused) == (Outcome.FAILED, "", None)
+
+
+def test_without_an_operation_there_is_nothing_to_accept_or_refuse() -> None:
+    operations = Operations()
+    operations.accept()
+    operations.refuse(CtlExit.CONFIG, result="it is wrong", now=NOW)
+    assert operations.running is None

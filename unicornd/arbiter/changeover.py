@@ -58,7 +58,7 @@ class Changeover:
         self._estate = estate
         self._is_final = True
         self._upgrade = Upgrade(means.kernel, means.selector, ends=Ends(ready=self._ready, failed=self._fail))
-        loop.claims_death = self._upgrade.take_death
+        loop.claims_death.append(self._upgrade.take_death)
         loop.tickers.append(self._upgrade.tick)
 
     @property

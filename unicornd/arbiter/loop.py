@@ -75,6 +75,7 @@ class Loop:
         state: the present state.
         seats: the workers' other ends; set before `run`.
         hooks: the arbiter's hooks and what they are given; set before `run`.
+        claims_death: asked with each death; return whether it was a process of theirs, no worker and no mold.
         tickers: called in each turn with the time; return when they want to be called again, or None.
     """
 
@@ -92,7 +93,7 @@ class Loop:
         self.state = State()
         self.postmortems = Postmortems()
         self.is_replaced = False
-        self.claims_death: Callable[[Death], bool] = lambda _death: False
+        self.claims_death: list[Callable[[Death], bool]] = []
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
         self.on_exit: Callable[[Seated], None] = lambda _seated: None
@@ -219,7 +220,7 @@ class Loop:
                 self._on_signal(number)
 
     def _take_death(self, death: Death) -> None:
-        if self.claims_death(death):
+        if any(claims(death) for claims in self.claims_death):
             return
         if child_of(self.state, death.pid) is None:
             self.seats.meet_all()

@@ -193,6 +193,7 @@ class Seats:
 
     def leave_behind(self) -> None:
         """Close everything, in a forked child."""
+        self._spawner.leave_behind()
         for seated in (*self._seated.values(), *self._molds.values()):
             seated.close()
         for awaited in self._awaited.values():
