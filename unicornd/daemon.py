@@ -175,7 +175,9 @@ class Assembly:
         with self._stack:
             loop = self._assemble()
             try:
-                return self._conclude(loop.run())
+                leave = loop.run()
+                self._changeover.say_farewell()
+                return self._conclude(leave)
             except Exception:  # noqa: BLE001 - told in the log, with its traceback
                 # A defect of ours must not take requests with it: the workers are drained before we leave.
                 self._log.exception("the arbiter has a defect; the fleet is stopped")
@@ -211,7 +213,11 @@ class Assembly:
         if self._birth.baton is None:
             self._reception.take_over(self._control, settings.control)
         else:
-            self._birth.baton.watch(self._selector, lambda: self._promote(loop))
+            self._birth.baton.watch(
+                self._selector,
+                lambda: self._promote(loop),
+                counted=loop.seats.inherit,
+            )
         self._prepare_memory(deployment)
         pool = deployment.pool(count_of(settings.workers))
         self._tell_start(deployment)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,63 @@ def test_a_unix_socket_and_the_admin_page_go_on(fleet: Fleet) -> None:
     )  # fmt: skip
     assert done.stdout.startswith("v1 ")
     assert '"ok":true' in done.stdout.replace(" ", "")
+
+
+def answered(fleet: Fleet) -> int:
+    return int(fleet.status()["totals"]["requests"])
+
+
+def scraped(fleet: Fleet) -> int:
+    """Requests as Prometheus hears of them."""
+    done = subprocess.run(
+        ["curl", "-sS", "--unix-socket", "admin.sock", "http://x/metrics"],
+        cwd=fleet.folder, capture_output=True, text=True, timeout=20, check=True,
+    )  # fmt: skip
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("unicornd_requests_total ")]
+    return int(line.split()[1])
+
+
+def test_counters_go_on_after_an_upgrade_and_never_go_backwards(fleet: Fleet) -> None:
+    fleet.change("unicornd.toml", "[workers]", '[admin]\nbind = "unix:admin.sock"\n[workers]')
+    old = fleet.start(*KEPT)
+    os.kill(fleet.pids()[1], signal.SIGKILL)
+    eventually(lambda: fleet.status()["totals"]["restarts"] == 1, "a worker has died")
+    seen = [0]
+    is_over = threading.Event()
+
+    def scrape() -> None:
+        while not is_over.is_set():
+            seen.append(scraped(fleet))
+
+    scraping = threading.Thread(target=scrape)
+    [address] = fleet.addresses()
+    with Traffic(lambda: fleet.connect(address)) as traffic:
+        scraping.start()
+        eventually(traffic.answered_more(50), "requests are answered")
+        second = await_upgrade(fleet, old.pid)
+        await_upgrade(fleet, second)
+        eventually(traffic.answered_more(50), "requests are answered")
+    is_over.set()
+    scraping.join(timeout=20)
+    assert seen == sorted(seen)
+    assert traffic.tally.failures == []
+    eventually(lambda: answered(fleet) == traffic.tally.answered, "all are counted, once")
+    assert fleet.status()["totals"]["restarts"] == 1
+
+
+def await_upgrade(fleet: Fleet, predecessor: int) -> int:
+    """Upgrade, wait until the old arbiter has left, and return the new one's pid."""
+    assert upgrade(fleet)[0] == 0
+    new = await_arbiter(fleet, predecessor)
+    eventually(lambda: not is_running(predecessor), "the old arbiter has left")
+    return new
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_usr2_leaves_both_side_by_side_until_one_is_ended(fleet: Fleet) -> None:

@@ -88,6 +88,10 @@ class Changeover:
         text = f"unicornd is executed anew: {' '.join(self._estate.origin.command)}"
         self._means.narrator.say("upgrade.started", text, facts={"pid": pid})
 
+    def say_farewell(self) -> None:
+        """All our workers have left: tell a new unicornd what they had counted in the end."""
+        self._upgrade.tell(self._loop.seats.counted())
+
     def leave_behind(self) -> None:
         """Close what is the arbiter's, in a forked child."""
         self._upgrade.leave_behind()
@@ -104,7 +108,7 @@ class Changeover:
         self._means.notifier.main(pid)
         self._loop.is_replaced = True
         self._estate.let_go()
-        self._upgrade.promote()
+        self._upgrade.tell(self._loop.seats.counted(), is_promoted=True)
         self._means.operations.end(Outcome.DONE, result=text, now=now)
         self._means.deployments.close_listeners()
         self._loop.take(HaltAsked(at=now, halt=Halt.GRACEFUL))

@@ -237,7 +237,7 @@ class Loop:
         self.take(event)
         is_worker = child.role is Role.WORKER
         if is_worker and child.ordered is None and child.phase is Phase.READY:
-            self.seats.restarts += 1
+            self.seats.totals.restarts += 1
         if reading is not None and child.ordered not in GIVES_UP:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         was_oom = False

@@ -13,7 +13,8 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import asdict, dataclass
+from unicornd.observe.metrics import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from unicornd.errors import DaemonExit
     from unicornd.sockets.legacy import Legacy
     from unicornd.units import Pid
+
+MAX_BEQUEST_BYTES = 65536
+
+
+def bequest(counted: Totals, *, is_promoted: bool) -> bytes:
+    """Return what an arbiter says to the one that takes its place: a line of JSON."""
+    return json.dumps({"promoted": is_promoted, "counted": asdict(counted)}).encode() + b"\n"
 
 
 class Baton:
@@ -36,6 +44,7 @@ class Baton:
         self._sock = socket.socket(fileno=legacy.baton)
         self._sock.setblocking(False)
         self._has_spoken = False
+        self._heard = b""
         self.predecessor = legacy.pid
         self.is_promoted = False
 
@@ -49,14 +58,37 @@ class Baton:
             with suppress(OSError):  # the predecessor is gone
                 self._sock.send(json.dumps({"code": int(code), "text": text}).encode())
 
-    def watch(self, selector: selectors.BaseSelector, promoted: Callable[[], None]) -> None:
-        """Have `promoted` called, once, when this is the only arbiter."""
+    def watch(
+        self,
+        selector: selectors.BaseSelector,
+        promoted: Callable[[], None],
+        *,
+        counted: Callable[[Totals], None],
+    ) -> None:
+        """Listen to the predecessor, until it is gone.
+
+        Args:
+            selector: hears it.
+            promoted: called, once, when this is the only arbiter.
+            counted: called with what the predecessor has counted, each time that it says so.
+        """
 
         def read(_mask: int) -> None:
-            with suppress(BlockingIOError):
-                self._sock.recv(64)  # the word, or nothing any more: both mean the same
+            try:
+                said = self._sock.recv(MAX_BEQUEST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:  # it has left without reading what we have said
+                said = b""
+            *lines, self._heard = (self._heard + said).split(b"\n")
+            words = [json.loads(line) for line in lines]
+            for word in words:
+                counted(Totals(**word["counted"]))
+            if not said:
                 selector.unregister(self._sock)
                 self._sock.close()
+            is_over = not said or any(word["promoted"] for word in words)
+            if is_over and not self.is_promoted:
                 self.is_promoted = True
                 promoted()
 

@@ -59,7 +59,7 @@ class Survey:
         settings = deployment.settings
         file = config_path(deployment)
         readings = self._loop.seats.readings()
-        total = self._loop.seats.totals.with_living(readings.values())
+        total = self._loop.seats.counted()
         pid = Pid(os.getpid())
         now = self._means.kernel.now()
         return Facts(
@@ -85,7 +85,7 @@ class Survey:
             file_size=count_of(settings.workers),
             requests=total.requests,
             errors=total.errors,
-            restarts=self._loop.seats.restarts,
+            restarts=total.restarts,
             last_events=self._journal.tail(LAST_EVENTS),
         )
 
@@ -111,13 +111,12 @@ class Survey:
             workers={phase.name.lower(): sum(child.phase is phase for child in children) for phase in Phase},
             wanted=pool.size,
             generation=pool.generation,
-            restarts=self._loop.seats.restarts,
             connections=sum(reading.connections for reading in readings.values()),
             busy=sum(len(reading.in_flight) for reading in readings.values()),
             queues={each.address: each.queue for each in listeners if each.queue is not None},
             started=self._wall_at_start,
         )
-        return exposition(fleet, self._loop.seats.totals.with_living(readings.values()))
+        return exposition(fleet, self._loop.seats.counted())
 
     def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
         found = []

@@ -12,8 +12,10 @@ import os
 import selectors
 import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.succession import bequest
 from unicornd.dataclass import dataclass
 from unicornd.sockets.legacy import VARIABLE, Legacy
 from unicornd.units import Monotonic, Pid
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unicornd.arbiter.kernel import Death, Kernel
+    from unicornd.observe.metrics import Totals
 
 MAX_VERDICT_BYTES = 256 * 1024
 KILL_AFTER = 10.0
 """Seconds that a new unicornd may take to end when it was given up."""
 LATE = "it was not ready in time"
-PROMOTE = b"promote"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +137,11 @@ class Upgrade:
         self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._read())
         return self.pid
 
-    def promote(self) -> None:
-        """The new one takes over control socket and pidfile."""
+    def tell(self, totals: Totals, *, is_promoted: bool = False) -> None:
+        """Tell the new one what was counted until now; and that it takes over control socket and pidfile."""
         if self._baton is not None:
-            self._baton.send(PROMOTE)
+            with suppress(OSError):  # it is gone, which its death will say
+                self._baton.send(bequest(totals, is_promoted=is_promoted))
 
     def give_up(self, reason: str) -> None:
         """End the new one; this one goes on.

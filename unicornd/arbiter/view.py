@@ -74,8 +74,8 @@ class Facts:
         readings: scoreboard rows by pid of the worker.
         memory: bytes by pid (PSS where the kernel tells, else resident), arbiter included; absent: unknown.
         file_size: `workers.count` of the configuration, resolved; differs from the pool's size after `scale`.
-        requests: answered since the arbiter started, dead workers included; errors: 5xx among them.
-        restarts: workers that died unasked since the arbiter started.
+        requests: answered since the fleet started, dead workers and upgrades included; errors: 5xx among them.
+        restarts: workers that died unasked since then.
         last_events: the newest journal entries, oldest first.
     """
 
