@@ -33,7 +33,7 @@ from unicornd.arbiter.retiring import Retiring
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
-from unicornd.arbiter.succession import Baton, Birth
+from unicornd.arbiter.succession import Baton, Birth, confirm_main
 from unicornd.arbiter.survey import Survey
 from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
     from unicornd.arbiter.snapshots import Watched
+    from unicornd.arbiter.succession import Bequest
     from unicornd.config.loaded import Loaded, Sources
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
@@ -103,6 +104,7 @@ def _run(
     given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
     passed, stored = split_passed(given)
     notifier = Notifier.from_environ(os.environ, os.getpid())
+    notifier.is_heard = legacy is None
     store = Store.from_environ(os.environ, notifier, passed=stored)
     sources, loaded = first()
     address = ControlAddress(loaded, sources)
@@ -210,14 +212,7 @@ class Assembly:
         self._watch_files(port, loop)
         self._receive(port)
         self._prepare_upgrades(port, loop, hooks=hooks)
-        if self._birth.baton is None:
-            self._reception.take_over(self._control, settings.control)
-        else:
-            self._birth.baton.watch(
-                self._selector,
-                lambda: self._promote(loop),
-                counted=loop.seats.inherit,
-            )
+        self._answer(loop)
         self._prepare_memory(deployment)
         pool = deployment.pool(count_of(settings.workers))
         self._tell_start(deployment)
@@ -320,6 +315,23 @@ class Assembly:
             not self._birth.is_alone or self._changeover.successor is not None
         )
 
+    def _answer(self, loop: Loop) -> None:
+        """Answer at the control socket; as the new arbiter of an upgrade, when the predecessor does not any more."""
+        if self._birth.baton is None:
+            self._reception.take_over(self._control, self._settings.control)
+            return
+        self._birth.baton.watch(
+            self._selector,
+            lambda: self._promote(loop),
+            heard=lambda bequest: self._inherit(bequest, loop),
+            gone=lambda: self._settle_alone(loop),
+        )
+
+    def _inherit(self, bequest: Bequest, loop: Loop) -> None:
+        loop.seats.inherit(bequest.counted)
+        if bequest.upgrade is not None:
+            loop.means.operations.inherit(bequest.upgrade)
+
     def _promote(self, loop: Loop) -> None:
         """The predecessor is gone, or has left everything to us."""
         self._log.info("this unicornd is the only one now")
@@ -327,9 +339,20 @@ class Assembly:
         if self._pidfile is not None and self._settings.process.pidfile is not None:
             self._pidfile.promote(self._settings.process.pidfile)
         self._reception.take_over(self._control, self._settings.control)
+        self._notifier.is_heard = True
         self._notifier.main(os.getpid())
+        self._deployments.take_over_store()
         if loop.served_at is not None:
-            self._notifier.ready("ready")
+            self._notifier.ready(loop.status_line())
+
+    def _settle_alone(self, loop: Loop) -> None:
+        """The predecessor is gone."""
+        confirm_main(
+            self._notifier,
+            LinuxKernel(),
+            predecessor=self._birth.predecessor,
+            leave_behind=lambda: self._leave_behind(loop, ()),
+        )
 
     def _watch_files(self, port: Port, loop: Loop) -> None:
         folder = os.getcwd()  # noqa: PTH109 - a text is what is watched

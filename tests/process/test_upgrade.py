@@ -92,6 +92,8 @@ def test_an_upgrade_takes_over_and_no_request_is_lost(fleet: Fleet, *, is_keepal
     assert old.returncode == 0
     if is_keepalive:
         assert traffic.tally.connections == 6, "kept connections went on"
+    known = fleet.client.get(f"/v1/operations/{operation['id']}")
+    assert (known["state"], known["result"]) == ("done", operation["result"]), "who asks late is answered"
     assert fleet.get(address=address).startswith("v2 ")
     assert pid_in_file(fleet) == new
     assert fleet.addresses() == [address]

@@ -9,8 +9,10 @@ from tests.support.control_port import make_child, make_pool, make_state
 from unicornd.arbiter import events
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import Child, Halt, Order, Phase, Rollout, State
+from unicornd.arbiter.succession import Bequest
 from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
+from unicornd.observe.metrics import Totals
 from unicornd.units import Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
@@ -329,3 +331,20 @@ def test_without_an_operation_there_is_nothing_to_accept_or_refuse() -> None:
     operations.accept()
     operations.refuse(CtlExit.CONFIG, result="it is wrong", now=NOW)
     assert operations.running is None
+
+
+def test_what_the_predecessor_has_done_is_known_and_counted_on_from() -> None:
+    before = begun(Kind.RELOAD)
+    before.end(Outcome.DONE, result="done", now=NOW)
+    before.begin(Kind.UPGRADE, title="execute unicornd anew", pool="web", now=NOW)
+    before.note("a step", now=LATER)
+    before.end(Outcome.DONE, result="taken over", now=LATER)
+    upgrade = ended(before, "upgrade-2")
+    told = Bequest.of(Bequest(counted=Totals(requests=3), upgrade=upgrade, is_promotion=True).line())
+    assert (told.counted, told.is_promotion, told.upgrade) == (Totals(requests=3), True, upgrade)
+    after = Operations()
+    after.inherit(upgrade)
+    assert ended(after, "upgrade-2") == upgrade
+    assert after.running is None
+    assert after.begin(Kind.SCALE, title="t", pool="web", now=LATER).id == "scale-3"
+    assert Bequest.of(Bequest(counted=Totals()).line()) == Bequest(counted=Totals())

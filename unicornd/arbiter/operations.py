@@ -138,6 +138,11 @@ class Operations:
         self._remember(operation)
         return operation
 
+    def inherit(self, ended: Operation) -> None:
+        """Remember an operation of the predecessor in an upgrade; those that begin here are counted on from it."""
+        self._count = max(self._count, int(ended.id.rpartition("-")[2]))
+        self._remember(ended)
+
     def note(self, text: str, *, now: Monotonic) -> None:
         """Add a step to the running operation, if there is one (`the configuration is valid`)."""
         if (operation := self.running) is not None:

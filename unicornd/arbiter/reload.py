@@ -264,6 +264,11 @@ class Deployments:
                 refuse_newcomers(listener)
                 close_listener(listener)
 
+    def take_over_store(self) -> None:
+        """The predecessor speaks to systemd no more: what is kept over a restart is ours to say."""
+        left = self._legacy.listeners if self._legacy is not None else ()
+        self._store.take_over(self.present.listeners, former=left)
+
     def keep_nothing(self) -> None:
         """There will be no next start: whoever connects is to be refused, not to queue in vain."""
         self._store.settle(())

@@ -15,7 +15,6 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unicornd.arbiter.succession import bequest
 from unicornd.dataclass import dataclass
 from unicornd.sockets.legacy import VARIABLE, Legacy
 from unicornd.units import Monotonic, Pid
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unicornd.arbiter.kernel import Death, Kernel
-    from unicornd.observe.metrics import Totals
+    from unicornd.arbiter.succession import Bequest
 
 MAX_VERDICT_BYTES = 256 * 1024
 KILL_AFTER = 10.0
@@ -137,11 +136,11 @@ class Upgrade:
         self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._read())
         return self.pid
 
-    def tell(self, totals: Totals, *, is_promoted: bool = False) -> None:
-        """Tell the new one what was counted until now; and that it takes over control socket and pidfile."""
+    def tell(self, bequest: Bequest) -> None:
+        """Say something to the new one; the first promotion has it take over control socket and pidfile."""
         if self._baton is not None:
             with suppress(OSError):  # it is gone, which its death will say
-                self._baton.send(bequest(totals, is_promoted=is_promoted))
+                self._baton.send(bequest.line())
 
     def give_up(self, reason: str) -> None:
         """End the new one; this one goes on.
