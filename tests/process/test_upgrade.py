@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
+import venv
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import unicornd
 from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
@@ -134,6 +138,57 @@ def test_an_application_that_cannot_boot_any_more_rolls_back(fleet: Fleet, prelo
     fleet.send(signal.SIGHUP)
     fleet.await_log("generation 2 serves")
     assert fleet.get().startswith("v3 ")
+
+
+def make_environment(folder: Path) -> Path:
+    """Make a virtual environment that has unicornd, and return the program."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "shared.pth").write_text(
+        f"{sysconfig.get_path('purelib')}\n{Path(unicornd.__file__).parents[1]}\n"
+    )
+    program = folder / "bin" / "unicornd"
+    program.write_text(f"#!{folder}/bin/python\nfrom unicornd.cli.daemon import main\nmain()\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_link_to_another_virtual_environment_is_followed_and_one_without_python_rolls_back(
+    fleet: Fleet,
+) -> None:
+    for name in ("release-1", "release-2", "release-3"):
+        make_environment(fleet.folder / name)
+    (fleet.folder / "release-3" / "bin" / "python").unlink()
+    current = fleet.folder / "current"
+    current.symlink_to("release-1")
+    fleet.change("site_app.py", 'VERSION = "v1"', "import sys\nVERSION = sys.prefix")
+    with (fleet.folder / "log").open("ab") as log:
+        command = [str(current / "bin" / "unicornd"), *KEPT]
+        fleet.process = subprocess.Popen(
+            command, cwd=fleet.folder, env=fleet.environ(), stdout=log, stderr=log
+        )
+    fleet.await_state("ready")
+    assert fleet.get().startswith(f"{fleet.folder}/release-1 ")
+    with Traffic(partial(fleet.connect, *fleet.addresses())) as traffic:
+        lead(current, "release-3")
+        code, operation = upgrade(fleet)
+        assert code == 5
+        assert (
+            "current/bin/unicornd, or the interpreter that it names, cannot be executed"
+            in operation["result"]
+        )
+        eventually(traffic.answered_more(20), "requests are answered")
+        lead(current, "release-2")
+        await_upgrade(fleet, fleet.process.pid)
+        eventually(traffic.answered_more(20), "requests are answered")
+    assert traffic.tally.failures == []
+    assert fleet.get().startswith(f"{fleet.folder}/release-2 ")
+
+
+def lead(link: Path, target: str) -> None:
+    """Make a link lead elsewhere, as a deployment does: at no time there is none."""
+    link.with_name("next").symlink_to(target)
+    link.with_name("next").replace(link)
 
 
 def test_a_wrong_configuration_rolls_back(fleet: Fleet) -> None:

@@ -221,4 +221,9 @@ def _execute(origin: Origin, legacy: Legacy, *, leave: Callable[[Legacy], None])
     environ = {**origin.environ, VARIABLE: legacy.text()}
     environ.pop("WATCHDOG_PID", None)  # the watchdog is meant for it from now on
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.execve(origin.command[0], origin.command, environ)  # noqa: S606 - the command that this process was started by
+    try:
+        os.execve(origin.command[0], origin.command, environ)  # noqa: S606 - the command that this process was started by
+    except OSError as error:
+        text = f"{origin.command[0]}, or the interpreter that it names, cannot be executed: {error.strerror}"
+        os.write(legacy.baton, json.dumps({"code": 1, "text": text}).encode())
+        return 1
