@@ -129,3 +129,19 @@ def test_a_reload_by_signal_waits_for_the_one_that_is_being_read(fleet: Fleet) -
     fleet.open_gate()
     assert ended(first)[0] == 0
     fleet.await_log("generation 3 serves")
+
+
+def test_a_wrong_configuration_that_takes_long_to_read_ends_with_the_same_code(fleet: Fleet) -> None:
+    fleet.write(
+        "slow_logger.py",
+        SLOW_LOGGER.replace("super().setup(cfg)", "pass") + "        raise OSError('no log today')\n",
+    )
+    fleet.start("-w", "1")
+    hang_the_reader(fleet)
+    reload = ctl(fleet, "reload", "--json")
+    eventually(lambda: is_reading(fleet), "the configuration is being read")
+    eventually(lambda: fleet.status()["operation"]["seconds"] > 2.5, "the answer was that it is accepted")
+    fleet.open_gate()
+    code, operation = ended(reload)
+    assert (code, operation["state"], operation["exit_code"]) == (78, "failed", 78)
+    assert "no log today" in operation["result"]

@@ -9,7 +9,7 @@ import pytest
 from tests.support.control_port import CONFIG_REFUSAL, FakePort, make_child, make_facts, make_state
 from unicornd.arbiter.kernel import Death
 from unicornd.arbiter.postmortems import examine
-from unicornd.arbiter.routes import ANSWER_SECONDS, ANSWERS, MAX_WAIT, make_route
+from unicornd.arbiter.routes import ANSWER_SECONDS, ANSWERS, MAX_WAIT, PREVIEW_SECONDS, make_route
 from unicornd.arbiter.state import Role
 from unicornd.arbiter.view import ListenerFacts
 from unicornd.control.endpoints import READ_ONLY, Endpoint, Match, NoMatch, find_endpoint
@@ -199,6 +199,7 @@ def test_a_dry_run_whose_reading_takes_long_says_so() -> None:
     waiting = route_of(port)(posted("/v1/reload", dry_run="1"))
     assert isinstance(waiting, LongPoll)
     assert waiting.poll() is None
+    assert waiting.until == 1.0 + PREVIEW_SECONDS
     late = waiting.expire()
     assert isinstance(late, Reply)
     assert late.status == 503

@@ -45,12 +45,14 @@ if TYPE_CHECKING:
 MAX_WAIT = 60.0
 """Seconds that a long poll may take; a client asks again."""
 
-ANSWER_SECONDS = 15.0
-"""After so long an operation is shown as it is, although it is not known yet whether it may happen: clients wait 25 s."""
+ANSWER_SECONDS = 2.0
+"""After so long an operation is shown as it is, although it is not known yet whether it may happen: somebody looks on."""
+PREVIEW_SECONDS = 20.0
+"""How long a dry run may take: clients wait 25 s."""
 LATE = Refusal(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     exit_code=CtlExit.UNREACHABLE,
-    message=f"the configuration has not been read after {ANSWER_SECONDS:g} s",
+    message=f"the configuration has not been read after {PREVIEW_SECONDS:g} s",
     hint="something that it names may hang: a file system, a Python or a logging configuration",
 )
 
@@ -254,7 +256,10 @@ def _accept(port: ControlPort, accepted: Operation) -> Answer:
         refusal = refused_as(current())
         return _refuse(refusal) if refusal else _show(port, current(), status=HTTPStatus.ACCEPTED)
 
-    return _when(lambda: None if current().asking else show(), otherwise=show, port=port)
+    if not current().asking:
+        return show()
+    until = Monotonic(port.now() + ANSWER_SECONDS)
+    return LongPoll(poll=lambda: None if current().asking else show(), until=until, expire=show)
 
 
 def _rehearse(port: ControlPort, wish: Wish) -> Answer:
@@ -284,13 +289,8 @@ def _preview_reload(port: ControlPort, title: str) -> Answer:
             case _:
                 return None
 
-    return _when(show, otherwise=lambda: _refuse(LATE), port=port)
-
-
-def _when(
-    poll: Callable[[], Reply | None], *, otherwise: Callable[[], Reply], port: ControlPort
-) -> Reply | LongPoll:
-    return poll() or LongPoll(poll=poll, until=Monotonic(port.now() + ANSWER_SECONDS), expire=otherwise)
+    until = Monotonic(port.now() + PREVIEW_SECONDS)
+    return show() or LongPoll(poll=show, until=until, expire=lambda: _refuse(LATE))
 
 
 def _refuse(refusal: Refusal) -> Reply:

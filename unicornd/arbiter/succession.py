@@ -74,6 +74,16 @@ class Bequest:
         return cls(counted=Totals(**said["counted"]), upgrade=upgrade, is_promotion=said["is_promotion"])
 
 
+def _understood(line: bytes) -> Bequest | None:
+    """Return what the predecessor says; None for what another release says in another way: its end says enough."""
+    try:
+        return Bequest.of(line)
+    except (ValueError, TypeError, KeyError) as error:
+        text = "what the old unicornd has counted is not understood: %s"
+        logging.getLogger(ERROR_LOG).warning(text, error)
+        return None
+
+
 class Baton:
     """The new arbiter's end of the baton; has what `daemonize.Verdict` has.
 
@@ -124,7 +134,7 @@ class Baton:
             except OSError:  # it has left without reading what we have said
                 said = b""
             *lines, self._heard = (self._heard + said).split(b"\n")
-            bequests = [Bequest.of(line) for line in lines]
+            bequests = [bequest for line in lines if (bequest := _understood(line)) is not None]
             for bequest in bequests:
                 heard(bequest)
             if not said:
