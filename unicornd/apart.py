@@ -74,20 +74,14 @@ class Apart(Generic[T]):
         """
         try:
             told = self._read(patience)
-            answer = pickle.loads(told) if told is not None else None  # noqa: S301 - our own child has written it
-            code = self._reap() if is_reaped or answer is None else 0
+            code = self._reap() if is_reaped or not is_whole(told) else 0
         finally:
             os.close(self._reader)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
-        if answer is None:
-            raise ApartError(f"the process that was to tell it died ({_how(code)})")
-        is_good, found = answer
-        if not is_good:
-            raise found
-        return cast("T", found)
+        return cast("T", answer_in(told, how=_how(code)))
 
-    def _read(self, patience: float | None) -> bytes | None:
-        """Return what it tells; None if it ends before it has. Others may have its end of the pipe: it is framed."""
+    def _read(self, patience: float | None) -> bytes:
+        """Return what it tells; less than the whole if it ends before."""
         poller = select.poll()
         poller.register(self._reader, select.POLLIN)
         told = b""
@@ -97,11 +91,9 @@ class Apart(Generic[T]):
                 self._reap()
                 raise LateError(f"not done after {patience:g} s")
             part = os.read(self._reader, PART_BYTES)
-            if not part:
-                return None
             told += part
-            if len(told) >= _SIZE.size and len(told) - _SIZE.size == _SIZE.unpack_from(told)[0]:
-                return told[_SIZE.size :]
+            if not part or is_whole(told):
+                return told
 
     def _reap(self) -> int:
         try:
@@ -117,17 +109,45 @@ def _work(work: Callable[[], T], writer: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        told = _told(work)
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(_SIZE.pack(len(told)) + told)
+        tell(work, writer)
     finally:
         os._exit(0)
 
 
-def _told(work: Callable[[], T]) -> bytes:
+def tell(work: Callable[[], object], writer: int) -> None:
+    """In a child: work, and write what came of it to a pipe, with its length: others may have that end, too."""
+    told = _told(work)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(_SIZE.pack(len(told)) + told)
+
+
+def is_whole(told: bytes) -> bool:
+    """Whether everything has come that `tell` has written."""
+    return len(told) >= _SIZE.size and len(told) - _SIZE.size == _SIZE.unpack_from(told)[0]
+
+
+def answer_in(told: bytes, *, how: str) -> object:
+    """Return what the work has returned.
+
+    Args:
+        told: what has come of what `tell` has written.
+        how: its process has ended, for the case that it has not told everything.
+
+    Raises:
+        UnicorndError: what the work has raised; ApartError if that was something else, or its process died.
+    """
+    if not is_whole(told):
+        raise ApartError(f"the process that was to tell it died ({how})")
+    is_good, found = pickle.loads(told[_SIZE.size :])  # noqa: S301 - our own child has written it
+    if not is_good:
+        raise found
+    return cast("object", found)
+
+
+def _told(work: Callable[[], object]) -> bytes:
     try:
         return pickle.dumps((True, work()))
     except UnicorndError as error:

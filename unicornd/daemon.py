@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from unicornd import __version__
 from unicornd.arbiter.changeover import Changeover, Estate
 from unicornd.arbiter.daemonize import STDERR, daemonize, kept_streams
+from unicornd.arbiter.enquiries import Enquiries
 from unicornd.arbiter.events import HaltAsked, PoolDeclared
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
@@ -26,43 +27,40 @@ from unicornd.arbiter.narration import Narrator
 from unicornd.arbiter.operations import Operations
 from unicornd.arbiter.pidfile import Pidfile
 from unicornd.arbiter.port import Port
+from unicornd.arbiter.reception import Reception
 from unicornd.arbiter.reload import Deployments, config_path
 from unicornd.arbiter.retiring import Retiring
-from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
-from unicornd.arbiter.succession import Baton, Birth
+from unicornd.arbiter.succession import Baton, Birth, confirm_main
+from unicornd.arbiter.survey import Survey
 from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.kinds import kind_of
-from unicornd.config.loaded import differences
 from unicornd.config.resolved import count_of, name_of, under_their_names
 from unicornd.control.address import ControlAddress
-from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.listening import ControlSocket, open_control_socket
 from unicornd.control.peers import make_peer_rule, socket_mode
-from unicornd.control.protocol import ConfigReport, ConfigValue
-from unicornd.control.server import ControlServer
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import take_passed
 from unicornd.sockets.legacy import take_legacy
-from unicornd.sockets.listener import Ownership, open_listener
 from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store, split_passed
 from unicornd.units import Monotonic
 from unicornd.workers.registry import share_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
     from unicornd.arbiter.snapshots import Watched
+    from unicornd.arbiter.succession import Bequest
     from unicornd.config.loaded import Loaded, Sources
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
@@ -106,6 +104,7 @@ def _run(
     given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
     passed, stored = split_passed(given)
     notifier = Notifier.from_environ(os.environ, os.getpid())
+    notifier.is_heard = legacy is None
     store = Store.from_environ(os.environ, notifier, passed=stored)
     sources, loaded = first()
     address = ControlAddress(loaded, sources)
@@ -165,13 +164,11 @@ class Assembly:
         self._address = address
         self._birth = birth
         self._verdict = birth.verdict
-        self._admin: Listener | None = None
         self._notifier = notifier
         self._log = logging.getLogger(logs.ERROR_LOG)
         self._journal = Journal(time.time)
         self._selector = selectors.DefaultSelector()
         self._wakeup = Wakeup()
-        self._servers: list[ControlServer] = []
         self._control: ControlSocket | None = None
         self._pidfile: Pidfile | None = None
 
@@ -180,7 +177,9 @@ class Assembly:
         with self._stack:
             loop = self._assemble()
             try:
-                return self._conclude(loop.run())
+                leave = loop.run()
+                self._changeover.say_farewell()
+                return self._conclude(leave)
             except Exception:  # noqa: BLE001 - told in the log, with its traceback
                 # A defect of ours must not take requests with it: the workers are drained before we leave.
                 self._log.exception("the arbiter has a defect; the fleet is stopped")
@@ -206,21 +205,14 @@ class Assembly:
         self._stack.callback(self._deployments.close_listeners)
         means = self._means()
         port = self._port(means)
-        loop = Loop(means, on_signal=port.take_signal, on_ready=self._tell_ready)
-        port.loop = loop
-        self._selector.register(self._wakeup, selectors.EVENT_READ, loop.take_signals)
-        spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
-        loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
+        loop = port.loop
         hooks.connect(loop, port, deployments=self._deployments)
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
-        loop.tickers += [port.tick, retiring.tick, Telemetry(loop, self._deployments).tick]
+        loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
         self._watch_files(port, loop)
-        self._serve_admin(port, loop)
+        self._receive(port)
         self._prepare_upgrades(port, loop, hooks=hooks)
-        if self._birth.baton is None:
-            self._serve_control(port, loop)
-        else:
-            self._birth.baton.watch(self._selector, lambda: self._promote(port, loop))
+        self._answer(loop)
         self._prepare_memory(deployment)
         pool = deployment.pool(count_of(settings.workers))
         self._tell_start(deployment)
@@ -250,15 +242,33 @@ class Assembly:
         )
 
     def _port(self, means: Means) -> Port:
-        port = Port(
+        """Make the loop, and what speaks for it."""
+        self._enquiries = Enquiries(
+            means.kernel, self._selector, leave_behind=lambda: self._leave_behind(loop, ())
+        )
+        self._stack.callback(self._enquiries.end)
+        port = Port(means, journal=self._journal, enquiries=self._enquiries)
+        loop = port.loop = Loop(means, on_signal=port.take_signal, on_ready=self._tell_ready)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, loop.take_signals)
+        spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
+        loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
+        loop.claims_death.append(self._enquiries.take_death)
+        loop.tickers += [self._enquiries.tick, port.tick]
+        port.survey = Survey(
+            loop,
             means,
             instance=self._address.instance,
+            control=self._control.address if self._control is not None else None,
             journal=self._journal,
-            report_config=_report_config,
-            compare=lambda present: differences(present.loaded, self._deployments.wanted()),
         )
-        port.control = self._control.address if self._control is not None else None
         return port
+
+    def _receive(self, port: Port) -> None:
+        settings, legacy = self._settings, self._birth.legacy
+        self._reception = Reception(self._selector, port)
+        self._stack.callback(self._reception.close)
+        left = legacy.admin if legacy is not None else None
+        self._reception.open_admin(settings.admin.bind, mode=settings.server.socket_mode, left=left)
 
     def _open_control(self) -> None:
         """Open the control socket; one that cannot be had is a line in the log, one that answers is the end.
@@ -296,8 +306,8 @@ class Assembly:
         estate = Estate(
             origin=self._birth.origin,
             control=self._control,
-            admin=self._admin,
-            let_go=self._stop_answering,
+            admin=self._reception.admin,
+            let_go=self._reception.stop_listening,
             leave=lambda _legacy: hooks.call("pre_exec"),
         )
         self._changeover = port.changeover = Changeover(loop, port.means, estate=estate)
@@ -305,32 +315,44 @@ class Assembly:
             not self._birth.is_alone or self._changeover.successor is not None
         )
 
-    def _stop_answering(self) -> None:
-        for server in self._servers:
-            server.stop_listening()
+    def _answer(self, loop: Loop) -> None:
+        """Answer at the control socket; as the new arbiter of an upgrade, when the predecessor does not any more."""
+        if self._birth.baton is None:
+            self._reception.take_over(self._control, self._settings.control)
+            return
+        self._birth.baton.watch(
+            self._selector,
+            lambda: self._promote(loop),
+            heard=lambda bequest: self._inherit(bequest, loop),
+            gone=lambda: self._settle_alone(loop),
+        )
 
-    def _promote(self, port: Port, loop: Loop) -> None:
+    def _inherit(self, bequest: Bequest, loop: Loop) -> None:
+        loop.seats.inherit(bequest.counted)
+        if bequest.upgrade is not None:
+            loop.means.operations.inherit(bequest.upgrade)
+
+    def _promote(self, loop: Loop) -> None:
         """The predecessor is gone, or has left everything to us."""
         self._log.info("this unicornd is the only one now")
         self._journal.append("upgrade.promoted", "this unicornd is the only one now")
         if self._pidfile is not None and self._settings.process.pidfile is not None:
             self._pidfile.promote(self._settings.process.pidfile)
-        self._serve_control(port, loop)
+        self._reception.take_over(self._control, self._settings.control)
+        self._notifier.is_heard = True
         self._notifier.main(os.getpid())
+        self._deployments.take_over_store()
         if loop.served_at is not None:
-            self._notifier.ready("ready")
+            self._notifier.ready(loop.status_line())
 
-    def _serve_control(self, port: Port, loop: Loop) -> None:
-        settings = self._settings
-        if self._control is not None:
-            rule = make_peer_rule(settings.control.allow_users, settings.control.allow_groups)
-            route = make_route(port, among=tuple(Endpoint))
-            self._add_server(
-                ControlServer(
-                    self._selector, self._control.sock, route=route, authorize=rule.authorize, clock=port.now
-                ),
-                loop,
-            )
+    def _settle_alone(self, loop: Loop) -> None:
+        """The predecessor is gone."""
+        confirm_main(
+            self._notifier,
+            LinuxKernel(),
+            predecessor=self._birth.predecessor,
+            leave_behind=lambda: self._leave_behind(loop, ()),
+        )
 
     def _watch_files(self, port: Port, loop: Loop) -> None:
         folder = os.getcwd()  # noqa: PTH109 - a text is what is watched
@@ -349,29 +371,6 @@ class Assembly:
         loop.tickers.append(watching.tick)
         self._stack.callback(watching.end)
 
-    def _serve_admin(self, port: Port, loop: Loop) -> None:
-        settings = self._settings
-        if settings.admin.bind is not None:
-            legacy = self._birth.legacy
-            ownership = Ownership(mode=settings.server.socket_mode)
-            left = legacy.admin if legacy is not None else None
-            if left is not None and left.address == settings.admin.bind:
-                listener = left
-            else:
-                listener = open_listener(settings.admin.bind, backlog=128, ownership=ownership)
-            self._admin = listener
-            route = make_route(port, among=READ_ONLY)
-            server = ControlServer(
-                self._selector, listener.sock, route=route, authorize=lambda _sock: None, clock=port.now
-            )
-            self._add_server(server, loop)
-            self._log.info("admin pages at %s", listener.bound)
-
-    def _add_server(self, server: ControlServer, loop: Loop) -> None:
-        self._servers.append(server)
-        loop.tickers.append(server.tick)
-        self._stack.callback(server.close)
-
     def _leave_behind(self, loop: Loop, kept: tuple[Listener, ...]) -> None:
         """In a forked child: close whatever is the arbiter's."""
         for listener in self._deployments.all_listeners():
@@ -379,10 +378,9 @@ class Assembly:
                 listener.sock.close()
         self._selector.close()
         self._wakeup.close()
-        for server in self._servers:
-            for sock in server.sockets:
-                sock.close()
+        self._reception.leave_behind()
         loop.seats.leave_behind()
+        self._enquiries.leave_behind()
         self._changeover.leave_behind()
         if self._verdict is not None:
             self._verdict.close()
@@ -434,12 +432,3 @@ class Assembly:
         elif self._settings.logging.error != logs.STANDARD_STREAM:
             sys.stderr.write(describe(error) + "\n")
         return code
-
-
-def _report_config(deployment: Deployment) -> ConfigReport:
-    values: Sequence[ConfigValue] = [
-        ConfigValue(key=row.key, value=row.value, layer=row.layer, where=row.where)
-        for row in deployment.loaded.rows
-    ]
-    file = config_path(deployment)
-    return ConfigReport(config_file=str(file) if file is not None else None, values=list(values))

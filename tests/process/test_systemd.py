@@ -191,6 +191,115 @@ def test_restart_under_load_queues_what_comes_meanwhile(lab: Lab, kind: str) -> 
     assert lab.show("NFileDescriptorStore") == "1"
 
 
+def upgrade(lab: Lab, *, expect: int) -> None:
+    ctl = ("/opt/unicornd/bin/unicornctl", "--config", "/srv/app/unicornd.toml")
+    lab.run(*ctl, "upgrade", "--timeout", "60", expect=expect)
+
+
+def test_an_upgrade_makes_the_new_unicornd_the_services_main_process(lab: Lab) -> None:
+    lab.boot(drop_in=QUICK_WATCHDOG)
+    lab.systemctl("start", "unicornd")
+    old, processes = main_pid(lab), lab.processes()
+    with traffic_of(lab) as traffic:
+        eventually(traffic.answered_more(20), "requests are answered")
+        change(lab, "site_app.py", '"v1"', '"v2"')
+        upgrade(lab, expect=CtlExit.DONE)
+        eventually(traffic.saw("v2"), "the new code answers")
+        eventually(lambda: not set(processes) & set(lab.processes()), "the old fleet has left")
+        assert main_pid(lab) not in {0, old}
+        assert lab.show("ActiveState") == "active"
+        change(lab, "site_app.py", '"v2"', '"v1"')
+        lab.systemctl("reload", "unicornd")
+        eventually(traffic.saw("v1"), "what is reloaded is the new one")
+        lab.systemctl("restart", "unicornd")
+        eventually(traffic.answered_more(20), "its listener was kept for the next start")
+    assert not traffic.tally.failures
+    assert lab.show("NFileDescriptorStore") == "1"
+    assert lab.show("NRestarts") == "0", "the watchdog is fed by the new one"
+
+
+def test_the_watchdog_is_fed_by_the_new_unicornd_and_replaces_it_when_it_is_stopped(lab: Lab) -> None:
+    lab.boot(drop_in=QUICK_WATCHDOG + "RestartSec=100ms\n")
+    lab.systemctl("start", "unicornd")
+    old = main_pid(lab)
+    upgrade(lab, expect=CtlExit.DONE)
+    eventually(lambda: main_pid(lab) not in {0, old}, "the new one is the main process")
+    lab.run("kill", "-STOP", str(main_pid(lab)))
+    eventually(lambda: lab.show("NRestarts") == "1", "systemd starts it again")
+    eventually(lambda: lab.show("ActiveState") == "active", "it is ready again")
+    assert lab.get() == "v1"
+
+
+def test_an_exchange_by_hand_makes_the_new_unicornd_the_services_main_process(lab: Lab) -> None:
+    lab.boot(drop_in=QUICK_WATCHDOG)
+    lab.systemctl("start", "unicornd")
+    old, processes = main_pid(lab), lab.processes()
+    with traffic_of(lab) as traffic:
+        eventually(traffic.answered_more(20), "requests are answered")
+        change(lab, "site_app.py", '"v1"', '"v2"')
+        lab.run("kill", "-USR2", str(old))
+        eventually(lambda: "serves beside this one" in lab.log, "both serve")
+        assert main_pid(lab) == old
+        lab.run("kill", "-TERM", str(old))
+        eventually(lambda: not set(processes) & set(lab.processes()), "the old fleet has left")
+        eventually(lambda: main_pid(lab) not in {0, old}, "the new one is the main process")
+        eventually(
+            lambda: lab.show("StatusText") == "2 of 2 workers ready, generation 1", "it says how it is"
+        )
+        lab.systemctl("restart", "unicornd")
+        eventually(traffic.answered_more(20), "its listener was kept for the next start")
+    assert not traffic.tally.failures
+    assert lab.show("ActiveState") == "active"
+    assert lab.show("NRestarts") == "0"
+
+
+@pytest.mark.parametrize("is_preloaded", [False, True])
+def test_a_service_that_was_upgraded_stops_without_a_kill(lab: Lab, *, is_preloaded: bool) -> None:
+    """systemd does not wait for a main process that is not its child."""
+    if is_preloaded:
+        change(lab, "unicornd.toml", "[app]\n", "[app]\npreload = true\n")
+    change(lab, "unicornd.toml", "0.0.0.0:8000", "0.0.0.0:8001")
+    (lab.app / "seen").mkdir(mode=0o777)
+    (lab.app / "seen").chmod(0o777)
+    lab.boot(drop_in="ReadWritePaths=/srv/app/seen\n")
+    lab.systemctl("start", "unicornd")
+    processes = lab.processes()
+    change(lab, "unicornd.toml", "0.0.0.0:8001", "0.0.0.0:8000")
+    upgrade(lab, expect=CtlExit.DONE)
+    eventually(lambda: not set(processes) & set(lab.processes()), "the old fleet has left")
+    assert lab.show("NFileDescriptorStore") == "1", (
+        "the new address is kept for a restart, the old one is not"
+    )
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(lab.get("/wait")))
+    asking.start()
+    eventually((lab.app / "seen" / "it").exists, "the request is in the application")
+    lab.systemctl("stop", "--no-block", "unicornd")
+    eventually(lambda: lab.show("ActiveState") == "deactivating", "it stops")
+    (lab.app / "gate").touch()
+    asking.join(timeout=20)
+    assert answers == ["v1"]
+    eventually(lambda: lab.show("ActiveState") == "inactive", "it has stopped")
+    assert lab.show("Result") == "success"
+    assert "SIGKILL" not in lab.console.read_text()
+
+
+def test_an_upgrade_to_what_is_broken_leaves_the_service_as_it_is(lab: Lab) -> None:
+    lab.boot(drop_in=QUICK_WATCHDOG)
+    lab.systemctl("start", "unicornd")
+    before = main_pid(lab)
+    with traffic_of(lab) as traffic:
+        eventually(traffic.answered_more(20), "requests are answered")
+        change(lab, "site_app.py", 'VERSION = "v1"', 'raise RuntimeError("no database")')
+        upgrade(lab, expect=CtlExit.ROLLED_BACK)
+        eventually(lambda: len(lab.processes()) == 3, "the new one has left")
+        eventually(traffic.answered_more(20), "requests are answered")
+    assert not traffic.tally.failures
+    assert main_pid(lab) == before
+    assert lab.show("ActiveState") == "active"
+    assert lab.show("StatusText") == "2 of 2 workers ready, generation 1"
+
+
 def test_restart_without_a_store_may_refuse_but_resets_nothing(lab: Lab) -> None:
     lab.boot(drop_in=NO_STORE)
     lab.systemctl("start", "unicornd")

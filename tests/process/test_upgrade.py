@@ -7,11 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
+import threading
+import venv
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import unicornd
 from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
@@ -91,6 +96,8 @@ def test_an_upgrade_takes_over_and_no_request_is_lost(fleet: Fleet, *, is_keepal
     assert old.returncode == 0
     if is_keepalive:
         assert traffic.tally.connections == 6, "kept connections went on"
+    known = fleet.client.get(f"/v1/operations/{operation['id']}")
+    assert (known["state"], known["result"]) == ("done", operation["result"]), "who asks late is answered"
     assert fleet.get(address=address).startswith("v2 ")
     assert pid_in_file(fleet) == new
     assert fleet.addresses() == [address]
@@ -133,6 +140,57 @@ def test_an_application_that_cannot_boot_any_more_rolls_back(fleet: Fleet, prelo
     assert fleet.get().startswith("v3 ")
 
 
+def make_environment(folder: Path) -> Path:
+    """Make a virtual environment that has unicornd, and return the program."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "shared.pth").write_text(
+        f"{sysconfig.get_path('purelib')}\n{Path(unicornd.__file__).parents[1]}\n"
+    )
+    program = folder / "bin" / "unicornd"
+    program.write_text(f"#!{folder}/bin/python\nfrom unicornd.cli.daemon import main\nmain()\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_link_to_another_virtual_environment_is_followed_and_one_without_python_rolls_back(
+    fleet: Fleet,
+) -> None:
+    for name in ("release-1", "release-2", "release-3"):
+        make_environment(fleet.folder / name)
+    (fleet.folder / "release-3" / "bin" / "python").unlink()
+    current = fleet.folder / "current"
+    current.symlink_to("release-1")
+    fleet.change("site_app.py", 'VERSION = "v1"', "import sys\nVERSION = sys.prefix")
+    with (fleet.folder / "log").open("ab") as log:
+        command = [str(current / "bin" / "unicornd"), *KEPT]
+        fleet.process = subprocess.Popen(
+            command, cwd=fleet.folder, env=fleet.environ(), stdout=log, stderr=log
+        )
+    fleet.await_state("ready")
+    assert fleet.get().startswith(f"{fleet.folder}/release-1 ")
+    with Traffic(partial(fleet.connect, *fleet.addresses())) as traffic:
+        lead(current, "release-3")
+        code, operation = upgrade(fleet)
+        assert code == 5
+        assert (
+            "current/bin/unicornd, or the interpreter that it names, cannot be executed"
+            in operation["result"]
+        )
+        eventually(traffic.answered_more(20), "requests are answered")
+        lead(current, "release-2")
+        await_upgrade(fleet, fleet.process.pid)
+        eventually(traffic.answered_more(20), "requests are answered")
+    assert traffic.tally.failures == []
+    assert fleet.get().startswith(f"{fleet.folder}/release-2 ")
+
+
+def lead(link: Path, target: str) -> None:
+    """Make a link lead elsewhere, as a deployment does: at no time there is none."""
+    link.with_name("next").symlink_to(target)
+    link.with_name("next").replace(link)
+
+
 def test_a_wrong_configuration_rolls_back(fleet: Fleet) -> None:
     process = fleet.start(*KEPT)
     fleet.change("unicornd.toml", "count", "cuont")
@@ -171,6 +229,63 @@ def test_a_unix_socket_and_the_admin_page_go_on(fleet: Fleet) -> None:
     )  # fmt: skip
     assert done.stdout.startswith("v1 ")
     assert '"ok":true' in done.stdout.replace(" ", "")
+
+
+def answered(fleet: Fleet) -> int:
+    return int(fleet.status()["totals"]["requests"])
+
+
+def scraped(fleet: Fleet) -> int:
+    """Requests as Prometheus hears of them."""
+    done = subprocess.run(
+        ["curl", "-sS", "--unix-socket", "admin.sock", "http://x/metrics"],
+        cwd=fleet.folder, capture_output=True, text=True, timeout=20, check=True,
+    )  # fmt: skip
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("unicornd_requests_total ")]
+    return int(line.split()[1])
+
+
+def test_counters_go_on_after_an_upgrade_and_never_go_backwards(fleet: Fleet) -> None:
+    fleet.change("unicornd.toml", "[workers]", '[admin]\nbind = "unix:admin.sock"\n[workers]')
+    old = fleet.start(*KEPT)
+    os.kill(fleet.pids()[1], signal.SIGKILL)
+    eventually(lambda: fleet.status()["totals"]["restarts"] == 1, "a worker has died")
+    seen = [0]
+    is_over = threading.Event()
+
+    def scrape() -> None:
+        while not is_over.is_set():
+            seen.append(scraped(fleet))
+
+    scraping = threading.Thread(target=scrape)
+    [address] = fleet.addresses()
+    with Traffic(lambda: fleet.connect(address)) as traffic:
+        scraping.start()
+        eventually(traffic.answered_more(50), "requests are answered")
+        second = await_upgrade(fleet, old.pid)
+        await_upgrade(fleet, second)
+        eventually(traffic.answered_more(50), "requests are answered")
+    is_over.set()
+    scraping.join(timeout=20)
+    assert seen == sorted(seen)
+    assert traffic.tally.failures == []
+    eventually(lambda: answered(fleet) == traffic.tally.answered, "all are counted, once")
+    assert fleet.status()["totals"]["restarts"] == 1
+
+
+def await_upgrade(fleet: Fleet, predecessor: int) -> int:
+    """Upgrade, wait until the old arbiter has left, and return the new one's pid."""
+    assert upgrade(fleet)[0] == 0
+    new = await_arbiter(fleet, predecessor)
+    eventually(lambda: not is_running(predecessor), "the old arbiter has left")
+    return new
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_usr2_leaves_both_side_by_side_until_one_is_ended(fleet: Fleet) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REPETITIONS = 5
 RECYCLE_REQUESTS = 100_000
 RECYCLE = "recycle"
+KINDS = ("sync", "threads", "gevent", "asgi")
 HEAD = f"{'fault':<24}{'kind, load':<28}{'ok':>6}{'answered':>10}{'lost':>6}{'refused':>9}{'longest':>9}{'took':>8}"
 
 
@@ -33,8 +34,8 @@ def main() -> int:
     rows = {**ROWS, RECYCLE: partial(recycle, requests=asked.recycle)}
     breaches: list[str] = []
     print(HEAD)
-    for row, setup in variants(asked.kind or ("sync", "threads")):
-        if asked.row and row not in asked.row:
+    for row, setup in variants(asked.kind or KINDS):
+        if (asked.row and row not in asked.row) or (asked.kind and setup.kind not in asked.kind):
             continue
         times = 1 if row == RECYCLE else asked.repeat
         found: list[Measured] = []
@@ -69,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--repeat", type=int, default=REPETITIONS)
     parser.add_argument("--recycle", type=int, default=RECYCLE_REQUESTS)
-    parser.add_argument("--kind", action="append", choices=["sync", "threads", "gevent", "asgi"])
+    parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--row", action="append", choices=list(ROWS))
     return parser.parse_args()
 

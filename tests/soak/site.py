@@ -54,7 +54,18 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 
+IS_STARTED_IN_VAIN = False
+
 async def asgi_application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        if IS_STARTED_IN_VAIN:
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
     PAGES.get(scope["path"], bool)()
     body = VERSION.encode()
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]

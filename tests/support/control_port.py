@@ -95,6 +95,8 @@ class FakePort:
         self.journal = Journal(lambda: WALL)
         self.operations = Operations()
         self.reload_refusal: Refusal | None = None
+        self.asking = ""
+        self.previews: list[Callable[[], None]] = []
         self.changes: tuple[str, ...] = ("workers.count: 2 → 4",)
         self.facts_value = make_facts()
         self.died: tuple[Postmortem, ...] = ()
@@ -137,18 +139,38 @@ class FakePort:
         decision = decide(wish, state=self.state, running=self.operations.running, now=self.now())
         if isinstance(decision, Refusal):
             return decision
-        if isinstance(wish, Reload) and self.reload_refusal is not None:
-            return self.reload_refusal
         if decision.joins is not None:
             return decision.joins
         operation = self.operations.begin(
-            decision.kind, title=decision.title, pool=decision.pool, now=self.now(), pid=decision.pid
-        )
+            decision.kind, title=decision.title, pool=decision.pool, now=self.now(), pid=decision.pid,
+            asking=(self.asking or "it is asked") if isinstance(wish, Reload) else "",
+        )  # fmt: skip
+        if isinstance(wish, Reload) and not self.asking:
+            self.answer()
         self.apply(*decision.events)
         return self.operations.find(operation.id) or operation
 
-    def preview_reload(self) -> Sequence[str] | Refusal:
-        return self.reload_refusal or self.changes
+    def preview_reload(self, then: Callable[[Sequence[str] | Refusal], None]) -> None:
+        self.previews.append(lambda: then(self.reload_refusal or self.changes))
+        if not self.asking:
+            self.answer()
+
+    def answer(self) -> None:
+        """What was asked has been found out: the configuration can be read, or `reload_refusal`."""
+        self.asking = ""
+        while self.previews:
+            self.previews.pop()()
+        if self.reload_refusal is None:
+            self.operations.accept()
+            return
+        refusal = self.reload_refusal
+        self.operations.refuse(
+            refusal.exit_code,
+            result=refusal.message,
+            now=self.now(),
+            detail=refusal.detail,
+            hint=refusal.hint,
+        )
 
     def apply(self, *events: Event) -> None:
         """Fold events, and let the running operation see them, as the loop does."""

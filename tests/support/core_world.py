@@ -26,6 +26,8 @@ KILL_AGAIN = 5.0
 FORK_PATIENCE = 10.0
 SILENCE = 3.0
 SHORT_LIFE = 1.0
+CALM = 10.0
+SIGKILL = 9
 START = Monotonic(1000.0)
 ROUNDS = 60
 """Plans that one turn of the loop may need until nothing is left to do; more is an order that is never answered."""
@@ -112,6 +114,7 @@ class World:
     forks_to_refuse: int = 0
     left: actions.Leave | None = None
     failures: dict[str, int] = field(default_factory=dict)
+    killed_at: Monotonic | None = None
     failed_at: dict[str, Monotonic] = field(default_factory=dict)
     rolling: dict[str, int] = field(default_factory=dict)
     hung: set[str] = field(default_factory=set)
@@ -154,6 +157,9 @@ class World:
     def exit(self, process: Process, *, code: int | None = 0, signal: int | None = None) -> None:
         """The process is gone."""
         is_early = process.ready_at is not None and self.now - process.ready_at < SHORT_LIFE
+        if process.is_ready and is_early and signal == SIGKILL:
+            is_calm = self.killed_at is None or self.now - self.killed_at >= CALM
+            self.killed_at, is_early = self.now, not is_calm
         if process.is_booting or (process.is_ready and is_early):
             self._note_failure(process)
         del self.processes[process.pid]
@@ -368,8 +374,9 @@ class World:
         ]
         delays = [self.delay_until(name) for name in self.failures]
         delays.append(self.drain_until())
+        calm = [self.killed_at + CALM] if self.killed_at is not None else []
         lives = [each.ready_at + SHORT_LIFE for each in self.processes.values() if each.ready_at is not None]
-        return sorted({moment for moment in (*due, *delays, *lives) if moment > self.now})
+        return sorted({moment for moment in (*due, *delays, *lives, *calm) if moment > self.now})
 
     def delay_until(self, name: str) -> float:
         count = self.failures.get(name, 0)

@@ -9,7 +9,7 @@ import pytest
 from tests.support.core_world import Process, World
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import AbandonRollout, FinishRollout
-from unicornd.arbiter.fold import NO_REASON, SHORT_LIFE, fold
+from unicornd.arbiter.fold import CALM, NO_REASON, SHORT_LIFE, fold
 from unicornd.arbiter.state import Halt, Order, Patience, Phase, Pool, State
 from unicornd.dataclass import replace
 from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
@@ -113,6 +113,25 @@ def test_who_dies_within_a_second_of_ready_is_replaced_with_a_delay(
     ):
         state = fold(state, event)
     assert ("alpha" in state.backoffs) is is_early
+
+
+@pytest.mark.parametrize(
+    ("pause", "is_delayed"), [(math.nextafter(CALM, 0.0), True), (CALM, False)], ids=["again", "later"]
+)
+def test_who_is_killed_from_outside_as_soon_as_it_is_ready_is_replaced_at_once_but_not_again_and_again(
+    pause: float, *, is_delayed: bool
+) -> None:
+    state = fold(State(), events.PoolDeclared(at=Monotonic(0.0), pool=POOL))
+    for at in (0.0, pause):
+        pid, now = Pid(int(at) + 7), Monotonic(at)
+        for event in (
+            events.Spawned(at=now, pid=pid, pool="alpha", slot=Slot(1), generation=Generation(1)),
+            events.BecameReady(at=now, pid=pid),
+        ):
+            state = fold(state, event)
+        assert "alpha" not in state.backoffs
+        state = fold(state, events.Exited(at=now, pid=pid, code=None, signal=9))
+        assert ("alpha" in state.backoffs) is (is_delayed and at > 0)
 
 
 def test_a_generation_that_dies_as_soon_as_it_is_ready_is_given_up() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.control_port import CONFIG_REFUSAL, FakePort, make_child, make_facts, make_state
 from unicornd.arbiter.kernel import Death
 from unicornd.arbiter.postmortems import examine
-from unicornd.arbiter.routes import ANSWERS, MAX_WAIT, make_route
+from unicornd.arbiter.routes import ANSWER_SECONDS, ANSWERS, MAX_WAIT, PREVIEW_SECONDS, make_route
 from unicornd.arbiter.state import Role
 from unicornd.arbiter.view import ListenerFacts
 from unicornd.control.endpoints import READ_ONLY, Endpoint, Match, NoMatch, find_endpoint
@@ -21,8 +21,10 @@ from unicornd.observe.scoreboard import InFlight, Reading
 from unicornd.units import Generation, Monotonic, Pid, Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from unicornd.control.exchange import Answer
 
 
 def ask(
@@ -141,6 +143,79 @@ def test_a_refused_reload_has_the_errors_and_the_exit_code_of_a_bad_configuratio
         assert isinstance(error, dict)
         assert error["exit_code"] == CtlExit.CONFIG
         assert "workers.cuont" in error["detail"]
+
+
+def test_a_reload_is_answered_when_the_configuration_has_been_read() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    port.asking = "the configuration is being read"
+    waiting = route_of(port)(posted("/v1/reload"))
+    assert isinstance(waiting, LongPoll)
+    assert waiting.until == 1.0 + ANSWER_SECONDS
+    assert waiting.poll() is None
+    status = check(ask(port, "GET", "/v1/status"), "Status")
+    assert (status["state"], status["reason"]) == (
+        "reloading", "the configuration is being read; 2 of 2 workers are ready",
+    )  # fmt: skip
+    assert ask(port, "POST", "/v1/scale", body=b'{"count": 3}').status == 409
+    port.answer()
+    reply = waiting.poll()
+    assert reply is not None
+    assert reply.status == 202
+    assert check(reply, "Operation")["state"] == "running"
+
+
+def test_a_reload_is_refused_when_the_configuration_that_was_waited_for_is_wrong() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    port.asking = "the configuration is being read"
+    port.reload_refusal = CONFIG_REFUSAL
+    waiting = route_of(port)(posted("/v1/reload"))
+    assert isinstance(waiting, LongPoll)
+    port.answer()
+    reply = waiting.poll()
+    assert reply is not None
+    assert reply.status == 422
+    shown = check(ask(port, "GET", "/v1/operations/reload-1"), "Operation")
+    assert (shown["state"], shown["exit_code"]) == ("failed", CtlExit.CONFIG)
+    assert shown["result"] == CONFIG_REFUSAL.message
+    assert shown["detail"] == CONFIG_REFUSAL.detail
+    assert ask(port, "POST", "/v1/scale", body=b'{"count": 3}').status == 202
+
+
+def test_a_reload_whose_reading_takes_long_is_shown_as_accepted() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    port.asking = "the configuration is being read"
+    waiting = route_of(port)(posted("/v1/reload"))
+    assert isinstance(waiting, LongPoll)
+    late = waiting.expire()
+    assert isinstance(late, Reply)
+    assert late.status == 202
+    shown = check(late, "Operation")
+    assert (shown["state"], shown["waiting_for"]) == ("running", ["the configuration is being read, 0 s"])
+
+
+def test_a_dry_run_whose_reading_takes_long_says_so() -> None:
+    port = FakePort(make_state(2), clock=lambda: 1.0)
+    port.asking = "the configuration is being read"
+    waiting = route_of(port)(posted("/v1/reload", dry_run="1"))
+    assert isinstance(waiting, LongPoll)
+    assert waiting.poll() is None
+    assert waiting.until == 1.0 + PREVIEW_SECONDS
+    late = waiting.expire()
+    assert isinstance(late, Reply)
+    assert late.status == 503
+    assert port.operations.running is None
+    port.answer()
+    reply = waiting.poll()
+    assert reply is not None
+    assert check(reply, "Plan")["actions"][0] == "workers.count: 2 → 4"  # type: ignore[index]
+
+
+def route_of(port: FakePort) -> Callable[[Request], Answer]:
+    return make_route(port, among=tuple(Endpoint))
+
+
+def posted(path: str, **query: str) -> Request:
+    return Request(method="POST", path=path, query=query, body=b"{}")
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import selectors
+import socket
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,11 @@ from tests.support.control_port import make_child, make_pool, make_state
 from unicornd.arbiter import events
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import Child, Halt, Order, Phase, Rollout, State
+from unicornd.arbiter.succession import Baton, Bequest
 from unicornd.dataclass import replace
+from unicornd.errors import CtlExit
+from unicornd.observe.metrics import Totals
+from unicornd.sockets.legacy import Legacy
 from unicornd.units import Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
@@ -289,3 +295,95 @@ def test_the_steps_of_an_operation_are_bounded() -> None:
         operations.note(f"step {number}", now=NOW)
     assert operations.running is not None
     assert len(operations.running.steps) == MAX_STEPS
+
+
+def asking(kind: Kind) -> Operations:
+    operations = Operations()
+    operations.begin(kind, title=f"try to {kind}", pool="web", now=NOW, asking="somebody is asked")
+    return operations
+
+
+def test_an_operation_that_may_not_happen_yet_has_not_reached_its_goal() -> None:
+    operations = asking(Kind.SCALE)
+    state = make_state(2)
+    watch(operations, state, state, events.Exited(at=NOW, pid=Pid(1), code=0, signal=None))
+    assert ended(operations, "scale-1").state is Outcome.RUNNING
+    operations.accept()
+    watch(operations, state, state, events.Exited(at=NOW, pid=Pid(1), code=0, signal=None))
+    assert ended(operations, "scale-1").state is Outcome.DONE
+
+
+def test_a_refusal_ends_it_with_what_is_wrong_and_what_to_do() -> None:
+    operations = asking(Kind.RELOAD)
+    operations.refuse(CtlExit.CONFIG, result="it is wrong", now=LATER, detail="line 3", hint="do this")
+    found = ended(operations, "reload-1")
+    assert (found.state, found.refused, found.ended_at) == (Outcome.FAILED, CtlExit.CONFIG, LATER)
+    assert (found.result, found.detail, found.hint, found.asking) == ("it is wrong", "line 3", "do this", "")
+    assert operations.running is None
+
+
+def test_a_stop_does_not_wait_for_whoever_is_asked() -> None:
+    operations = asking(Kind.RELOAD)
+    operations.begin(Kind.STOP, title="stop", pool="web", now=LATER)
+    found = ended(operations, "reload-1")
+    assert (found.state, found.asking, found.refused) == (Outcome.FAILED, "", None)
+
+
+def test_without_an_operation_there_is_nothing_to_accept_or_refuse() -> None:
+    operations = Operations()
+    operations.accept()
+    operations.refuse(CtlExit.CONFIG, result="it is wrong", now=NOW)
+    assert operations.running is None
+
+
+def test_what_the_predecessor_has_done_is_known_and_counted_on_from() -> None:
+    before = begun(Kind.RELOAD)
+    before.end(Outcome.DONE, result="done", now=NOW)
+    before.begin(Kind.UPGRADE, title="execute unicornd anew", pool="web", now=NOW)
+    before.note("a step", now=LATER)
+    before.end(Outcome.DONE, result="taken over", now=LATER)
+    upgrade = ended(before, "upgrade-2")
+    told = Bequest.of(Bequest(counted=Totals(requests=3), upgrade=upgrade, is_promotion=True).line())
+    assert (told.counted, told.is_promotion, told.upgrade) == (Totals(requests=3), True, upgrade)
+    after = Operations()
+    after.inherit(upgrade)
+    assert ended(after, "upgrade-2") == upgrade
+    assert after.running is None
+    assert after.begin(Kind.SCALE, title="t", pool="web", now=LATER).id == "scale-3"
+    assert Bequest.of(Bequest(counted=Totals()).line()) == Bequest(counted=Totals())
+
+
+def test_a_predecessor_of_another_release_is_waited_for_if_it_is_not_understood() -> None:
+    ours, theirs = socket.socketpair()
+    selector, happened = selectors.DefaultSelector(), list[object]()
+    legacy = Legacy(
+        pid=Pid(1), baton=theirs.detach(), control=None, control_address="", admin=None, handover=(), listeners=(),
+        passed=(),
+    )  # fmt: skip
+    baton = Baton(legacy)
+    baton.watch(
+        selector,
+        lambda: happened.append("promoted"),
+        heard=happened.append,
+        gone=lambda: happened.append("gone"),
+    )
+    for line in (b"{}", b"nonsense", b'{"counted": {"moons": 1}, "is_promotion": true}'):
+        ours.sendall(line + b"\n")
+    turn(selector)
+    assert happened == []
+    bequest = Bequest(counted=Totals(requests=3), is_promotion=True)
+    ours.sendall(bequest.line()[:10])
+    turn(selector)
+    ours.sendall(bequest.line()[10:])
+    turn(selector)
+    assert happened == [bequest, "promoted"]
+    ours.close()
+    turn(selector)
+    assert happened == [bequest, "promoted", "gone"]
+    assert not selector.get_map()
+    selector.close()
+
+
+def turn(selector: selectors.BaseSelector) -> None:
+    for key, mask in selector.select(1.0):
+        key.data(mask)

@@ -20,11 +20,12 @@ from unicornd.arbiter.requests import (
     Upgrade,
     Wish,
     decide,
+    refusal_of,
     rehearse,
 )
 from unicornd.arbiter.state import Child, Halt, Phase, State
 from unicornd.dataclass import replace
-from unicornd.errors import CtlExit
+from unicornd.errors import ConfigError, CtlExit, ListenError, UnicorndError
 from unicornd.units import Monotonic, Pid, Slot
 
 NOW = Monotonic(10.0)
@@ -142,3 +143,19 @@ def test_an_upgrade_needs_a_fleet_that_has_served() -> None:
     assert granted(Upgrade()).kind is Kind.UPGRADE
     refusal = refused(Upgrade(), state=replace(make_state(2), served=frozenset()))
     assert refusal.exit_code is CtlExit.BUSY
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ConfigError("it is wrong", hint="do this", detail="line 3"), 422, CtlExit.CONFIG),
+        (ListenError("the address is in use", hint="do this", detail="line 3"), 409, CtlExit.FAILED),
+    ],
+)
+def test_an_error_becomes_a_refusal_that_says_what_goes_on(
+    error: UnicorndError, status: int, code: CtlExit
+) -> None:
+    found = refusal_of(error, make_state(2))
+    assert (found.status, found.exit_code) == (status, code)
+    assert found.message == f"{error.message}; generation 1 goes on serving"
+    assert (found.hint, found.detail) == ("do this", "line 3")

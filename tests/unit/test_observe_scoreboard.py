@@ -67,21 +67,25 @@ def test_counters_of_the_dead_are_added_to_those_of_the_living() -> None:
             counters.add(now, 0.003)
         totals = Totals()
         totals.add(row.read())
-        both = totals.with_living([row.read()])
+        both = totals.with_living([row.read(), Totals(requests=0, restarts=2)])
+        assert (totals.restarts, both.restarts) == (0, 2)
         assert (totals.requests, both.requests, both.buckets[0]) == (2, 4, 4)
         del counters
 
 
 def test_prometheus_gets_cumulated_buckets_and_escaped_labels() -> None:
-    totals = Totals(requests=3, errors=1, busy_seconds=0.5, buckets=[2, 1, *[0] * (len(BUCKETS) - 1)])
+    totals = Totals(
+        requests=3, errors=1, busy_seconds=0.5, buckets=[2, 1, *[0] * (len(BUCKETS) - 1)], restarts=1
+    )
     fleet = Fleet(
-        workers={"ready": 2, "booting": 0}, wanted=2, generation=4, restarts=1, connections=5, busy=1,
+        workers={"ready": 2, "booting": 0}, wanted=2, generation=4, connections=5, busy=1,
         queues={'unix:/a"b\\c': 7}, started=1.5,
     )  # fmt: skip
     lines = exposition(fleet, totals).decode().splitlines()
     assert 'unicornd_workers{phase="ready"} 2' in lines
     assert 'unicornd_accept_queue{listener="unix:/a\\"b\\\\c"} 7' in lines
     assert "unicornd_requests_total 3" in lines
+    assert "unicornd_worker_restarts_total 1" in lines
     name = "unicornd_request_duration_seconds"
     assert f'{name}_bucket{{le="0.005"}} 2' in lines
     assert f'{name}_bucket{{le="0.01"}} 3' in lines

@@ -146,7 +146,7 @@ def test_a_worker_that_somebody_else_has_reaped_is_let_go(world: World) -> None:
 def test_finishing_a_rollout_adopts_the_new_settings_and_closes_what_only_the_old_had(world: World) -> None:
     config = world.folder / "unicornd.toml"
     config.write_text(config.read_text().replace("1.sock", "2.sock"))
-    world.deployments.prepare()
+    world.deployments.prepare(load(Sources(folder=world.folder)))
     assert {path.name for path in world.folder.glob("*.sock")} == {"1.sock", "2.sock"}
     assert world.perform(FinishRollout(pool="web", generation=Generation(2))) == [
         events.RolloutFinished(at=Monotonic(1000.0), pool="web")
@@ -158,7 +158,7 @@ def test_finishing_a_rollout_adopts_the_new_settings_and_closes_what_only_the_ol
 def test_abandoning_a_rollout_keeps_the_old_settings_and_closes_what_only_the_new_had(world: World) -> None:
     config = world.folder / "unicornd.toml"
     config.write_text(config.read_text().replace("1.sock", "2.sock"))
-    world.deployments.prepare()
+    world.deployments.prepare(load(Sources(folder=world.folder)))
     action = AbandonRollout(pool="web", generation=Generation(2), reason="no database")
     assert world.perform(action) == [events.RolloutAbandoned(at=Monotonic(1000.0), pool="web")]
     assert {path.name for path in world.folder.glob("*.sock")} == {"1.sock"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.events import HaltAsked, ListenersLeft
 from unicornd.arbiter.operations import Outcome
 from unicornd.arbiter.state import Halt
+from unicornd.arbiter.succession import Bequest
 from unicornd.arbiter.upgrade import Ends, Upgrade
 from unicornd.dataclass import dataclass
 
@@ -58,7 +59,8 @@ class Changeover:
         self._estate = estate
         self._is_final = True
         self._upgrade = Upgrade(means.kernel, means.selector, ends=Ends(ready=self._ready, failed=self._fail))
-        loop.claims_death = self._upgrade.take_death
+        loop.claims_death.append(self._upgrade.take_death)
+        loop.has_successor = lambda: self._upgrade.is_ready
         loop.tickers.append(self._upgrade.tick)
 
     @property
@@ -88,6 +90,12 @@ class Changeover:
         text = f"unicornd is executed anew: {' '.join(self._estate.origin.command)}"
         self._means.narrator.say("upgrade.started", text, facts={"pid": pid})
 
+    def say_farewell(self) -> None:
+        """All our workers have left: tell a new unicornd what they had counted, and the manager that it is the service."""
+        self._upgrade.tell(Bequest(counted=self._loop.seats.counted()))
+        if self._upgrade.pid is not None and self._upgrade.is_ready and not self._loop.is_replaced:
+            self._means.notifier.main(self._upgrade.pid)
+
     def leave_behind(self) -> None:
         """Close what is the arbiter's, in a forked child."""
         self._upgrade.leave_behind()
@@ -104,8 +112,10 @@ class Changeover:
         self._means.notifier.main(pid)
         self._loop.is_replaced = True
         self._estate.let_go()
-        self._upgrade.promote()
+        running = self._means.operations.running
         self._means.operations.end(Outcome.DONE, result=text, now=now)
+        upgrade = self._means.operations.find(running.id) if running is not None else None
+        self._upgrade.tell(Bequest(counted=self._loop.seats.counted(), upgrade=upgrade, is_promotion=True))
         self._means.deployments.close_listeners()
         self._loop.take(HaltAsked(at=now, halt=Halt.GRACEFUL))
         self._loop.take(ListenersLeft(at=now))

@@ -26,6 +26,10 @@ LONGEST_DELAY = 30.0
 """Seconds between attempts to spawn after failures: doubled with each, up to the longest."""
 SHORT_LIFE = 1.0
 """A worker that dies by itself within so many seconds of READY counts as one that failed to boot: it may do so again."""
+CALM = 10.0
+"""But one that was killed from outside in that time does not, if it is the first in so many seconds: somebody wanted that."""
+SIGKILL = 9
+"""signal(7); for lack of memory the kernel sends it, too, and then again and again."""
 HUNG = "it was not ready in time"
 NO_REASON = "it did not say why"
 
@@ -181,10 +185,14 @@ def _exit(state: State, event: events.Exited) -> State:
     if child.phase is Phase.BOOTING:
         reason = f"{name_of(child)} died while booting ({how_it_ended(event)})"
         return _fail(state, _failure_of(child, event.at, reason=reason))
-    if child.phase is Phase.READY and event.at - child.phase_since < SHORT_LIFE:
-        reason = f"{name_of(child)} died as soon as it was ready ({how_it_ended(event)})"
-        return _fail(state, _failure_of(child, event.at, reason=reason))
-    return state
+    if child.phase is not Phase.READY or event.at - child.phase_since >= SHORT_LIFE:
+        return state
+    if event.signal == SIGKILL:
+        killed_at, state = state.killed_at, replace(state, killed_at=event.at)
+        if killed_at is None or event.at - killed_at >= CALM:
+            return state
+    reason = f"{name_of(child)} died as soon as it was ready ({how_it_ended(event)})"
+    return _fail(state, _failure_of(child, event.at, reason=reason))
 
 
 def name_of(child: Child) -> str:

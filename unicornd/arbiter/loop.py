@@ -75,6 +75,9 @@ class Loop:
         state: the present state.
         seats: the workers' other ends; set before `run`.
         hooks: the arbiter's hooks and what they are given; set before `run`.
+        is_replaced: a new unicornd has taken over, and speaks to the service manager.
+        has_successor: says whether one is there that will, when this one has left.
+        claims_death: asked with each death; return whether it was a process of theirs, no worker and no mold.
         tickers: called in each turn with the time; return when they want to be called again, or None.
     """
 
@@ -92,11 +95,17 @@ class Loop:
         self.state = State()
         self.postmortems = Postmortems()
         self.is_replaced = False
-        self.claims_death: Callable[[Death], bool] = lambda _death: False
+        self.has_successor: Callable[[], bool] = lambda: False
+        self.claims_death: list[Callable[[Death], bool]] = []
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
         self.on_exit: Callable[[Seated], None] = lambda _seated: None
         self.before_spawn: Callable[[Action], None] = lambda _action: None
+
+    @property
+    def means(self) -> Means:
+        """What it works with."""
+        return self._means
 
     def run(self) -> Leave:
         """Supervise until nothing is left to supervise; return why it ended."""
@@ -133,7 +142,7 @@ class Loop:
             case events.RolloutStarted():
                 self._means.notifier.reloading("Reloading", now=event.at)
             case events.RolloutFinished() | events.RolloutAbandoned():
-                self._means.notifier.ready(self._status())
+                self._means.notifier.ready(self.status_line())
             case events.HaltAsked():
                 self._begin_to_stop(drains=event.halt is Halt.GRACEFUL)
             case _:
@@ -145,8 +154,9 @@ class Loop:
             return
         limits = [pool.patience for pool in self.state.pools.values()]
         longest = max((each.drain + each.graceful + each.kill for each in limits), default=0.0)
-        self._means.notifier.stopping("Stopping")
-        self._means.notifier.extend(Seconds(longest))
+        if not self.has_successor():  # else the service goes on
+            self._means.notifier.stopping("Stopping")
+            self._means.notifier.extend(Seconds(longest))
         if drains and any(each.drain for each in limits):
             for pid in self.seats.seated:
                 self._means.kernel.kill(pid, signals.LAST_CALL)
@@ -219,7 +229,7 @@ class Loop:
                 self._on_signal(number)
 
     def _take_death(self, death: Death) -> None:
-        if self.claims_death(death):
+        if any(claims(death) for claims in self.claims_death):
             return
         if child_of(self.state, death.pid) is None:
             self.seats.meet_all()
@@ -236,7 +246,7 @@ class Loop:
         self.take(event)
         is_worker = child.role is Role.WORKER
         if is_worker and child.ordered is None and child.phase is Phase.READY:
-            self.seats.restarts += 1
+            self.seats.totals.restarts += 1
         if reading is not None and child.ordered not in GIVES_UP:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         was_oom = False
@@ -301,10 +311,11 @@ class Loop:
         is_whole = len(ready) >= sum(pool.size for pool in self.state.pools.values())
         if ready and (is_whole or self.state.backoffs):
             self.served_at = self._means.kernel.now()
-            self._means.notifier.ready(self._status())
+            self._means.notifier.ready(self.status_line())
             self._on_ready()
 
-    def _status(self) -> str:
+    def status_line(self) -> str:
+        """Return how the fleet is, in a line."""
         ready = sum(child.phase is Phase.READY for child in self.state.children.values())
         size = sum(pool.size for pool in self.state.pools.values())
         generation = max((pool.generation for pool in self.state.pools.values()), default=0)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unicornd.arbiter.state import Child, State
+    from unicornd.errors import CtlExit
     from unicornd.units import Monotonic, Pid
 
 REMEMBERED = 50
@@ -67,6 +68,9 @@ class Operation:
         title: what it does, in words: `scale from 2 to 4 workers`.
         result: how it ended, one line; empty while it runs.
         detail: the traceback or the list of errors behind a failure, or empty.
+        hint: what to do about a failure, or empty.
+        asking: what it waits for before it is known whether it may happen, in words, or empty.
+        refused: the exit code of one that may not happen, or None; nothing was changed.
         pid: the worker that is to be replaced (recycle), or None.
         failures: how many workers failed to boot while it ran.
         is_shaped: the fleet has the wanted shape; only workers in `leaving` are still waited for.
@@ -83,6 +87,9 @@ class Operation:
     steps: tuple[Step, ...] = ()
     result: str = ""
     detail: str = ""
+    hint: str = ""
+    asking: str = ""
+    refused: CtlExit | None = None
     pid: Pid | None = None
     failures: int = 0
     is_shaped: bool = False
@@ -107,7 +114,7 @@ class Operations:
         self._running_id = ""
 
     def begin(
-        self, kind: Kind, *, title: str, pool: str, now: Monotonic, pid: Pid | None = None
+        self, kind: Kind, *, title: str, pool: str, now: Monotonic, pid: Pid | None = None, asking: str = ""
     ) -> Operation:
         """Start an operation; a running one (only a stop may meet one) ends as FAILED, superseded.
 
@@ -115,7 +122,13 @@ class Operations:
         """
         self._count += 1
         operation = Operation(
-            id=f"{kind}-{self._count}", kind=kind, title=title, pool=pool, started_at=now, pid=pid
+            id=f"{kind}-{self._count}",
+            kind=kind,
+            title=title,
+            pool=pool,
+            started_at=now,
+            pid=pid,
+            asking=asking,
         )
         if kind is Kind.REOPEN:
             operation = _end(operation, Outcome.DONE, now=now, result="the log files are open anew")
@@ -125,10 +138,26 @@ class Operations:
         self._remember(operation)
         return operation
 
+    def inherit(self, ended: Operation) -> None:
+        """Remember an operation of the predecessor in an upgrade; those that begin here are counted on from it."""
+        self._count = max(self._count, int(ended.id.rpartition("-")[2]))
+        self._remember(ended)
+
     def note(self, text: str, *, now: Monotonic) -> None:
         """Add a step to the running operation, if there is one (`the configuration is valid`)."""
         if (operation := self.running) is not None:
             self._remember(_add_step(operation, text, now=now))
+
+    def accept(self) -> None:
+        """What the running operation has waited for is there: it may happen."""
+        if (operation := self.running) is not None:
+            self._remember(replace(operation, asking=""))
+
+    def refuse(self, code: CtlExit, *, result: str, now: Monotonic, detail: str = "", hint: str = "") -> None:
+        """What the running operation has waited for says that it may not happen."""
+        if (operation := self.running) is not None:
+            operation = replace(operation, refused=code, hint=hint)
+            self._remember(_end(operation, Outcome.FAILED, now=now, result=result, detail=detail))
 
     def observe(self, event: events.Event, *, previous: State, state: State) -> None:
         """Take note of an event that led from `previous` to `state`; ends the operation when its goal is reached."""
@@ -163,6 +192,8 @@ def advance(operation: Operation, moment: _Moment) -> Operation:
     told = _tell(operation, moment)
     if operation.kind is not Kind.STOP and (reason := _interruption(moment.state)):
         return _end(told, Outcome.FAILED, now=moment.event.at, result=reason)
+    if operation.asking:
+        return told
     return _GOALS[operation.kind](told, moment)
 
 
@@ -250,7 +281,7 @@ def _end(
     operation: Operation, outcome: Outcome, *, now: Monotonic, result: str, detail: str = ""
 ) -> Operation:
     kept = "" if outcome is Outcome.DONE else detail or operation.detail
-    return replace(operation, state=outcome, ended_at=now, result=result, detail=kept)
+    return replace(operation, state=outcome, ended_at=now, result=result, detail=kept, asking="")
 
 
 # When an operation is over.

@@ -6,14 +6,10 @@ Run by the arbiter's loop, called by the control routes and for signals. Every c
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import time
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from unicornd import __version__
-from unicornd.apart import Apart
 from unicornd.arbiter.events import Resized, RolloutStarted
 from unicornd.arbiter.operations import Outcome
 from unicornd.arbiter.reload import config_path
@@ -30,17 +26,13 @@ from unicornd.arbiter.requests import (
     decide,
     no_worker,
     only_pool,
+    refusal_of,
 )
-from unicornd.arbiter.state import Halt, Phase, State
-from unicornd.arbiter.view import Facts, ListenerFacts
-from unicornd.config.kinds import kind_of
-from unicornd.config.resolved import count_of, name_of
-from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, UnicorndError
+from unicornd.arbiter.state import Halt, State
+from unicornd.config.loaded import differences
+from unicornd.config.resolved import count_of
+from unicornd.errors import AlreadyRunningError, ConfigError, UnicorndError
 from unicornd.observe import logs
-from unicornd.observe.memory import memory_of
-from unicornd.observe.metrics import Fleet, exposition
-from unicornd.sockets.queues import queue_of
-from unicornd.units import Monotonic, Pid, Slot
 from unicornd.workers import signals
 
 if TYPE_CHECKING:
@@ -48,15 +40,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unicornd.arbiter.changeover import Changeover
+    from unicornd.arbiter.enquiries import Enquiries
     from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.loop import Loop, Means
     from unicornd.arbiter.operations import Operation, Operations
     from unicornd.arbiter.postmortems import Postmortem
-    from unicornd.arbiter.reload import Deployment
+    from unicornd.arbiter.survey import Survey
+    from unicornd.arbiter.view import Facts
+    from unicornd.config.loaded import Loaded
     from unicornd.control.protocol import ConfigReport
+    from unicornd.units import Monotonic, Pid, Slot
 
-LAST_EVENTS = 8
-"""How many of the newest events `status` shows."""
+T = TypeVar("T")
+
+READING_SECONDS = 60.0
+"""How long the reading of the configuration may take: more than a Python configuration (30 s) and logs (10 s) together."""
 
 SIGNAL_WISHES: Mapping[signal.Signals, Wish] = {
     signal.SIGTERM: Stop(halt=Halt.GRACEFUL),
@@ -75,31 +73,23 @@ class Port:
 
     Args:
         means: what the loop works with.
-        instance: the instance's name.
         journal: what happened lately.
-        report_config: makes the report of a deployment's settings.
-        compare: says what differs between two deployments' settings, one line each.
+        enquiries: have other processes read and write configurations.
     """
 
     def __init__(
         self,
         means: Means,
         *,
-        instance: str,
         journal: Journal,
-        report_config: Callable[[Deployment], ConfigReport],
-        compare: Callable[[Deployment], Sequence[str]],
+        enquiries: Enquiries,
     ) -> None:
         self._means = means
-        self._instance = instance
         self._journal = journal
-        self._report_config = report_config
-        self._compare = compare
-        self._started_at = means.kernel.now()
-        self._wall_at_start = time.time()
+        self._enquiries = enquiries
         self.loop: Loop
+        self.survey: Survey
         self.changeover: Changeover
-        self.control: str | None = None
         self._has_pending_reload = False
         self.on_reload: Callable[[], None] = lambda: None
         self.on_resize: Callable[[int, int], None] = lambda _new, _old: None
@@ -164,15 +154,17 @@ class Port:
             self._submit_signal(Reload(), "the reload for it")
 
     def _submit_signal(self, wish: Wish, name: str) -> None:
-        result = self.submit(wish, is_final=False)
-        if not isinstance(result, Refusal):
-            return
-        detail = f"\n{result.detail}" if result.detail else ""
-        self._means.log.error("%s refused: %s%s", name, result.message, detail)
-        self._journal.append("signal.refused", f"{name} refused: {result.message}")
-        if isinstance(wish, Reload):  # Type=notify-reload waits for an end of the reload
+        result = self.submit(wish, is_final=False, name=name)
+        if isinstance(result, Refusal):
+            self._tell_refusal(result, name, is_reload=isinstance(wish, Reload))
+
+    def _tell_refusal(self, refusal: Refusal, name: str, *, is_reload: bool) -> None:
+        """Nobody waits for the answer to a signal: it is in the log."""
+        text = f"{name} refused: {refusal.message}"
+        self._means.narrator.say("signal.refused", text, level=logging.ERROR, detail=refusal.detail)
+        if is_reload:  # Type=notify-reload waits for an end of the reload
             self._means.notifier.reloading("Reload refused", now=self.now())
-            self._means.notifier.ready(f"Reload refused: {result.message}")
+            self._means.notifier.ready(f"Reload refused: {refusal.message}")
 
     def _resize_by(self, change: int, name: str) -> None:
         """TTIN and TTOU: one more or one fewer, whatever else is going on; a fleet keeps at least one."""
@@ -209,12 +201,13 @@ class Port:
         """Return the workers that have died, newest first."""
         return self.loop.postmortems
 
-    def submit(self, wish: Wish, *, is_final: bool = True) -> Operation | Refusal:
+    def submit(self, wish: Wish, *, is_final: bool = True, name: str = "") -> Operation | Refusal:
         """Set a wish going, or say why not.
 
         Args:
             wish: what is wished for.
             is_final: whether a stop is one; systemd sends the same signal for a stop and for a restart.
+            name: of the signal that wishes it, or empty: somebody waits for the answer.
         """
         decision = decide(wish, state=self.state, running=self.operations.running, now=self.now())
         if isinstance(decision, Refusal):
@@ -223,10 +216,10 @@ class Port:
             return decision.joins
         match wish:
             case Reload():
-                return self._reload(decision)
+                asking, reading = "the configuration is being read", self._means.deployments.reading()
+                return self._enquire(decision, reading, go_on=self._roll_out, asking=asking, name=name)
             case Scale(save=True):
-                refusal = self._save(decision)
-                return refusal or self._begin(decision)
+                return self._save(decision)
             case Upgrade():
                 return self._upgrade(decision, is_final=wish.is_final)
             case Reopen():
@@ -246,7 +239,7 @@ class Port:
                 f"an upgrade is there already: process {self.changeover.successor}",
                 hint="end one of the two first",
             )
-            return _refused(error, self.state)
+            return refusal_of(error, self.state)
         operation = self._begin(granted)
         try:
             self.changeover.start(is_final=is_final)
@@ -255,75 +248,37 @@ class Port:
             self.operations.end(Outcome.FAILED, result=result, now=self.now())
         return self.operations.find(operation.id) or operation
 
-    def preview_reload(self) -> Sequence[str] | Refusal:
-        """Say what a reload would change, or why it would be refused."""
-        try:
-            return self._compare(self._means.deployments.present)
-        except UnicorndError as error:
-            return _refused(error, self.state)
+    def preview_reload(self, then: Callable[[Sequence[str] | Refusal], None]) -> None:
+        """Tell what a reload would change, or why it would be refused."""
+        deployments = self._means.deployments
+
+        def tell(answer: Callable[[], Loaded]) -> None:
+            try:
+                then(differences(deployments.present.loaded, deployments.here(answer())))
+            except UnicorndError as error:
+                then(refusal_of(error, self.state))
+
+        self._ask(deployments.reading(), tell)
 
     def facts(self) -> Facts:
         """Return what the status shows beside the state."""
-        deployment = self._means.deployments.present
-        settings = deployment.settings
-        file = config_path(deployment)
-        readings = self.loop.seats.readings()
-        total = self.loop.seats.totals.with_living(readings.values())
-        pid = Pid(os.getpid())
-        now = self.now()
-        return Facts(
-            version=__version__,
-            instance=self._instance,
-            target=name_of(settings.app),
-            config_file=str(file) if file is not None else None,
-            control=self.control,
-            kind=self.loop.seats.kind or kind_of(settings.workers, settings.app.interface),
-            threads=settings.workers.threads,
-            pid=pid,
-            started_at=self._started_at,
-            served_at=self.loop.served_at,
-            at=now,
-            wall=time.time(),
-            listeners=self._listeners(deployment),
-            readings=readings,
-            memory={
-                each: size
-                for each in (pid, *readings, *self.loop.seats.molds)
-                if (size := memory_of(each)) is not None
-            },
-            file_size=count_of(settings.workers),
-            requests=total.requests,
-            errors=total.errors,
-            restarts=self.loop.seats.restarts,
-            last_events=self._journal.tail(LAST_EVENTS),
-        )
+        return self.survey.facts()
 
     def config(self) -> ConfigReport:
         """Return the effective settings with their origins."""
-        return self._report_config(self._means.deployments.present)
+        return self.survey.config()
 
     def metrics(self) -> bytes:
         """Return the Prometheus text."""
-        readings = self.loop.seats.readings()
-        children = self.state.children.values()
-        pool = only_pool(self.state)
-        listeners = self._listeners(self._means.deployments.present)
-        fleet = Fleet(
-            workers={phase.name.lower(): sum(child.phase is phase for child in children) for phase in Phase},
-            wanted=pool.size,
-            generation=pool.generation,
-            restarts=self.loop.seats.restarts,
-            connections=sum(reading.connections for reading in readings.values()),
-            busy=sum(len(reading.in_flight) for reading in readings.values()),
-            queues={each.address: each.queue for each in listeners if each.queue is not None},
-            started=self._wall_at_start,
-        )
-        return exposition(fleet, self.loop.seats.totals.with_living(readings.values()))
+        return self.survey.metrics()
 
     def _begin(self, granted: Granted) -> Operation:
         operation = self.operations.begin(
             granted.kind, title=granted.title, pool=granted.pool, now=self.now(), pid=granted.pid
         )
+        return self._set_going(granted, operation)
+
+    def _set_going(self, granted: Granted, operation: Operation) -> Operation:
         before = only_pool(self.state).size
         for event in granted.events:
             self.loop.take(event)
@@ -331,13 +286,65 @@ class Port:
             self.on_resize(granted.size, before)
         return self.operations.find(operation.id) or operation
 
-    def _reload(self, granted: Granted) -> Operation | Refusal:
-        deployments = self._means.deployments
+    def _enquire(
+        self,
+        granted: Granted,
+        work: Callable[[], T],
+        *,
+        go_on: Callable[[T], None],
+        asking: str,
+        name: str = "",
+    ) -> Operation:
+        """Begin an operation of which another process has to say whether it may happen.
+
+        Args:
+            granted: as far as we know.
+            work: what that process does.
+            go_on: takes what it has found; UnicorndError from both is a refusal.
+            asking: what is waited for, in words.
+            name: see `submit`.
+        """
+        operation = self.operations.begin(
+            granted.kind, title=granted.title, pool=granted.pool, now=self.now(), asking=asking
+        )
+
+        def hear(answer: Callable[[], T]) -> None:
+            running = self.operations.running
+            if running is None or running.id != operation.id:
+                return  # the fleet is being stopped
+            try:
+                go_on(answer())
+            except UnicorndError as error:
+                self._refuse(running, error, name=name)
+
+        self._ask(work, hear)
+        return self.operations.find(operation.id) or operation
+
+    def _ask(self, work: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
         try:
-            deployment = deployments.prepare()
-        except UnicorndError as error:
-            return _refused(error, self.state)
-        operation = self._begin(granted)
+            self._enquiries.ask(work, then, seconds=READING_SECONDS)
+        except OSError as error:
+            then(partial(_fail, f"no process can be made: {error.strerror}"))
+
+    def _refuse(self, operation: Operation, error: UnicorndError, *, name: str) -> None:
+        refusal = refusal_of(error, self.state)
+        self.operations.refuse(
+            refusal.exit_code,
+            result=refusal.message,
+            now=self.now(),
+            detail=refusal.detail,
+            hint=refusal.hint,
+        )
+        if name:
+            self._tell_refusal(refusal, name, is_reload=True)
+        else:
+            text = f"{operation.id} refused: {refusal.message}"
+            self._means.narrator.say("operation.refused", text, level=logging.ERROR, detail=refusal.detail)
+
+    def _roll_out(self, read: Loaded) -> None:
+        deployments = self._means.deployments
+        deployment = deployments.prepare(read)
+        self.operations.accept()
         for line in deployments.unapplied:
             text = f"not applied by a reload: {line}"
             self._means.narrator.say("reload.restart_needed", text, level=logging.WARNING)
@@ -350,19 +357,23 @@ class Port:
             self.on_resize(size, pool.size)
         self.on_reload()
         self.loop.take(RolloutStarted(at=self.now(), pool=deployment.pool(size)))
-        return self.operations.find(operation.id) or operation
 
-    def _save(self, granted: Granted) -> Refusal | None:
-        """Write the size to a drop-in; return why that is not possible."""
+    def _save(self, granted: Granted) -> Operation | Refusal:
+        """Write the size to a drop-in; then change it."""
         file = config_path(self._means.deployments.present)
         if file is None:
             error = ConfigError("the fleet runs without a configuration file: there is no place to save to")
-            return _refused(error, self.state)
-        try:
-            Apart(lambda: _write(file, granted.size)).result()
-        except UnicorndError as error:
-            return _refused(error, self.state)
-        return None
+            return refusal_of(error, self.state)
+
+        def go_on(_written: None) -> None:
+            self.operations.accept()
+            running = self.operations.running
+            if running is not None:
+                self._set_going(granted, running)
+
+        return self._enquire(
+            granted, partial(_write, file, granted.size), go_on=go_on, asking="the drop-in is being written"
+        )
 
     def _drain_all(self) -> None:
         """WINCH, daemonized: keep the arbiter, let all workers go (gunicorn's half of an exchange by hand)."""
@@ -374,19 +385,6 @@ class Port:
         self._means.deployments.renew_handover()
         self.loop.take(Resized(at=self.now(), pool=pool.name, size=0))
 
-    def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
-        found = []
-        for listener in () if self.state.has_left_listeners else deployment.listeners:
-            queue = queue_of(listener)
-            found.append(
-                ListenerFacts(
-                    address=listener.bound,
-                    queue=queue[0] if queue is not None else None,
-                    backlog=queue[1] if queue is not None else deployment.settings.server.backlog,
-                )
-            )
-        return tuple(found)
-
 
 def _write(file: Path, size: int | None) -> None:
     """In a process of its own: lay the size over the configuration."""
@@ -395,13 +393,5 @@ def _write(file: Path, size: int | None) -> None:
     save_drop_in(file, {"workers.count": size})
 
 
-def _refused(error: UnicorndError, state: State) -> Refusal:
-    is_config = isinstance(error, ConfigError)
-    generation = only_pool(state).generation
-    return Refusal(
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if is_config else HTTPStatus.CONFLICT,
-        exit_code=CtlExit.CONFIG if is_config else CtlExit.FAILED,
-        message=f"{error.message}; generation {generation} goes on serving",
-        hint=error.hint,
-        detail=error.detail,
-    )
+def _fail(message: str) -> NoReturn:
+    raise UnicorndError(message)

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicornd.apart import Apart
 from unicornd.arbiter.reading import read
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
@@ -164,13 +163,13 @@ class Deployments:
             )
         return self.present
 
-    def prepare(self) -> Deployment:
-        """Read the configuration and get what it needs, beside the present deployment.
+    def prepare(self, read: Loaded) -> Deployment:
+        """Get what a configuration that has just been read needs, beside the present deployment.
 
         Raises:
             UnicorndError: why not; nothing was changed.
         """
-        read = self.wanted()
+        read = self.here(read)
         self.unapplied = needing_restart(self.present.loaded, read)
         loaded = in_force(self.present.loaded, read)
         tls = tls_context(loaded.settings)
@@ -189,22 +188,13 @@ class Deployments:
             renewed = replace(blueprint, handover=Handover.open())
             self.present = replace(self.present, blueprint=renewed)
 
-    def read(self) -> Loaded:
-        """Read and check the configuration as it is now.
-
-        Raises:
-            UnicorndError: it is wrong.
-        """
+    def reading(self) -> Callable[[], Loaded]:
+        """Return what reads and checks the configuration as it is now, in a process of its own."""
         sources = replace(self._sources, environ=dict(os.environ))
-        return Apart(partial(read, sources, path=self._path)).result()
+        return partial(read, sources, path=self._path)
 
-    def wanted(self) -> Loaded:
-        """Return what a reload would put in force.
-
-        Raises:
-            UnicorndError: the configuration is wrong.
-        """
-        loaded = self.read()
+    def here(self, loaded: Loaded) -> Loaded:
+        """Return what was read with the places of the logs as they are here."""
         return _with_settings(loaded, self.with_log(loaded.settings))
 
     def legacy(self, baton: int, *, control: ControlSocket | None, admin: Listener | None) -> Legacy:
@@ -274,6 +264,11 @@ class Deployments:
                 refuse_newcomers(listener)
                 close_listener(listener)
 
+    def take_over_store(self) -> None:
+        """The predecessor speaks to systemd no more: what is kept over a restart is ours to say."""
+        left = self._legacy.listeners if self._legacy is not None else ()
+        self._store.take_over(self.present.listeners, former=left)
+
     def keep_nothing(self) -> None:
         """There will be no next start: whoever connects is to be refused, not to queue in vain."""
         self._store.settle(())
@@ -285,7 +280,7 @@ class Deployments:
 
     def _made(self, loaded: Loaded, listeners: tuple[Listener, ...], *, tls: SSLContext | None) -> Deployment:
         self._generation = Generation(self._generation + 1)
-        loaded = _with_settings(loaded, self.with_log(loaded.settings))
+        loaded = self.here(loaded)
         settings = loaded.settings
         casting = Casting(settings=settings, instance=self._instance, tls=tls)
         blueprint = Blueprint(

@@ -16,10 +16,10 @@ from unicornd.arbiter.operations import Kind
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Phase
 from unicornd.dataclass import dataclass
-from unicornd.errors import CtlExit
+from unicornd.errors import ConfigError, CtlExit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from unicornd.arbiter.actions import Action
     from unicornd.arbiter.events import Event
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from unicornd.arbiter.state import Pool, State
     from unicornd.arbiter.view import Facts
     from unicornd.control.protocol import ConfigReport
+    from unicornd.errors import UnicorndError
     from unicornd.units import Monotonic, Pid, Slot
 
 MAX_WORKERS = 1024
 """The largest size of a pool, as in `workers.count`."""
+STATUS_OF_CONFIG = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +264,32 @@ def no_worker(slot: Slot, state: State) -> Refusal:
     )
 
 
+def refusal_of(error: UnicorndError, state: State) -> Refusal:
+    """Return an error as the refusal of what cannot be done for it."""
+    is_config = isinstance(error, ConfigError)
+    generation = only_pool(state).generation
+    return Refusal(
+        status=STATUS_OF_CONFIG if is_config else HTTPStatus.CONFLICT,
+        exit_code=CtlExit.CONFIG if is_config else CtlExit.FAILED,
+        message=f"{error.message}; generation {generation} goes on serving",
+        hint=error.hint,
+        detail=error.detail,
+    )
+
+
+def refused_as(operation: Operation) -> Refusal | None:
+    """Return why an operation was refused after all, or None."""
+    if operation.refused is None:
+        return None
+    return Refusal(
+        status=STATUS_OF_CONFIG if operation.refused is CtlExit.CONFIG else HTTPStatus.CONFLICT,
+        exit_code=operation.refused,
+        message=operation.result,
+        hint=operation.hint,
+        detail=operation.detail,
+    )
+
+
 def _busy(message: str, *, running: Operation | None = None) -> Refusal:
     return Refusal(
         status=HTTPStatus.CONFLICT,
@@ -314,11 +342,13 @@ class ControlPort(Protocol):
     def submit(self, wish: Wish) -> Operation | Refusal:
         """Set a wish going (for signals as for requests).
 
-        `decide`; on a refusal, or if the configuration does not validate or an address cannot be bound, return the
-        Refusal with nothing changed (bad configuration: 422 with CtlExit.CONFIG; address: 409 with CtlExit.FAILED).
-        Else `operations.begin(kind, title, pool, pid)`, do the effect, fold the events, return the operation
-        (`granted.joins` if set). A scale with `save` writes the drop-in first: if that fails, it is refused (500).
+        `decide`; on a refusal, return it with nothing changed. Else `operations.begin(kind, title, pool, pid)`, do the
+        effect, fold the events, return the operation (`granted.joins` if set).
+
+        A reload has to read the configuration, a scale with `save` to write the drop-in first; another process does
+        that, and so long the operation is `asking`. If the configuration does not validate, an address cannot be bound
+        or nothing can be written, it ends `refused` with nothing changed.
         """
 
-    def preview_reload(self) -> Sequence[str] | Refusal:
-        """Say what a reload would change (one line a setting), or why it would be refused; change nothing."""
+    def preview_reload(self, then: Callable[[Sequence[str] | Refusal], None]) -> None:
+        """Tell `then` what a reload would change (one line a setting), or why it would be refused; change nothing."""

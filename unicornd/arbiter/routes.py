@@ -21,6 +21,7 @@ from unicornd.arbiter.requests import (
     Upgrade,
     decide,
     only_pool,
+    refused_as,
     rehearse,
 )
 from unicornd.arbiter.stacks import StacksOf
@@ -43,6 +44,17 @@ if TYPE_CHECKING:
 
 MAX_WAIT = 60.0
 """Seconds that a long poll may take; a client asks again."""
+
+ANSWER_SECONDS = 2.0
+"""After so long an operation is shown as it is, although it is not known yet whether it may happen: somebody looks on."""
+PREVIEW_SECONDS = 20.0
+"""How long a dry run may take: clients wait 25 s."""
+LATE = Refusal(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    exit_code=CtlExit.UNREACHABLE,
+    message=f"the configuration has not been read after {PREVIEW_SECONDS:g} s",
+    hint="something that it names may hang: a file system, a Python or a logging configuration",
+)
 
 MAX_STREAM_ENTRIES = 200
 """Events sent at once: a client that comes back after long gets them in pieces, each after the one before is taken."""
@@ -227,36 +239,58 @@ def _slot(call: _Call) -> Slot:
     return Slot(int(slot))
 
 
-def _grant(call: _Call, wish: Wish) -> Reply:
+def _grant(call: _Call, wish: Wish) -> Answer:
     if parse_number("dry_run", call.request, default=0):
         return _rehearse(call.port, wish)
     result = call.port.submit(wish)
-    if isinstance(result, Refusal):
-        return _refuse(result)
-    return _show(call.port, result, status=HTTPStatus.ACCEPTED)
+    return _refuse(result) if isinstance(result, Refusal) else _accept(call.port, result)
 
 
-def _rehearse(port: ControlPort, wish: Wish) -> Reply:
+def _accept(port: ControlPort, accepted: Operation) -> Answer:
+    """Show an operation when it is known whether it may happen, and after a while in any case."""
+
+    def current() -> Operation:
+        return port.operations.find(accepted.id) or accepted
+
+    def show() -> Reply:
+        refusal = refused_as(current())
+        return _refuse(refusal) if refusal else _show(port, current(), status=HTTPStatus.ACCEPTED)
+
+    if not current().asking:
+        return show()
+    until = Monotonic(port.now() + ANSWER_SECONDS)
+    return LongPoll(poll=lambda: None if current().asking else show(), until=until, expire=show)
+
+
+def _rehearse(port: ControlPort, wish: Wish) -> Answer:
     decision = decide(wish, state=port.state, running=port.operations.running, now=port.now())
     if isinstance(decision, Refusal):
         return _refuse(decision)
-    actions = (
-        _preview_reload(port)
-        if isinstance(wish, Reload)
-        else rehearse(decision, state=port.state, now=port.now())
-    )
-    if isinstance(actions, Refusal):
-        return _refuse(actions)
+    if isinstance(wish, Reload):
+        return _preview_reload(port, decision.title)
+    actions = rehearse(decision, state=port.state, now=port.now())
     return reply_with(protocol.Plan(title=decision.title, actions=list(actions)))
 
 
-def _preview_reload(port: ControlPort) -> Sequence[str] | Refusal:
-    changes = port.preview_reload()
-    if isinstance(changes, Refusal):
-        return changes
-    pool = only_pool(port.state)
-    then = f"boot a new generation, and let go of generation {pool.generation} as its workers become ready"
-    return [*(changes or ("no setting changes",)), then]
+def _preview_reload(port: ControlPort, title: str) -> Answer:
+    found: list[Sequence[str] | Refusal] = []
+    port.preview_reload(found.append)
+
+    def show() -> Reply | None:
+        match found:
+            case [Refusal() as refusal]:
+                return _refuse(refusal)
+            case [[*changes]]:
+                pool = only_pool(port.state)
+                then = f"boot a new generation, and let go of generation {pool.generation} as its workers become ready"
+                return reply_with(
+                    protocol.Plan(title=title, actions=[*(changes or ("no setting changes",)), then])
+                )
+            case _:
+                return None
+
+    until = Monotonic(port.now() + PREVIEW_SECONDS)
+    return show() or LongPoll(poll=show, until=until, expire=lambda: _refuse(LATE))
 
 
 def _refuse(refusal: Refusal) -> Reply:

@@ -67,7 +67,9 @@ class Seats:
         self._awaited: dict[int, Awaited] = {}
         self._last_ticket = 0
         self.totals = Totals()
-        self.restarts = 0
+        """Of our workers that are gone."""
+        self.inherited = Totals()
+        """Of the predecessor in an upgrade: all that it has counted, as far as it has told."""
         self.kind = ""
         """Of the worker that has become ready last."""
 
@@ -191,8 +193,17 @@ class Seats:
         """Return what all rows say now."""
         return {pid: seated.row.read() for pid, seated in self._seated.items()}
 
+    def inherit(self, counted: Totals) -> None:
+        """Take over what the predecessor has counted; the last word counts."""
+        self.inherited = counted
+
+    def counted(self) -> Totals:
+        """Return what has been counted altogether until now."""
+        return self.totals.with_living((self.inherited, *self.readings().values()))
+
     def leave_behind(self) -> None:
         """Close everything, in a forked child."""
+        self._spawner.leave_behind()
         for seated in (*self._seated.values(), *self._molds.values()):
             seated.close()
         for awaited in self._awaited.values():

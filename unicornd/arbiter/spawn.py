@@ -157,6 +157,10 @@ class Spawner:
         ours.setblocking(False)
         return Awaited(action=action, age=seat.age, row=seat.row, channel=ours)
 
+    def leave_behind(self) -> None:
+        """Let go of the lifeline, in a forked child: it is to end with the arbiter."""
+        os.close(self._writer)
+
     def _seat(
         self, action: Spawn, blueprint: Blueprint, *, listeners: tuple[Listener, ...]
     ) -> tuple[Seat, socket.socket]:
@@ -182,7 +186,6 @@ class Spawner:
     def _live(self, seat: Seat, run: Callable[[Seat], int], *, ours: socket.socket) -> int:
         """The child: drop what is the arbiter's, then be what it is for."""
         ours.close()
-        os.close(self._writer)
         self._leave_behind(seat.listeners)
         code = run(seat)
         wind_up()

@@ -204,6 +204,7 @@ class State:
         expected: workers that molds were asked to fork, by ticket.
         rollouts: reloads in progress, by pool name.
         backoffs: spawn delays, by pool name.
+        killed_at: when a child was last killed from outside as soon as it was ready, or None.
         served: names of pools that have had a READY child; before that, a failure to boot ends the daemon.
         halt: whether everything is to end.
         halt_since: when that was asked for.
@@ -218,6 +219,7 @@ class State:
     expected: Mapping[int, Expected] = field(default_factory=lambda: MappingProxyType({}))
     rollouts: Mapping[str, Rollout] = field(default_factory=lambda: MappingProxyType({}))
     backoffs: Mapping[str, Backoff] = field(default_factory=lambda: MappingProxyType({}))
+    killed_at: Monotonic | None = None
     served: frozenset[str] = frozenset()
     halt: Halt = Halt.NO
     halt_since: Monotonic | None = None

@@ -7,22 +7,81 @@ over control socket and pidfile when the predecessor says so, or is gone.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import socket
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unicornd.dataclass import dataclass
+from unicornd.arbiter.operations import Kind, Operation, Outcome, Step
+from unicornd.dataclass import asdict, dataclass
+from unicornd.observe.logs import ERROR_LOG
+from unicornd.observe.metrics import Totals
+from unicornd.units import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unicornd.arbiter.daemonize import Verdict
+    from unicornd.arbiter.kernel import Kernel
     from unicornd.arbiter.upgrade import Origin
     from unicornd.errors import DaemonExit
     from unicornd.sockets.legacy import Legacy
+    from unicornd.sockets.notify import Notifier
     from unicornd.units import Pid
+
+MAX_BEQUEST_BYTES = 65536
+TOLD = ("id", "title", "pool", "started_at", "ended_at", "result")
+"""Of an operation that is done."""
+LOOK_SECONDS = 0.01
+MANAGER_SECONDS = Seconds(60)
+"""How long the service manager may take to read what it is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bequest:
+    """What an arbiter says to the one that takes its place.
+
+    Attributes:
+        counted: what it has counted until now.
+        upgrade: the operation by which the other one takes over, which has ended: whoever waits for that will ask the
+            other one. None: there was no such operation, or it was told already.
+        is_promotion: the other one is the only one from now on.
+    """
+
+    counted: Totals
+    upgrade: Operation | None = None
+    is_promotion: bool = False
+
+    def line(self) -> bytes:
+        """Return it as a line of JSON."""
+        said: dict[str, object] = {"counted": asdict(self.counted), "is_promotion": self.is_promotion}
+        if self.upgrade is not None:
+            steps = [asdict(step) for step in self.upgrade.steps]
+            said["upgrade"] = {**{name: getattr(self.upgrade, name) for name in TOLD}, "steps": steps}
+        return json.dumps(said).encode() + b"\n"
+
+    @classmethod
+    def of(cls, line: bytes) -> Bequest:
+        """Read one."""
+        said = json.loads(line)
+        upgrade = said.get("upgrade")
+        if upgrade is not None:
+            steps = tuple(Step(**step) for step in upgrade.pop("steps"))
+            upgrade = Operation(kind=Kind.UPGRADE, state=Outcome.DONE, steps=steps, **upgrade)
+        return cls(counted=Totals(**said["counted"]), upgrade=upgrade, is_promotion=said["is_promotion"])
+
+
+def _understood(line: bytes) -> Bequest | None:
+    """Return what the predecessor says; None for what another release says in another way: its end says enough."""
+    try:
+        return Bequest.of(line)
+    except (ValueError, TypeError, KeyError) as error:
+        text = "what the old unicornd has counted is not understood: %s"
+        logging.getLogger(ERROR_LOG).warning(text, error)
+        return None
 
 
 class Baton:
@@ -36,6 +95,7 @@ class Baton:
         self._sock = socket.socket(fileno=legacy.baton)
         self._sock.setblocking(False)
         self._has_spoken = False
+        self._heard = b""
         self.predecessor = legacy.pid
         self.is_promoted = False
 
@@ -49,16 +109,43 @@ class Baton:
             with suppress(OSError):  # the predecessor is gone
                 self._sock.send(json.dumps({"code": int(code), "text": text}).encode())
 
-    def watch(self, selector: selectors.BaseSelector, promoted: Callable[[], None]) -> None:
-        """Have `promoted` called, once, when this is the only arbiter."""
+    def watch(
+        self,
+        selector: selectors.BaseSelector,
+        promoted: Callable[[], None],
+        *,
+        heard: Callable[[Bequest], None],
+        gone: Callable[[], None],
+    ) -> None:
+        """Listen to the predecessor, until it is gone.
+
+        Args:
+            selector: hears it.
+            promoted: called, once, when this is the only arbiter.
+            heard: called with whatever the predecessor says, before.
+            gone: called when the predecessor has gone, after all else.
+        """
 
         def read(_mask: int) -> None:
-            with suppress(BlockingIOError):
-                self._sock.recv(64)  # the word, or nothing any more: both mean the same
+            try:
+                said = self._sock.recv(MAX_BEQUEST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:  # it has left without reading what we have said
+                said = b""
+            *lines, self._heard = (self._heard + said).split(b"\n")
+            bequests = [bequest for line in lines if (bequest := _understood(line)) is not None]
+            for bequest in bequests:
+                heard(bequest)
+            if not said:
                 selector.unregister(self._sock)
                 self._sock.close()
+            is_over = not said or any(bequest.is_promotion for bequest in bequests)
+            if is_over and not self.is_promoted:
                 self.is_promoted = True
                 promoted()
+            if not said:
+                gone()
 
         selector.register(self._sock, selectors.EVENT_READ, read)
 
@@ -71,6 +158,49 @@ class Baton:
     def is_alone(self) -> bool:
         """Whether there is no predecessor any more that listens, too."""
         return self.is_promoted or os.getppid() != self.predecessor
+
+
+def confirm_main(
+    notifier: Notifier, kernel: Kernel, *, predecessor: int | None, leave_behind: Callable[[], None]
+) -> None:
+    """Have the service manager know that we are its child now.
+
+    When it was told that we are the main process, we were the predecessor's child; so systemd takes us for one whose end
+    it cannot wait for, and at a stop kills the whole service at once (service_set_main_pid, main_pid_alien). It looks
+    again only when the main process changes: a process that stands in for us becomes it for a moment, and names us.
+
+    Args:
+        notifier: leads to the manager.
+        kernel: forks.
+        predecessor: whose child we were.
+        leave_behind: closes what is the arbiter's, in the child.
+    """
+    if not notifier.is_heard:
+        return
+    me = os.getpid()
+    reader, writer = os.pipe()
+
+    def stand_in() -> int:
+        leave_behind()
+        os.close(writer)
+        os.read(reader, 1)  # until the manager was told
+        while _parent_of(me) == predecessor or not notifier.main(me):
+            time.sleep(LOOK_SECONDS)
+        notifier.await_hearing(MANAGER_SECONDS)
+        return 0
+
+    try:
+        notifier.main(kernel.fork(stand_in))
+    except OSError:
+        logging.getLogger(ERROR_LOG).warning("no process can be made to tell the service manager who it is")
+    finally:
+        os.close(writer)
+        os.close(reader)
+
+
+def _parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - one line
+        return int(file.read().rpartition(")")[2].split()[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unicornd.arbiter.kernel import Death, Kernel
+    from unicornd.arbiter.succession import Bequest
 
 MAX_VERDICT_BYTES = 256 * 1024
 KILL_AFTER = 10.0
 """Seconds that a new unicornd may take to end when it was given up."""
 LATE = "it was not ready in time"
-PROMOTE = b"promote"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +136,11 @@ class Upgrade:
         self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._read())
         return self.pid
 
-    def promote(self) -> None:
-        """The new one takes over control socket and pidfile."""
+    def tell(self, bequest: Bequest) -> None:
+        """Say something to the new one; the first promotion has it take over control socket and pidfile."""
         if self._baton is not None:
-            self._baton.send(PROMOTE)
+            with suppress(OSError):  # it is gone, which its death will say
+                self._baton.send(bequest.line())
 
     def give_up(self, reason: str) -> None:
         """End the new one; this one goes on.
@@ -219,4 +221,9 @@ def _execute(origin: Origin, legacy: Legacy, *, leave: Callable[[Legacy], None])
     environ = {**origin.environ, VARIABLE: legacy.text()}
     environ.pop("WATCHDOG_PID", None)  # the watchdog is meant for it from now on
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.execve(origin.command[0], origin.command, environ)  # noqa: S606 - the command that this process was started by
+    try:
+        os.execve(origin.command[0], origin.command, environ)  # noqa: S606 - the command that this process was started by
+    except OSError as error:
+        text = f"{origin.command[0]}, or the interpreter that it names, cannot be executed: {error.strerror}"
+        os.write(legacy.baton, json.dumps({"code": 1, "text": text}).encode())
+        return 1

@@ -74,8 +74,8 @@ class Facts:
         readings: scoreboard rows by pid of the worker.
         memory: bytes by pid (PSS where the kernel tells, else resident), arbiter included; absent: unknown.
         file_size: `workers.count` of the configuration, resolved; differs from the pool's size after `scale`.
-        requests: answered since the arbiter started, dead workers included; errors: 5xx among them.
-        restarts: workers that died unasked since the arbiter started.
+        requests: answered since the fleet started, dead workers and upgrades included; errors: 5xx among them.
+        restarts: workers that died unasked since then.
         last_events: the newest journal entries, oldest first.
     """
 
@@ -201,6 +201,8 @@ def _change(
         )
     if running is not None and running.kind is Kind.SCALE:
         return "scaling", missing
+    if running is not None and running.asking:
+        return "reloading", f"{running.asking}; {missing}"
     return None
 
 
@@ -311,16 +313,19 @@ def operation(subject: Operation, state: State, *, facts: Facts, after: int = 0)
             for step in subject.steps[after:]
         ],
         step_count=len(subject.steps),
-        waiting_for=_waiting_for(state, facts) if is_running else [],
+        waiting_for=_waiting_for(subject, state, facts=facts) if is_running else [],
         result=subject.result,
         detail=subject.detail,
-        exit_code=EXIT_CODES[subject.state],
+        hint=subject.hint,
+        exit_code=subject.refused or EXIT_CODES[subject.state],
     )
 
 
-def _waiting_for(state: State, facts: Facts) -> list[str]:
-    """Which workers are on their way in or out, and what keeps them."""
+def _waiting_for(subject: Operation, state: State, *, facts: Facts) -> list[str]:
+    """What an answer is waited for; which workers are on their way in or out, and what keeps them."""
     lines = []
+    if subject.asking:
+        lines.append(f"{subject.asking}, {_span(subject.started_at, facts.at):.0f} s")
     for child in sorted(state.children.values(), key=lambda child: (child.phase, child.slot)):
         age = _span(child.phase_since, facts.at)
         who = f"worker {child.slot} (pid {child.pid})"

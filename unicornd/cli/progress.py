@@ -147,6 +147,8 @@ def conclude(session: Session, operation: Document) -> int:
     result = operation["result"].removeprefix(f"{label}, ")
     console.print(Text.assemble((f"{label}: ", "bold red"), result), soft_wrap=not console.is_terminal)
     show_traceback(console, operation["detail"])
+    if hint := operation.get("hint"):  # an older unicornd says none
+        console.print(Text(f"  {hint}", style="dim"), soft_wrap=not console.is_terminal)
     return int(operation["exit_code"])
 
 

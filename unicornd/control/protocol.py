@@ -210,6 +210,7 @@ class Operation(Document):
     waiting_for: Annotated[list[str], About("what it waits for, while it runs")]
     result: str
     detail: str
+    hint: Annotated[str, About("what to do about a failure, or empty")]
     exit_code: Annotated[int, About("the exit code that unicornctl ends with, once it is over")]
 
 

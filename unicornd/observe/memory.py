@@ -5,7 +5,11 @@ Run by the arbiter, when somebody asks or a worker has died.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+
+COUNTED_IN = {"": "/sys/fs/cgroup{}/memory.events", "memory": "/sys/fs/cgroup/memory{}/memory.oom_control"}
+"""Controllers as in /proc/self/cgroup (cgroups(7): none in version 2) → where a group's kills are counted."""
 
 
 def memory_of(pid: int) -> int | None:
@@ -41,9 +45,16 @@ def own_memory_of(pid: int) -> int | None:
 def oom_kills() -> int | None:
     """Return how many processes of our cgroup the kernel has killed for lack of memory; None if it does not tell."""
     try:
-        group = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("::")[2].strip()
-        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text(encoding="ascii")
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    counts = dict(line.split() for line in events.splitlines())
-    return int(counts.get("oom_kill", 0))
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        for place in (
+            group,
+            "/",
+        ):  # a container may see its own group as the root, whatever it is called outside
+            with suppress(OSError, KeyError):
+                text = Path(COUNTED_IN[controllers].format(place)).read_text(encoding="ascii")
+                return int(dict(each.split() for each in text.splitlines()).get("oom_kill", 0))
+    return None

@@ -19,23 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Totals:
-    """What workers that are gone had counted."""
+    """What workers that are gone had counted, and how many of them died unasked."""
 
     requests: int = 0
     errors: int = 0
     busy_seconds: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    restarts: int = 0
 
-    def add(self, reading: Reading) -> None:
-        """Add the last reading of a worker."""
+    def add(self, reading: Reading | Totals) -> None:
+        """Add the last reading of a worker, or other totals."""
+        if isinstance(reading, Totals):
+            self.restarts += reading.restarts
         self.requests += reading.requests
         self.errors += reading.errors
         self.busy_seconds += reading.busy_seconds
         self.buckets = [total + more for total, more in zip(self.buckets, reading.buckets, strict=True)]
 
-    def with_living(self, readings: Iterable[Reading]) -> Totals:
-        """Return these totals with those of living workers added."""
-        total = Totals(self.requests, self.errors, self.busy_seconds, list(self.buckets))
+    def with_living(self, readings: Iterable[Reading | Totals]) -> Totals:
+        """Return these totals with those of living workers, or others, added."""
+        total = Totals(self.requests, self.errors, self.busy_seconds, list(self.buckets), self.restarts)
         for reading in readings:
             total.add(reading)
         return total
@@ -49,7 +52,6 @@ class Fleet:
         workers: how many in each phase.
         wanted: how many there should be.
         generation: that serves.
-        restarts: workers that died unasked.
         connections: open in all workers.
         busy: requests running in all workers.
         queues: listener → connections that wait to be accepted.
@@ -59,7 +61,6 @@ class Fleet:
     workers: Mapping[str, int]
     wanted: int
     generation: int
-    restarts: int
     connections: int
     busy: int
     queues: Mapping[str, int]
@@ -78,7 +79,7 @@ def exposition(fleet: Fleet, total: Totals) -> bytes:
         ),
         ("workers_wanted", "gauge", "Workers that there should be.", {"": fleet.wanted}),
         ("generation", "gauge", "Generation that serves.", {"": fleet.generation}),
-        ("worker_restarts_total", "counter", "Workers that died unasked.", {"": fleet.restarts}),
+        ("worker_restarts_total", "counter", "Workers that died unasked.", {"": total.restarts}),
         ("connections", "gauge", "Open connections.", {"": fleet.connections}),
         ("requests_in_flight", "gauge", "Requests inside the application.", {"": fleet.busy}),
         ("accept_queue", "gauge", "Connections that wait to be accepted.", queues),

@@ -5,6 +5,8 @@ Used by the arbiter's loop. Never waits and never fails: a manager that does not
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 from array import array
 from contextlib import suppress
@@ -24,12 +26,16 @@ class Notifier:
     Args:
         address: `$NOTIFY_SOCKET`: a path, or an abstract name that starts with `@`; empty for nobody.
         watchdog: how long the manager waits for a sign of life; 0 for ever.
+
+    Attributes:
+        is_heard: False while another process is the main one: the manager would not listen, and log that.
     """
 
     def __init__(self, address: str = "", *, watchdog: Seconds = Seconds(0)) -> None:  # noqa: B008 - a NewType's call
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
         self.watchdog = watchdog if address else Seconds(0)
+        self.is_heard = self._sock is not None
         if self._sock is not None:
             self._sock.setblocking(False)
 
@@ -46,9 +52,20 @@ class Notifier:
         """The fleet serves (after the start, and after a reload however it ended)."""
         self._send("READY=1", f"STATUS={status}")
 
-    def main(self, pid: int) -> None:
-        """Another process is the main one from now on; it speaks for itself."""
-        self._send(f"MAINPID={pid}")
+    def main(self, pid: int) -> bool:
+        """Another process is the main one from now on; it speaks for itself. Return whether that could be said."""
+        return self._send(f"MAINPID={pid}")
+
+    def await_hearing(self, patience: Seconds) -> None:
+        """Wait until the manager has read what was sent (sd_notify_barrier(3)): not for the arbiter's loop."""
+        reader, writer = os.pipe()
+        is_sent = self._send("BARRIER=1", fds=(writer,))
+        os.close(writer)
+        if is_sent:
+            poller = select.poll()
+            poller.register(reader, 0)
+            poller.poll(patience * 1000)  # the end: it has closed its copy
+        os.close(reader)
 
     def reloading(self, status: str, *, now: Monotonic) -> None:
         """A reload begins (systemd 253 wants to know when, by CLOCK_MONOTONIC)."""
@@ -89,7 +106,7 @@ class Notifier:
 
     def _send(self, *lines: str, fds: tuple[int, ...] = ()) -> bool:
         """Send one message, with descriptors (SCM_RIGHTS, unix(7)); return whether it has gone out."""
-        if self._sock is None:
+        if self._sock is None or not self.is_heard:
             return False
         text = "\n".join(line.replace("\n", " ") for line in lines)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []

@@ -89,6 +89,14 @@ class Store:
         if listener in self._kept:
             self._notifier.remove_stored(self._kept.pop(listener))
 
+    def take_over(self, listeners: Iterable[Listener], *, former: Iterable[Listener]) -> None:
+        """We are who systemd listens to: have `listeners` kept, and nothing else that the predecessor had kept."""
+        wanted = tuple(listeners)
+        for listener in former:
+            if listener not in wanted:
+                self._notifier.remove_stored(_name_of(listener))
+        self.settle(wanted)
+
     def keeps(self, listener: Listener) -> bool:
         """Whether connections go on queueing when all of our copies are closed."""
         return listener in self._kept

@@ -1,0 +1,112 @@
+"""Where the arbiter answers: the control socket, and [admin] for probes, numbers and a browser.
+
+Run by the arbiter's loop. In an upgrade, the predecessor answers at both as long as it is there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unicornd.arbiter.routes import make_route
+from unicornd.control.endpoints import READ_ONLY, Endpoint
+from unicornd.control.peers import make_peer_rule
+from unicornd.control.server import ControlServer
+from unicornd.sockets.listener import Ownership, open_listener
+
+if TYPE_CHECKING:
+    import selectors
+    import socket
+    from collections.abc import Callable, Collection
+
+    from unicornd.arbiter.port import Port
+    from unicornd.config.sections.control import ControlSettings
+    from unicornd.config.values import Address
+    from unicornd.control.exchange import Reply
+    from unicornd.control.listening import ControlSocket
+    from unicornd.sockets.listener import Listener
+
+ADMIN_BACKLOG = 128
+
+
+class Reception:
+    """The control servers.
+
+    Args:
+        selector: the loop's.
+        port: what they speak for.
+
+    Attributes:
+        admin: the listener of [admin], or None.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector, port: Port) -> None:
+        self._selector = selector
+        self._port = port
+        self._servers: list[ControlServer] = []
+        self._has_to_wait = False
+        self.admin: Listener | None = None
+
+    def open_admin(self, address: Address | None, *, mode: int, left: Listener | None) -> None:
+        """Listen for [admin].
+
+        Args:
+            address: where, or None.
+            mode: of a Unix socket.
+            left: the predecessor's listener, or None. If it is the same, answer there when that is gone: what has been
+                counted until then is in its answers.
+
+        Raises:
+            ListenError: that cannot be listened on.
+        """
+        if left is not None and left.address == address:
+            self.admin, self._has_to_wait = left, True
+            return
+        if left is not None:
+            left.sock.close()  # who connects there would wait in vain
+        if address is not None:
+            self.admin = open_listener(address, backlog=ADMIN_BACKLOG, ownership=Ownership(mode=mode))
+            self._serve_admin()
+
+    def take_over(self, control: ControlSocket | None, settings: ControlSettings) -> None:
+        """Answer at the control socket; and at what a predecessor has left."""
+        if control is not None:
+            rule = make_peer_rule(settings.allow_users, settings.allow_groups)
+            self._serve(control.sock, among=tuple(Endpoint), authorize=rule.authorize)
+        if self._has_to_wait:
+            self._has_to_wait = False
+            self._serve_admin()
+
+    def stop_listening(self) -> None:
+        """Let nobody new in; who is connected is still answered."""
+        for server in self._servers:
+            server.stop_listening()
+
+    def close(self) -> None:
+        """Answer what can be answered at once, and hang up on everybody."""
+        for server in self._servers:
+            server.close()
+
+    def leave_behind(self) -> None:
+        """Close every socket, in a forked child."""
+        if self.admin is not None:
+            self.admin.sock.close()
+        for server in self._servers:
+            for sock in server.sockets:
+                sock.close()
+
+    def _serve_admin(self) -> None:
+        if self.admin is not None:
+            self._serve(self.admin.sock, among=READ_ONLY, authorize=lambda _sock: None)
+            self._port.means.log.info("admin pages at %s", self.admin.bound)
+
+    def _serve(
+        self,
+        sock: socket.socket,
+        *,
+        among: Collection[Endpoint],
+        authorize: Callable[[socket.socket], Reply | None],
+    ) -> None:
+        route = make_route(self._port, among=among)
+        server = ControlServer(self._selector, sock, route=route, authorize=authorize, clock=self._port.now)
+        self._servers.append(server)
+        self._port.loop.tickers.append(server.tick)

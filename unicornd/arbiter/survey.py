@@ -1,0 +1,132 @@
+"""What is known beside the state, gathered when somebody asks: listeners, rows, memory, settings, numbers.
+
+Run by the arbiter's loop. It looks and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from unicornd import __version__
+from unicornd.arbiter.reload import config_path
+from unicornd.arbiter.requests import only_pool
+from unicornd.arbiter.state import Phase
+from unicornd.arbiter.view import Facts, ListenerFacts
+from unicornd.config.kinds import kind_of
+from unicornd.config.resolved import count_of, name_of
+from unicornd.control.protocol import ConfigReport, ConfigValue
+from unicornd.observe.memory import memory_of
+from unicornd.observe.metrics import Fleet, exposition
+from unicornd.sockets.queues import queue_of
+from unicornd.units import Pid
+
+if TYPE_CHECKING:
+    from unicornd.arbiter.journal import Journal
+    from unicornd.arbiter.loop import Loop, Means
+    from unicornd.arbiter.reload import Deployment
+
+LAST_EVENTS = 8
+"""How many of the newest events `status` shows."""
+
+
+class Survey:
+    """Gathers it.
+
+    Args:
+        loop: has the state and the workers' rows.
+        means: what it works with.
+        instance: the instance's name.
+        control: address of the control socket, or None.
+        journal: what happened lately.
+    """
+
+    def __init__(
+        self, loop: Loop, means: Means, *, instance: str, control: str | None, journal: Journal
+    ) -> None:
+        self._loop = loop
+        self._means = means
+        self._instance = instance
+        self._control = control
+        self._journal = journal
+        self._started_at = means.kernel.now()
+        self._wall_at_start = time.time()
+
+    def facts(self) -> Facts:
+        """Return what the status shows beside the state."""
+        deployment = self._means.deployments.present
+        settings = deployment.settings
+        file = config_path(deployment)
+        readings = self._loop.seats.readings()
+        total = self._loop.seats.counted()
+        pid = Pid(os.getpid())
+        now = self._means.kernel.now()
+        return Facts(
+            version=__version__,
+            instance=self._instance,
+            target=name_of(settings.app),
+            config_file=str(file) if file is not None else None,
+            control=self._control,
+            kind=self._loop.seats.kind or kind_of(settings.workers, settings.app.interface),
+            threads=settings.workers.threads,
+            pid=pid,
+            started_at=self._started_at,
+            served_at=self._loop.served_at,
+            at=now,
+            wall=time.time(),
+            listeners=self._listeners(deployment),
+            readings=readings,
+            memory={
+                each: size
+                for each in (pid, *readings, *self._loop.seats.molds)
+                if (size := memory_of(each)) is not None
+            },
+            file_size=count_of(settings.workers),
+            requests=total.requests,
+            errors=total.errors,
+            restarts=total.restarts,
+            last_events=self._journal.tail(LAST_EVENTS),
+        )
+
+    def config(self) -> ConfigReport:
+        """Return the effective settings with their origins."""
+        deployment = self._means.deployments.present
+        file = config_path(deployment)
+        return ConfigReport(
+            config_file=str(file) if file is not None else None,
+            values=[
+                ConfigValue(key=row.key, value=row.value, layer=row.layer, where=row.where)
+                for row in deployment.loaded.rows
+            ],
+        )
+
+    def metrics(self) -> bytes:
+        """Return the Prometheus text."""
+        readings = self._loop.seats.readings()
+        children = self._loop.state.children.values()
+        pool = only_pool(self._loop.state)
+        listeners = self._listeners(self._means.deployments.present)
+        fleet = Fleet(
+            workers={phase.name.lower(): sum(child.phase is phase for child in children) for phase in Phase},
+            wanted=pool.size,
+            generation=pool.generation,
+            connections=sum(reading.connections for reading in readings.values()),
+            busy=sum(len(reading.in_flight) for reading in readings.values()),
+            queues={each.address: each.queue for each in listeners if each.queue is not None},
+            started=self._wall_at_start,
+        )
+        return exposition(fleet, self._loop.seats.counted())
+
+    def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
+        found = []
+        for listener in () if self._loop.state.has_left_listeners else deployment.listeners:
+            queue = queue_of(listener)
+            found.append(
+                ListenerFacts(
+                    address=listener.bound,
+                    queue=queue[0] if queue is not None else None,
+                    backlog=queue[1] if queue is not None else deployment.settings.server.backlog,
+                )
+            )
+        return tuple(found)
