@@ -76,6 +76,10 @@ from os.path import join
 from logging import Logger
 def own(): ...
 short = lambda: None
+@functools.wraps(join)
+def decorated(*parts): ...
+import fractions
+bound = fractions.Fraction(1, 2).limit_denominator
 part = functools.partial(own)
 odd = object()
 table = {1: 2}
@@ -85,6 +89,7 @@ deep = [object()]
     assert values["join"] == {"callable": "posixpath:join"}
     assert values["Logger"] == {"callable": "logging:Logger"}
     assert values["own"] == values["short"] == values["part"] == {"callable": ""}
+    assert values["decorated"] == values["bound"] == {"callable": ""}, "they only claim to be of another module"
     assert values["odd"]["other"].startswith("<object")
     assert values["table"] == {"other": "{1: 2}"}
     assert "other" in values["deep"]
