@@ -89,7 +89,9 @@ deep = [object()]
     assert values["join"] == {"callable": "posixpath:join"}
     assert values["Logger"] == {"callable": "logging:Logger"}
     assert values["own"] == values["short"] == values["part"] == {"callable": ""}
-    assert values["decorated"] == values["bound"] == {"callable": ""}, "they only claim to be of another module"
+    assert values["decorated"] == values["bound"] == {"callable": ""}, (
+        "they only claim to be of another module"
+    )
     assert values["odd"]["other"].startswith("<object")
     assert values["table"] == {"other": "{1: 2}"}
     assert "other" in values["deep"]

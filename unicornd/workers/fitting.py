@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from unicornd.config.kinds import GREEN
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ TOLERANCE = (
 FORWARDING = ("forwarded_allow_ips", "secure_scheme_headers", "forwarder_headers")
 BUFFERING = ("body_memory", "tmp_upload_dir")
 """Settings of [http] about bodies that wait for their end; an ASGI application takes its body as it comes."""
-
-GREEN = frozenset({"gevent", "eventlet", "gevent_pywsgi"})
-"""Kinds with a greenlet a connection."""
 
 
 def speaks_tls(tls: TlsSettings, hooks: HooksSettings) -> bool:

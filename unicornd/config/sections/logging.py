@@ -91,5 +91,11 @@ class LoggingSettings(Section):
     config: dict[str, Any] = Field(
         default_factory=dict, description="The same as a table for dictConfig.", json_schema_extra=ROLLING
     )
+    config_object: ImportText | None = Field(
+        default=None,
+        description="The same as a dict of Python's, for one with classes in it that have no form in TOML.",
+        examples=["./gunicorn.conf.py:logconfig_dict", "shop.logs:make_config()"],
+        json_schema_extra=ROLLING,
+    )
     access: AccessSettings = Field(default_factory=AccessSettings.untouched, description="The access log.")
     syslog: SyslogSettings = Field(default_factory=SyslogSettings.untouched, description="Syslog.")
