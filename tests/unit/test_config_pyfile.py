@@ -181,6 +181,19 @@ def test_what_is_wrong_is_an_error_that_names_the_place(tmp_path: Path) -> None:
         run_python(tmp_path / "gunicorn.conf.py", folder=tmp_path / "gone", environ=ENVIRON, shown="x")
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("import gunicorn\n", "leave gunicorn installed beside unicornd"),
+        ("from gunicorn import glogging\n", "unicornd.observe.logger.Logger"),
+        ("import no_such_library\n", "install it where unicornd is installed"),
+        ("workers = 1 / 0\n", "run as Python"),
+    ],
+)
+def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, text: str, hint: str) -> None:
+    assert hint in fault(tmp_path, text).hint
+
+
 def test_a_file_that_never_ends_is_stopped(tmp_path: Path) -> None:
     written(tmp_path, "import signal\nsignal.pause()\n")
     with pytest.raises(ConfigError, match="still running after 1 s"):
