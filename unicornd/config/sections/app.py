@@ -48,7 +48,7 @@ class AppSettings(Section):
     root_path: str = Field(
         default="",
         pattern=r"^(/[!-~]*[!-.0-~])?$",
-        description="Where a proxy has mounted the application, without a slash at the end (kind asgi).",
+        description="Where a proxy has mounted the application, without a slash at the end: SCRIPT_NAME, or root_path for ASGI.",
         examples=["/shop"],
         json_schema_extra=ROLLING,
     )
@@ -59,7 +59,9 @@ class AppSettings(Section):
         json_schema_extra=ROLLING,
     )
     paste_global: dict[str, str] = Field(
-        default_factory=dict, description="Its global variables.", json_schema_extra=ROLLING
+        default_factory=dict,
+        description="Global variables of the PasteDeploy file.",
+        json_schema_extra=ROLLING,
     )
     warmup: tuple[str, ...] = Field(
         default=(),

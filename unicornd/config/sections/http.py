@@ -43,7 +43,7 @@ class HttpSettings(Section):
     )
     tmp_upload_dir: Path | None = Field(
         default=None,
-        description="Directory of these files. Default: the system's.",
+        description="Directory of the temporary files that large bodies go to. Default: the system's.",
         json_schema_extra=ROLLING,
     )
     response_buffer: Size = Field(

@@ -18,7 +18,7 @@ class TlsSettings(Section):
     )
     keyfile: Path | None = Field(
         default=None,
-        description="Its private key (PEM). Default: in the certificate's file.",
+        description="The certificate's private key (PEM). Default: in the certificate's file.",
         json_schema_extra=ROLLING,
     )
     ca_certs: Path | None = Field(
