@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, ROLLING, Section
-from unicornd.config.texts import ImportText
+from unicornd.config.texts import ImportText, PathText
 
 GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 Level = Literal["debug", "info", "warning", "error", "critical"]
@@ -86,12 +85,12 @@ class LoggingSettings(Section):
         description="A class with the interface of gunicorn's loggers, which then writes both logs.",
         json_schema_extra=ROLLING,
     )
-    config_file: Path | None = Field(
+    config_file: PathText | None = Field(
         default=None,
         description="Configuration of Python's logging as a file for fileConfig.",
         json_schema_extra=ROLLING,
     )
-    config_json: Path | None = Field(
+    config_json: PathText | None = Field(
         default=None,
         description="Configuration of Python's logging as a JSON file for dictConfig.",
         json_schema_extra=ROLLING,
