@@ -40,7 +40,7 @@ from unicornd.arbiter.wakeup import Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import differences
-from unicornd.config.resolved import count_of, name_of, under_their_names
+from unicornd.config.resolved import count_of, name_of, socket_mode_of, under_their_names
 from unicornd.control.address import ControlAddress
 from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.listening import ControlSocket, open_control_socket
@@ -353,7 +353,7 @@ class Assembly:
         settings = self._settings
         if settings.admin.bind is not None:
             legacy = self._birth.legacy
-            ownership = Ownership(mode=settings.server.socket_mode)
+            ownership = Ownership(mode=socket_mode_of(settings.server, settings.process))
             left = legacy.admin if legacy is not None else None
             if left is not None and left.address == settings.admin.bind:
                 listener = left

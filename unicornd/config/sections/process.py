@@ -42,7 +42,9 @@ class ProcessSettings(Section):
         json_schema_extra=RESTART,
     )
     umask: Mode | None = Field(
-        default=None, description="File mode creation mask.", json_schema_extra=RESTART
+        default=None,
+        description="File mode creation mask of the workers, and of Unix sockets that are listened on.",
+        json_schema_extra=RESTART,
     )
     inherit_stdio: bool = Field(
         default=False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from unicornd.config.resolved import USUAL_SOCKET_MODE
 from unicornd.config.sections.section import RESTART, ROLLING, Section
 from unicornd.config.texts import AddressText, Mode, Networks
 from unicornd.config.values import MAX_PORT, Address
@@ -55,8 +56,8 @@ class ServerSettings(Section):
         json_schema_extra=RESTART,
     )
     socket_mode: Mode = Field(
-        default=0o666,
-        description="Permission bits of Unix sockets that are listened on.",
+        default=USUAL_SOCKET_MODE,
+        description="Permission bits of Unix sockets that are listened on; of 0666, process.umask is taken away.",
         json_schema_extra=RESTART,
     )
     reuse_port: bool = Field(
