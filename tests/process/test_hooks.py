@@ -273,3 +273,24 @@ def test_spew_prints_the_lines_that_are_executed(fleet: Fleet) -> None:
     fleet.get("/")
     fleet.await_log('    start_response("200 OK"')
     assert "site_app.py:7: " in fleet.log
+
+
+def test_hooks_that_raise_are_logged_by_name_and_the_fleet_goes_on(fleet: Fleet) -> None:
+    names = [name for name in NAMES if name != "on_starting"]
+    raising = (f"def {name}(*given): raise RuntimeError('not {name}')\n" for name in names)
+    fleet.write("raising.py", "".join(raising))
+    use(fleet, **{name: f"./raising.py:{name}" for name in names})
+    fleet.start("-w", "1")
+    assert fleet.get("/").startswith("v1 ")
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("generation 2 serves")
+    os.kill(fleet.await_workers(1)[1], signal.SIGQUIT)
+    fleet.await_log("hook=worker_int")
+    os.kill(fleet.await_workers(1)[1], signal.SIGABRT)
+    fleet.await_log("hook=worker_abort")
+    fleet.await_workers(1)
+    assert fleet.get("/").startswith("v1 ")
+    assert fleet.end() == 0
+    for name in names:
+        assert f"a hook raised hook={name}\n" in fleet.log
+        assert f"RuntimeError: not {name}" in fleet.log
