@@ -53,7 +53,7 @@ class AppSettings(Section):
     paste: str | None = Field(
         default=None,
         description='PasteDeploy file that makes the application, with "#name" for one that is not "main". Needs '
-        "unicornd[paste].",
+        "unicornd[paste]. If it has [loggers], they configure Python's logging.",
         json_schema_extra=ROLLING,
     )
     paste_global: dict[str, str] = Field(
