@@ -190,6 +190,12 @@ def test_what_gunicorn_does_not_heed_for_a_kind_is_not_needed(
     assert imported("gunicorn.conf.py", folder=tmp_path).table["workers"] == kept
 
 
+@pytest.mark.parametrize(("more", "outcome"), [("", "needless"), ("certfile = 'c.pem'\n", "changed")])
+def test_a_context_without_a_certificate_asks_for_no_tls(tmp_path: Path, more: str, outcome: str) -> None:
+    text = f"def ssl_context(conf, default_ssl_context_factory): ...\n{more}"
+    assert reported(tmp_path, text)["ssl_context"].outcome == outcome
+
+
 def test_a_logging_configuration_with_classes_stays_in_the_file(tmp_path: Path) -> None:
     told = reported(
         tmp_path, "import logging\nlogconfig_dict = {'version': 1, 'f': {'()': logging.Formatter}}\n"

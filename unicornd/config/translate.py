@@ -36,6 +36,7 @@ _IDLE: Mapping[Key, frozenset[str]] = {
     ("http", "tmp_upload_dir"): GREEN | {ASGI},
 }
 """Settings, and kinds that neither gunicorn nor we heed them for."""
+_CERTIFICATE = frozenset({("tls", "certfile"), ("tls", "keyfile")})
 _WSGI = frozenset(NAMES) - {ASGI}
 _CONFIG_OBJECT: Key = ("logging", "config_object")
 
@@ -76,6 +77,8 @@ def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
     items = [item for item in found if item is not None]
     kind = next((value for item in items for key, value in item.ours if key == _KIND), "")
     items = [_without_effect(item, kind) for item in items]
+    if not any(key in _CERTIFICATE for item in items for key, _ in item.ours):
+        items = [_without_certificate(item) for item in items]
     return sorted(items, key=lambda item: (file.source.lines.get(item.name, 0), item.name))
 
 
@@ -86,6 +89,13 @@ def _without_effect(item: Item, kind: str) -> Item:
     if not is_idle:
         return item
     return replace(item, fate="needless", ours=(), note=f'it has no effect on the kind "{kind}"')
+
+
+def _without_certificate(item: Item) -> Item:
+    """Return the hook that gunicorn never calls without a certificate as needless: here it would ask for TLS."""
+    if item.name != "ssl_context":
+        return item
+    return replace(item, fate="needless", ours=(), note="gunicorn calls it only with certfile or keyfile")
 
 
 def settings_of(items: Iterable[Item], *, folder: Path) -> list[tuple[Key, Any, Item]]:
