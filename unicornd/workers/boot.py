@@ -25,7 +25,7 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, RetiringReport, encode_report
 from unicornd.workers.context import HttpPolicy, WorkerContext
-from unicornd.workers.fitting import check_tls_fit, speaks_tls
+from unicornd.workers.fitting import check_tls_fit, check_unpatched, speaks_tls
 from unicornd.workers.hooks import (
     WORKER_HOOKS,
     Heartbeat,
@@ -203,6 +203,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
             report(seat, ReadyReport(kind=name))
 
     try:
+        check_unpatched(name)
         kind.run(replace(context, ready=ready))
     except UnicorndError as error:
         if has_served:
