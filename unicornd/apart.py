@@ -13,6 +13,8 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from os import fork, waitpid  # as they are before a hook's file patches the modules, as gevent does
+from select import poll
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from unicornd.errors import UnicorndError
@@ -49,7 +51,7 @@ class Apart(Generic[T]):
         # The end of this child is for us: nobody else is to hear of it.
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         try:
-            self._pid = os.fork()
+            self._pid = fork()
         except OSError:
             os.close(self._reader)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
@@ -82,7 +84,7 @@ class Apart(Generic[T]):
 
     def _read(self, patience: float | None) -> bytes:
         """Return what it tells; less than the whole if it ends before."""
-        poller = select.poll()
+        poller = poll()
         poller.register(self._reader, select.POLLIN)
         told = b""
         while True:
@@ -97,7 +99,7 @@ class Apart(Generic[T]):
 
     def _reap(self) -> int:
         try:
-            return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            return os.waitstatus_to_exitcode(waitpid(self._pid, 0)[1])
         except ChildProcessError:  # whoever has started us ignores SIGCHLD, and so do we
             return 0
 

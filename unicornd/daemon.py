@@ -41,7 +41,7 @@ from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.kinds import kind_of
-from unicornd.config.resolved import count_of, name_of, under_their_names
+from unicornd.config.resolved import count_of, name_of, socket_mode_of, under_their_names
 from unicornd.control.address import ControlAddress
 from unicornd.control.listening import ControlSocket, open_control_socket
 from unicornd.control.peers import make_peer_rule, socket_mode
@@ -268,7 +268,8 @@ class Assembly:
         self._reception = Reception(self._selector, port)
         self._stack.callback(self._reception.close)
         left = legacy.admin if legacy is not None else None
-        self._reception.open_admin(settings.admin.bind, mode=settings.server.socket_mode, left=left)
+        mode = socket_mode_of(settings.server, settings.process)
+        self._reception.open_admin(settings.admin.bind, mode=mode, left=left)
 
     def _open_control(self) -> None:
         """Open the control socket; one that cannot be had is a line in the log, one that answers is the end.

@@ -130,6 +130,25 @@ MISTAKES = (
         code=DaemonExit.CONFIG,
     ),
     Mistake(
+        name="directory for uploads that is not there",
+        config=CONFIG + '[http]\ntmp_upload_dir = "/nonexistent"\n',
+        says=("http.tmp_upload_dir: there is no folder /nonexistent",),
+        code=DaemonExit.CONFIG,
+    ),
+    Mistake(
+        name="file to watch that is not there",
+        config=CONFIG + '[reload]\non_change = true\nextra_files = ["*.html", "/nonexistent"]\n',
+        says=("reload.extra_files: there is no /nonexistent",),
+        code=DaemonExit.CONFIG,
+    ),
+    Mistake(
+        name="stranger at the control socket, found by a check",
+        config=CONFIG + '[control]\nallow_users = ["nosuchuser"]\n',
+        says=("control.allow_users", "nosuchuser"),
+        arguments=("--check-config",),
+        code=DaemonExit.CONFIG,
+    ),
+    Mistake(
         name="log file that cannot be opened",
         config=CONFIG + '[logging]\nerror = "/nonexistent/error.log"\n',
         says=("/nonexistent/error.log",),

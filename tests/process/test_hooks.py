@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
+from tests.support.kinds import site
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -175,6 +176,69 @@ def test_a_hook_with_other_parameters_is_an_error_that_says_so(
     assert f"hooks.{hook}: {said}" in done.stderr
 
 
+def test_hooks_of_one_file_see_the_same_names_in_a_process(fleet: Fleet) -> None:
+    fleet.write("shared.py", SHARED)
+    use(
+        fleet,
+        **{name: f"./shared.py:{name}" for name in ("pre_request", "post_request", "pre_fork", "child_exit")},
+    )
+    fleet.start("-w", "1")
+    fleet.get("/asked")
+    fleet.await_log("began at /asked, the file was run once")
+    os.kill(fleet.pids()[1], signal.SIGKILL)
+    fleet.await_log("worker 1 was announced, forks 1, others []")
+
+
+SHARED = """\
+BEGUN = {}
+RUNS = []
+FORKS = []
+RUNS.append(1)
+
+def pre_request(worker, req): BEGUN[worker.pid] = req.path
+def post_request(worker, req, environ, resp):
+    worker.log.info("began at %s, the file was run %s", BEGUN.pop(worker.pid), {1: "once"}[len(RUNS)])
+def pre_fork(server, worker):
+    FORKS.append(worker.age)
+    worker.is_announced = True
+def child_exit(server, worker):
+    assert worker.is_announced
+    others = [other for pid, other in server.WORKERS.items() if pid != worker.pid]
+    server.log.info("worker %s was announced, forks %s, others %s", worker.age, len(FORKS), others)
+"""
+
+
+def test_the_arbiters_hooks_see_the_living_workers(fleet: Fleet) -> None:
+    fleet.write("seeing.py", SEEING)
+    use(fleet, nworkers_changed="./seeing.py:nworkers_changed")
+    fleet.start()
+    fleet.send(signal.SIGTTIN)
+    pids = fleet.await_workers(3)
+    assert f"living: {sorted([pids[1], pids[2]])}, ages [1, 2]" in fleet.log
+
+
+SEEING = """\
+def nworkers_changed(server, new, old):
+    living = server.WORKERS
+    server.log.info("living: %s, ages %s", sorted(living), sorted(worker.age for worker in living.values()))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads", "gevent", "asgi"])
+def test_a_hook_that_says_that_a_worker_is_not_alive_has_it_replaced(fleet: Fleet, kind: str) -> None:
+    fleet.write("site_app.py", site(kind))
+    fleet.write(
+        "leaving.py", "def post_request(worker, req, environ, resp): worker.alive = req.path != '/leave'\n"
+    )
+    use(fleet, post_request="./leaving.py:post_request")
+    fleet.start("-w", "1", "-k", kind)
+    before = fleet.pids()[1]
+    assert fleet.get("/") == fleet.get("/") == f"v1 {before}"
+    fleet.get("/leave")
+    fleet.await_log("a hook set worker.alive = False")
+    eventually(lambda: before not in fleet.await_workers(1).values(), "another worker serves")
+
+
 def test_a_reload_takes_the_hooks_of_the_new_configuration(fleet: Fleet) -> None:
     fleet.start("-w", "1")
     use(fleet, on_reload="deploy:on_reload", child_exit="deploy:child_exit")
@@ -209,3 +273,24 @@ def test_spew_prints_the_lines_that_are_executed(fleet: Fleet) -> None:
     fleet.get("/")
     fleet.await_log('    start_response("200 OK"')
     assert "site_app.py:7: " in fleet.log
+
+
+def test_hooks_that_raise_are_logged_by_name_and_the_fleet_goes_on(fleet: Fleet) -> None:
+    names = [name for name in NAMES if name != "on_starting"]
+    raising = (f"def {name}(*given): raise RuntimeError('not {name}')\n" for name in names)
+    fleet.write("raising.py", "".join(raising))
+    use(fleet, **{name: f"./raising.py:{name}" for name in names})
+    fleet.start("-w", "1")
+    assert fleet.get("/").startswith("v1 ")
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("generation 2 serves")
+    os.kill(fleet.await_workers(1)[1], signal.SIGQUIT)
+    fleet.await_log("hook=worker_int")
+    os.kill(fleet.await_workers(1)[1], signal.SIGABRT)
+    fleet.await_log("hook=worker_abort")
+    fleet.await_workers(1)
+    assert fleet.get("/").startswith("v1 ")
+    assert fleet.end() == 0
+    for name in names:
+        assert f"a hook raised hook={name}\n" in fleet.log
+        assert f"RuntimeError: not {name}" in fleet.log

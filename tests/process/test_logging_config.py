@@ -136,6 +136,8 @@ def test_a_configuration_that_lets_our_lines_through_to_the_root_has_them_there_
         ("config_json = 'none.json'", "cannot read"),
         ("config_file = 'none.ini'", "cannot read"),
         ("config = {version = 1, handlers = {own = {class = 'no.such.Class'}}}", "logging.config"),
+        ("config_object = './logger.py:Absent'", "logging.config_object: ./logger.py:Absent"),
+        ("config_object = './logger.py:Empty'", "logging.config_object: ./logger.py:Empty is no dict"),
         ("logger_class = './logger.py:Absent'", "logging.logger_class"),
         ("logger_class = './logger.py:Raising'", "no logger today"),
         ("logger_class = './logger.py:Empty'", "has no log and no access"),
@@ -156,6 +158,33 @@ def test_what_does_not_work_refuses_the_start_and_a_reload(fleet: Fleet, setting
     fleet.await_log("SIGHUP refused: ")
     fleet.await_log(said)
     assert fleet.get("/").startswith("v1")
+
+
+WITH_A_CLASS = """\
+import logging
+bind = "127.0.0.1:0"
+wsgi_app = "./site_app.py:application"
+class Own(logging.Formatter):
+    def format(self, record):
+        return "OWN " + record.getMessage()
+logconfig_dict = {
+    "version": 1,
+    "formatters": {"own": {"()": Own}},
+    "handlers": {"own": {"class": "logging.FileHandler", "filename": "own.log", "formatter": "own"}},
+    "loggers": {name: {"handlers": ["own"], "level": "INFO"} for name in ("gunicorn.error", "gunicorn.access")},
+}
+"""
+
+
+def test_a_python_file_may_configure_logging_with_its_own_classes(fleet: Fleet) -> None:
+    fleet.write("gunicorn.conf.py", WITH_A_CLASS)
+    fleet.start("-w", "1", "-c", "gunicorn.conf.py")
+    fleet.get("/asked")
+    await_text(fleet, "own.log", "OWN the fleet is ready")
+    await_text(fleet, "own.log", '"GET /asked HTTP/1.1" 200')
+    fleet.change("gunicorn.conf.py", '"OWN "', '"CHANGED "')
+    fleet.send(signal.SIGHUP)
+    await_text(fleet, "own.log", "CHANGED generation 2 serves")
 
 
 def test_a_configuration_is_read_again_on_reload(fleet: Fleet) -> None:

@@ -80,7 +80,7 @@ def test_the_access_log_has_a_line_with_every_atom(fleet: Fleet) -> None:
         "GET /p%20q?a=1 HTTP/1.1", "GET", "/p q", "a=1", "HTTP/1.1", "200", "2", "2", "/from", "tester",
     ]  # fmt: skip
     assert fields[18] == f"<{fleet.pids()[1]}>"
-    assert fields[19:] == ["a\\x22\\x09b", "yes", "http", "100%"]
+    assert fields[19:] == ['a\\"\\u0009b', "yes", "http", "100%"]
     assert "secret" not in read(fleet, "access.log")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
+from tests.support.waiting import eventually
 from unicornd.errors import DaemonExit
 
 if TYPE_CHECKING:
@@ -51,6 +52,39 @@ def test_the_main_application_is_served(fleet: Fleet) -> None:
 def test_another_one_is_served_by_its_name_with_global_variables(fleet: Fleet) -> None:
     fleet.start("--paste", "shop.ini#other", "--paste-global", "place=world")
     assert fleet.get() == "good day world"
+
+
+LOGGING = """\
+[loggers]
+keys = root
+[handlers]
+keys = own
+[formatters]
+keys = short
+[logger_root]
+level = INFO
+handlers = own
+[handler_own]
+class = FileHandler
+args = ("%(here)s/own.log",)
+formatter = short
+[formatter_short]
+format = SHORT %(name)s %(message)s
+"""
+
+
+def test_its_logging_configuration_counts_unless_there_is_another(fleet: Fleet) -> None:
+    fleet.write("shop.ini", INI + LOGGING)
+    fleet.write("paste_app.py", "import logging\nlogging.getLogger('shop').info('it opens')\n" + APP)
+    fleet.start()
+    eventually(
+        lambda: "SHORT shop it opens" in (fleet.folder / "own.log").read_text(), "the application's line"
+    )
+    assert fleet.end() == 0
+    (fleet.folder / "own.log").unlink()
+    fleet.start("--set", "logging.config={version = 1}")
+    assert fleet.get() == "hello "
+    assert not (fleet.folder / "own.log").exists()
 
 
 def test_a_file_that_is_not_there_and_one_that_is_wrong_are_told(fleet: Fleet) -> None:

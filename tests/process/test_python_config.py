@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from tests.support.ctl import Ctl
 from tests.support.fleet import Fleet, fleet_in
 from tests.support.waiting import eventually
+from unicornd.errors import DaemonExit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +47,51 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         (tmp_path / "unicornd.toml").unlink()
         made.write("gunicorn.conf.py", CONF)
         yield made
+
+
+PATCHING = {
+    "gevent": "from gevent import monkey\nmonkey.patch_all()\n",
+    "eventlet": "import eventlet\neventlet.monkey_patch()\n",
+}
+HOOKED = """\
+def pre_fork(server, worker):
+    server.log.info("about to fork %s", worker.age)
+def child_exit(server, worker):
+    server.log.info("gone: %s", worker.age)
+"""
+
+
+@pytest.mark.parametrize("library", PATCHING)
+@pytest.mark.parametrize("flags", [(), ("--preload",)], ids=["", "preloaded"])
+def test_a_file_that_patches_the_standard_library_harms_no_arbiter(
+    fleet: Fleet, library: str, flags: tuple[str, ...]
+) -> None:
+    fleet.write("gunicorn.conf.py", PATCHING[library] + CONF + HOOKED)
+    fleet.start("-k", library, *flags)
+    os.kill(fleet.pids()[1], signal.SIGKILL)
+    fleet.await_log("gone: 1")
+    fleet.await_workers(1)
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("generation 2 serves")
+    fleet.await_log("gone: 2")
+    fleet.send(signal.SIGTTIN)
+    fleet.await_workers(2)
+    assert fleet.get().startswith("v1 ")
+    assert fleet.end() == 0
+    fleet.await_log("gone: 4")
+
+
+@pytest.mark.parametrize("library", PATCHING)
+@pytest.mark.parametrize("kind", ["sync", "threads"])
+def test_a_kind_that_needs_the_standard_library_as_it_is_says_so(
+    fleet: Fleet, library: str, kind: str
+) -> None:
+    fleet.write("gunicorn.conf.py", PATCHING[library] + CONF)
+    done = fleet.run("-k", kind)
+    assert done.returncode == DaemonExit.BOOT
+    assert (
+        f'the kind "{kind}" needs the standard library as it is, and something has patched it' in done.stderr
+    )
 
 
 @pytest.mark.parametrize("arguments", [("-c", "gunicorn.conf.py"), (), ("-c", "python:shop_conf")], ids=str)

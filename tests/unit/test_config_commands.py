@@ -178,7 +178,7 @@ def test_a_report_of_an_import_has_no_blanks_at_the_end_and_says_what_is_next(
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line != line.rstrip()]
     assert "wrote unicornd.toml; then: unicornctl config check, unicornctl start" in lines
-    assert lines[-1] == "hooks stay in gunicorn's file: keep it"
+    assert lines[-1] == "what is Python stays in gunicorn's file: keep it"
 
 
 def test_an_import_of_nothing_writes_nothing(

@@ -74,7 +74,7 @@ def test_every_setting_of_gunicorns_is_explained(row: Row) -> None:
         ("reload.surge", 'whole number ≥ 0 or "all"'),
         ("timeouts.boot", "number ≥ 0 or text with a unit"),
         ("server.bind", "address or list of addresses"),
-        ("server.backlog", "whole number from 1 to 65535"),
+        ("server.backlog", "whole number from 1 to 2147483647"),
         ("process.daemon", "true or false"),
         ("process.pidfile", "path"),
         ("process.user", "text"),

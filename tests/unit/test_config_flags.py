@@ -35,6 +35,47 @@ def test_short_flags_may_be_joined_as_getopt_does() -> None:
     assert said("-Dw4", "-b:80") == {"process.daemon": "true", "workers.count": "4", "server.bind": ":80"}
     assert read_command_line(["-cx.toml"]).config == "x.toml"
     assert said("-e", "-x=1") == {"app.env.-x": "1"}
+    assert said("-w=4", "-Db=:80", "-e-w=", "-e=A=1") == {
+        "workers.count": "4", "process.daemon": "true", "server.bind": ":80", "app.env.-w": "", "app.env.A": "1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["--thread", "4"], {"workers.threads": "4"}),
+        (["--graceful=9", "--access-logfi", "-"], {"timeouts.graceful": "9", "logging.access.file": "-"}),
+        (["--limit-request-field_s", "-1"], {"http.max_header_size": "-1"}),
+        (["--pre", "-w", "2"], {"app.preload": "true", "workers.count": "2"}),
+        (["--limit-request-field-", "9"], {"http.max_header_size": "9"}),
+        (["--paste", "x.ini"], {"app.paste": "x.ini"}),
+    ],
+    ids=" ".join,
+)
+def test_a_beginning_that_is_of_one_flag_only_is_taken_for_it_as_argparse_does(
+    arguments: list[str], given: dict[str, str]
+) -> None:
+    assert said(*arguments) == given
+
+
+def test_behind_two_dashes_no_word_is_a_flag() -> None:
+    assert said("-w", "2", "--", "shop:app") == {"workers.count": "2", "app.target": "shop:app"}
+    with pytest.raises(FlagError, match="two applications: shop:app and -D"):
+        read_command_line(["--", "shop:app", "-D"])
+
+
+def test_an_empty_value_is_a_value_and_does_not_swallow_the_next_word() -> None:
+    given = said("--forwarder-headers", "", "--user=", "--bind", "", "shop:app")
+    assert given == {
+        "proxy.forwarder_headers": "[]", "process.user": "", "server.bind": "", "app.target": "shop:app",
+    }  # fmt: skip
+
+
+def test_quotes_are_part_of_a_text_as_gunicorn_has_it() -> None:
+    flags = ["--access-logformat", '"%(r)s"', "--timeout", "2.5", "-n", "12"]
+    settings = load(Sources(given=read_command_line(flags).given)).settings
+    assert settings.logging.access.format == '"%(r)s"'
+    assert (settings.timeouts.request, settings.process.name) == (2.5, "12")
 
 
 def test_repeated_lists_add_up_repeated_values_do_not() -> None:
@@ -67,6 +108,10 @@ def test_set_takes_any_key() -> None:
         (["--daemon=false"], "--daemon takes no value"),
         (["--help=x"], "--help takes no value"),
         (["--zzzzzz"], "unknown flag --zzzzzz"),
+        (
+            ["--worker", "2"],
+            "--worker may be --workers, --worker-class, --worker-connections, --worker-tmp-dir",
+        ),
         (["-w"], "-w needs a value"),
         (["-c"], "-c needs a value"),
         (["a:b", "c:d"], "two applications: a:b and c:d"),

@@ -87,6 +87,8 @@ def test_every_setting_of_gunicorn_is_accounted_for_once() -> None:
         row = BY_NAME[told.name]
         if row.fate == "setting" and told.outcome == "by hand":
             assert LATER in told.note, told
+        elif row.keys and row.keys[0].startswith("asgi."):
+            assert told.outcome == "needless", 'it has worker_class = "gthread"'
         elif told.name == "ssl_context" or row.fate != "setting":
             assert told.outcome in expected[row.fate], told
         else:
@@ -170,6 +172,39 @@ def test_flags_alone_may_name_the_file_or_none(tmp_path: Path) -> None:
     assert imported(None, "-w", "3", folder=tmp_path).table == {"workers": {"count": 3}}
 
 
+@pytest.mark.parametrize(
+    ("text", "kept", "left"),
+    [
+        ('worker_class = "gevent"\nthreads = 4\ntmp_upload_dir = "/tmp"\n', {"kind": "gevent"}, {"threads", "tmp_upload_dir"}),
+        ('worker_class = "uvicorn_worker.UvicornWorker"\nthreads = 4\nsendfile = True\n', {"kind": "asgi", "threads": 4}, {"sendfile"}),
+        ('worker_class = "gthread"\nthreads = 4\nasgi_loop = "auto"\n', {"kind": "threads", "threads": 4}, {"asgi_loop"}),
+        ('worker_class = "tornado"\nthreads = 4\n', {"kind": "tornado", "threads": 4}, set()),
+        ("threads = 4\nsendfile = True\nasgi_loop = 'auto'\n", {"threads": 4}, set()),
+    ],
+)  # fmt: skip
+def test_what_gunicorn_does_not_heed_for_a_kind_is_not_needed(
+    tmp_path: Path, text: str, kept: dict[str, object], left: set[str]
+) -> None:
+    told = reported(tmp_path, text)
+    assert {name for name, each in told.items() if each.outcome == "needless"} == left
+    assert imported("gunicorn.conf.py", folder=tmp_path).table["workers"] == kept
+
+
+@pytest.mark.parametrize(("more", "outcome"), [("", "needless"), ("certfile = 'c.pem'\n", "changed")])
+def test_a_context_without_a_certificate_asks_for_no_tls(tmp_path: Path, more: str, outcome: str) -> None:
+    text = f"def ssl_context(conf, default_ssl_context_factory): ...\n{more}"
+    assert reported(tmp_path, text)["ssl_context"].outcome == outcome
+
+
+def test_a_logging_configuration_with_classes_stays_in_the_file(tmp_path: Path) -> None:
+    told = reported(
+        tmp_path, "import logging\nlogconfig_dict = {'version': 1, 'f': {'()': logging.Formatter}}\n"
+    )
+    assert told["logconfig_dict"].outcome == "changed"
+    table = imported("gunicorn.conf.py", folder=tmp_path).table
+    assert table == {"logging": {"config_object": "./gunicorn.conf.py:logconfig_dict"}}
+
+
 def test_sync_with_threads_is_threads(tmp_path: Path) -> None:
     told = reported(tmp_path, 'worker_class = "sync"\nthreads = 4\n')
     assert told["worker_class"].note == 'several threads make it "threads"'
@@ -204,14 +239,14 @@ def test_what_the_models_refuse_is_left_out_with_the_reason(tmp_path: Path) -> N
     )  # fmt: skip
     assert told.pop("backlog").outcome == "taken"
     assert {name for name, each in told.items() if each.outcome == "by hand"} == {
-        "workers", "bind", "user", "timeout", "raw_env", "loglevel", "pidfile", "keyfile", "logconfig_dict", "--threads",
+        "workers", "bind", "user", "timeout", "raw_env", "loglevel", "pidfile", "keyfile", "--threads",
     }  # fmt: skip
     assert "0 workers answer nobody" in told["workers"].note
     assert 'did you mean ":8000"?' in told["bind"].note
     assert "expected KEY=VALUE" in told["raw_env"].note
     assert told["loglevel"].note == "expected plain data, got a function or class"
     assert "expected plain data, got <object object" in told["pidfile"].note
-    assert "None" in told["logconfig_dict"].note
+    assert told["logconfig_dict"].ours == ('logging.config_object = "./gunicorn.conf.py:logconfig_dict"',)
     assert told["--threads"].value == '"many"'
 
 

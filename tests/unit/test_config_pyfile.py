@@ -76,6 +76,10 @@ from os.path import join
 from logging import Logger
 def own(): ...
 short = lambda: None
+@functools.wraps(join)
+def decorated(*parts): ...
+import fractions
+bound = fractions.Fraction(1, 2).limit_denominator
 part = functools.partial(own)
 odd = object()
 table = {1: 2}
@@ -85,6 +89,9 @@ deep = [object()]
     assert values["join"] == {"callable": "posixpath:join"}
     assert values["Logger"] == {"callable": "logging:Logger"}
     assert values["own"] == values["short"] == values["part"] == {"callable": ""}
+    assert values["decorated"] == values["bound"] == {"callable": ""}, (
+        "they only claim to be of another module"
+    )
     assert values["odd"]["other"].startswith("<object")
     assert values["table"] == {"other": "{1: 2}"}
     assert "other" in values["deep"]
@@ -172,6 +179,19 @@ def test_what_is_wrong_is_an_error_that_names_the_place(tmp_path: Path) -> None:
     written(tmp_path, "")
     with pytest.raises(ConfigError, match="cannot be run"):
         run_python(tmp_path / "gunicorn.conf.py", folder=tmp_path / "gone", environ=ENVIRON, shown="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("import gunicorn\n", "leave gunicorn installed beside unicornd"),
+        ("from gunicorn import glogging\n", "unicornd.observe.logger.Logger"),
+        ("import no_such_library\n", "install it where unicornd is installed"),
+        ("workers = 1 / 0\n", "run as Python"),
+    ],
+)
+def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, text: str, hint: str) -> None:
+    assert hint in fault(tmp_path, text).hint
 
 
 def test_a_file_that_never_ends_is_stopped(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
 import pytest
 
 from unicornd.config.record import Record, leaves, plain, replaced
+from unicornd.config.resolved import socket_mode_of
 from unicornd.config.settings import Settings
 
 
@@ -58,3 +60,13 @@ def test_the_leaves_are_all_settings() -> None:
     assert found["workers", "count"] == 1
     assert found["proxy", "secure_scheme_headers", "X-FORWARDED-PROTOCOL"] == "ssl"
     assert not [key for key, value in found.items() if isinstance(value, Record)]
+
+
+@pytest.mark.parametrize(
+    ("umask", "said", "mode"),
+    [(None, "0666", 0o666), ("0027", "0666", 0o640), ("0027", "0660", 0o660), (None, "0600", 0o600)],
+)
+def test_a_umask_takes_from_the_usual_mode_of_unix_sockets(umask: str | None, said: str, mode: int) -> None:
+    text = json.dumps({"server": {"socket_mode": said}, "process": {"umask": umask}})
+    found = settings(text)
+    assert socket_mode_of(found.server, found.process) == mode

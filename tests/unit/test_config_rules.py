@@ -40,6 +40,8 @@ def broken(**said: dict[str, Any]) -> list[str]:
         ({"tls": {"cert_reqs": "optional", "certfile": CERTIFICATE}}, ["tls.cert_reqs"]),
         ({"tls": {"cert_reqs": "required", "certfile": CERTIFICATE, "ca_certs": AUTHORITIES}}, []),
         ({"tls": {"cert_reqs": "required"}, "hooks": {"ssl_context": HOOK}}, []),
+        ({"logging": {"config": {"version": 1}, "config_object": HOOK}}, ["logging.config_object"]),
+        ({"logging": {"config_object": HOOK}}, []),
         ({"server": {"protocol": "uwsgi"}}, []),
         ({"proxy": {"protocol": "v2"}}, []),
         ({"server": {"protocol": "uwsgi"}, "proxy": {"protocol": "v2"}}, ["proxy.protocol"]),

@@ -51,6 +51,8 @@ def test_an_address_is_written_so_that_it_is_read_again(address: Address) -> Non
         ("tcp://", "HOST:PORT"),
         ("http://h:80", "unix:PATH"),
         ("fd:3", '"fd://3"'),
+        ("-7", "expected HOST:PORT"),
+        ("-x:80", "expected HOST:PORT"),
         ("unix", "unix:PATH"),
         ("unix:/a\0b", "path"),
         ("[]:80", "HOST:PORT"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Any
@@ -44,11 +45,19 @@ def test_the_time_has_the_common_log_formats_form() -> None:
     assert re.fullmatch(r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]", compile_format("%(t)s")(request()))
 
 
-@pytest.mark.parametrize("value", ['a"b', "a\nb", "a\\b", "a\x7fb", "a\x85b", "a\x00b"])
-def test_nothing_that_a_client_sends_can_end_a_line_or_a_quoted_text(value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ('a"b', '\\"'), ("a\nb", "\\u000a"), ("a\\b", "\\\\"), ("a\x7fb", "\\u007f"), ("a\x85b", "\\u0085"),
+        ("a\x00b", "\\u0000"),
+    ],
+)  # fmt: skip
+def test_nothing_that_a_client_sends_can_end_a_line_or_a_quoted_text(value: str, shown: str) -> None:
     names = {"HTTP_USER_AGENT": value, "PATH_INFO": value, "QUERY_STRING": value, "HTTP_X": value}
     line = compile_format("%(a)s %(U)s %(q)s %({x}i)s")(request(**names))
-    assert line == " ".join([f"a\\x{ord(value[1]):02x}b"] * 4)
+    assert line == " ".join([f"a{shown}b"] * 4)
+    as_json = compile_format('{"agent": "%(a)s", "path": "%(U)s"}')(request(**names))
+    assert json.loads(as_json) == {"agent": value, "path": value}
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer abc", "Basic !", "Basic /w=="])

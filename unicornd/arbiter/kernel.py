@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from os import (
+    fork,
+)  # as it is before a hook's file patches the module: gevent's own takes SIGCHLD away from us
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from unicornd.units import Monotonic, Pid
@@ -68,7 +71,7 @@ class LinuxKernel:
         """See `Kernel`. Signals stay blocked in the child until it has handlers of its own."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 _be(child)
         finally:

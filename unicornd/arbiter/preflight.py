@@ -6,10 +6,13 @@ What only some settings need is imported for these.
 
 from __future__ import annotations
 
+import os
+from glob import has_magic
 from typing import TYPE_CHECKING
 
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import under_their_names
+from unicornd.control.peers import make_peer_rule
 from unicornd.errors import ConfigError
 from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_wire, speaks_tls
@@ -43,6 +46,9 @@ def check(loaded: Loaded) -> None:
     check_process(settings.process)
     check_workers(settings.workers, settings.app, http=settings.http, asgi=settings.asgi)
     check_reload(settings.reload)
+    if settings.http.tmp_upload_dir is not None:
+        _check_folder("http.tmp_upload_dir", settings.http.tmp_upload_dir)
+    make_peer_rule(settings.control.allow_users, settings.control.allow_groups)
     check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
@@ -100,6 +106,12 @@ def check_wire(
 
 def check_reload(reload: ReloadSettings) -> None:
     """Raise ConfigError if changes cannot be noticed as asked."""
+    for text in reload.extra_files:
+        if not has_magic(text) and not os.path.exists(text):  # noqa: PTH110 - a text, which may be a pattern
+            raise ConfigError(
+                f"reload.extra_files: there is no {text}",
+                hint="correct it, or write a pattern such as *.html",
+            )
     if reload.engine != "inotify":
         return
     from unicornd.arbiter.watching import has_watchfiles  # noqa: PLC0415 - a start does not wait for what it does not need

@@ -19,7 +19,7 @@ from unicornd.arbiter.state import Patience, Pool
 from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import in_force, needing_restart
 from unicornd.config.record import replaced
-from unicornd.config.resolved import under_their_names
+from unicornd.config.resolved import socket_mode_of, under_their_names
 from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
@@ -349,7 +349,8 @@ class Deployments:
 def _manner(settings: Settings) -> Manner:
     server, process = settings.server, settings.process
     identity = identity_of(process.user, process.group, initgroups=False)
-    ownership = Ownership(mode=server.socket_mode, uid=identity.uid, gid=identity.gid)
+    mode = socket_mode_of(server, process)
+    ownership = Ownership(mode=mode, uid=identity.uid, gid=identity.gid)
     return Manner(backlog=server.backlog, ownership=ownership, is_shared=server.reuse_port)
 
 

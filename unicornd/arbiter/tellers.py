@@ -40,6 +40,8 @@ class ArbiterHooks:
     def __init__(self, hooks: Hooks, server: ServerView) -> None:
         self._hooks = hooks
         self._server = server
+        self._views: dict[int, WorkerView] = {}
+        """By age, of the workers that a hook has seen."""
 
     @classmethod
     def load(
@@ -79,6 +81,7 @@ class ArbiterHooks:
 
     def connect(self, loop: Loop, port: Port, *, deployments: Deployments) -> None:
         """Have the hooks called from now on."""
+        self._server.see(lambda: {pid: self._view_of(seated) for pid, seated in loop.seats.seated.items()})
         loop.before_spawn = lambda action: self._before_spawn(action, loop)
         loop.on_exit = self._on_exit
         port.on_reload = lambda: self._on_reload(deployments)
@@ -87,27 +90,32 @@ class ArbiterHooks:
     def _before_spawn(self, action: Action, loop: Loop) -> None:
         if isinstance(action, Spawn) and action.role is Role.WORKER and self._hooks.has("pre_fork"):
             age = loop.seats.next_age
-            worker = WorkerView(
-                pid=0,
-                age=age,
-                slot=action.slot,
-                generation=action.generation,
-                log=self._server.log,
-                cfg=lambda: self._server.cfg,
-            )
+            worker = self._views[age] = self._view(0, age, slot=action.slot, generation=action.generation)
             self._hooks.call("pre_fork", self._server, worker)
 
     def _on_exit(self, seated: Seated) -> None:
         if self._hooks.has("child_exit"):
-            worker = WorkerView(
-                pid=seated.pid,
-                age=seated.age,
-                slot=seated.slot,
-                generation=seated.generation,
-                log=self._server.log,
-                cfg=lambda: self._server.cfg,
-            )
-            self._hooks.call("child_exit", self._server, worker)
+            self._hooks.call("child_exit", self._server, self._view_of(seated))
+        self._views.pop(seated.age, None)
+
+    def _view_of(self, seated: Seated) -> WorkerView:
+        """Return what hooks see of a worker, the same at each moment of its life: they keep things on it."""
+        view = self._views.get(seated.age)
+        if view is None:
+            view = self._view(seated.pid, seated.age, slot=seated.slot, generation=seated.generation)
+            self._views[seated.age] = view
+        view.pid = seated.pid
+        return view
+
+    def _view(self, pid: int, age: int, *, slot: int, generation: int) -> WorkerView:
+        return WorkerView(
+            pid=pid,
+            age=age,
+            slot=slot,
+            generation=generation,
+            log=self._server.log,
+            cfg=lambda: self._server.cfg,
+        )
 
     def _on_reload(self, deployments: Deployments) -> None:
         """Take the hooks and settings of the next generation; hooks that cannot be loaded leave the old ones."""

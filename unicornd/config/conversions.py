@@ -118,6 +118,10 @@ def worker_count(value: object) -> object:
     return count
 
 
+NUMBERS = (number, patience, worker_count)
+"""What may leave a text that TOML reads as a number: `2.5`."""
+
+
 def switch(value: object) -> object:
     """`true` and `false`, as text too, in any case."""
     return _BOOLEANS.get(value.strip().lower(), value) if isinstance(value, str) else value
@@ -130,8 +134,8 @@ def inverted(value: object) -> object:
 
 
 def texts(value: object) -> list[object]:
-    """A list of texts; one text is a list of one."""
-    if not value:
+    """A list of texts; one text is a list of one, an empty one too: `-b "$BIND"` must not fall back to our default."""
+    if value is None or value in ([], ()):
         return []
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]

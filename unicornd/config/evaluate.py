@@ -67,12 +67,20 @@ def _told(value: object, module: str) -> dict[str, Any]:
     if callable(value):
         home = getattr(value, "__module__", None) or ""
         name = getattr(value, "__qualname__", "")
-        is_elsewhere = home not in {"", module} and name.replace(".", "").isidentifier()
+        is_elsewhere = home != module and _found(home, name) is value
         return {"callable": f"{home}:{name}" if is_elsewhere else ""}
     try:
         return {"plain": _plain(value)}
     except TypeError:
         return {"other": repr(value)[:MAX_REPR]}
+
+
+def _found(home: str, name: str) -> object:
+    """Return what a module has under a dotted name: a decorated function or a bound method only claims to be there."""
+    found: object = sys.modules.get(home)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _plain(value: object) -> object:

@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from unicornd.config.flags import FLAGS
 from unicornd.config.gunicorn import BY_NAME, row_of_key
+from unicornd.config.kinds import GREEN, SYNC
 from unicornd.config.problems import FREE_TABLES, suggestion
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
@@ -226,7 +227,7 @@ IDLE: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...] = (
     (("process.inherit_stdio",), _is_off("process", "daemon"), "process.daemon is false"),
     (
         ("workers.threads",),
-        lambda settings: settings.workers.kind not in {None, "threads"},
+        lambda settings: settings.workers.kind in GREEN | {SYNC},
         "this kind of workers has no threads of its own",
     ),
     (

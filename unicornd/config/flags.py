@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, assert_never
 
-from unicornd.config.conversions import PROXY_WORDS
+from unicornd.config.conversions import NUMBERS, PROXY_WORDS
 from unicornd.config.given import Given
 from unicornd.config.gunicorn import ROWS, Row, says_nothing
 from unicornd.dataclass import dataclass
@@ -30,6 +30,9 @@ FLAGS: Mapping[str, Row] = {flag: row for row in ROWS for flag in row.flags}
 SET = "--set"
 _ACTIONS = {"-h": "help", "--help": "help", "-v": "version", "--version": "version"}
 _WITH_VALUE = frozenset({SET}) | {flag for flag, row in FLAGS.items() if row.form in {"text", "list"}}
+_LONG = tuple(flag for flag in (SET, *_ACTIONS, *FLAGS) if flag.startswith("--"))
+_END = "--"
+"""Behind it no word is a flag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +76,12 @@ def read_command_line(arguments: Sequence[str], *, source: str = "") -> CommandL
     """
     reading = _Reading(words=_split_words(arguments), given=[], actions=set(), notes=[])
     prefix = f"{source} " if source else ""
+    is_over = False
     while reading.words:
         word = reading.words.popleft()
-        if word.startswith("-") and word != "-":
+        if word == _END and not is_over:
+            is_over = True
+        elif word.startswith("-") and word != "-" and not is_over:
             _take_flag(reading, word, prefix=prefix)
         elif reading.target:
             raise FlagError(
@@ -96,6 +102,7 @@ def read_command_line(arguments: Sequence[str], *, source: str = "") -> CommandL
 
 def _take_flag(reading: _Reading, word: str, *, prefix: str) -> None:
     name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+    name = _whole(name)
     row = FLAGS.get(name)
     if equals and (name in _ACTIONS or (row is not None and row.form == "switch")):
         raise FlagError(f"{name} takes no value, got {text!r}", hint=f"leave out ={text}")
@@ -147,7 +154,8 @@ def _given(row: Row, value: object, *, where: str) -> list[Given]:
                 Given(key=key, text=item, where=where, is_list=True) for key in row.keys for item in converted
             ]
         case _:
-            return [Given(key=key, text=converted, where=where) for key in row.keys]
+            is_raw = row.convert not in NUMBERS  # as gunicorn takes it: quotes are part of a text
+            return [Given(key=key, text=converted, where=where, is_raw=is_raw) for key in row.keys]
 
 
 def _any_setting(text: str, where: str) -> Given:
@@ -177,22 +185,45 @@ def _next(name: str, words: deque[str]) -> str:
 
 
 def _split_words(arguments: Sequence[str]) -> deque[str]:
-    """Split `-w4` and `-Dw4` into flags and values, as getopt does."""
+    """Part flags from values that are joined to them."""
     words: deque[str] = deque()
-    expects_value = False
+    expects_value = is_over = False
     for argument in arguments:
-        rest = argument
-        while not expects_value and len(rest) > 2 and rest[0] == "-" and rest[1] != "-":  # noqa: PLR2004 - "-x…"
-            words.append(rest[:2])
-            if rest[:2] in _WITH_VALUE:
-                words.append(rest[2:])
-                rest = ""
-                break
-            rest = f"-{rest[2:]}"
-        if rest:
-            words.append(rest)
-            expects_value = not expects_value and rest in _WITH_VALUE
+        is_over = is_over or (argument == _END and not expects_value)
+        pieces = [argument] if expects_value or is_over else _pieces(argument)
+        expects_value = not (expects_value or is_over) and _ends_with_flag(pieces)
+        words.extend(pieces)
     return words
+
+
+def _pieces(argument: str) -> list[str]:
+    """Split `-w4`, `-w=4` and `-Dw4`, as argparse does."""
+    flag, rest = argument[:2], argument[2:]
+    if not rest or flag[0] != "-" or flag == _END:
+        return [argument]
+    if flag in _WITH_VALUE:
+        return [flag, rest.removeprefix("=")]
+    return [flag, *_pieces(f"-{rest}")]
+
+
+def _ends_with_flag(pieces: list[str]) -> bool:
+    """Whether the next word is the value of the last piece, whatever it looks like."""
+    is_value = len(pieces) > 1 and pieces[-2] in _WITH_VALUE
+    return not is_value and _whole(pieces[-1]) in _WITH_VALUE
+
+
+def _whole(name: str) -> str:
+    """Return the flag that a long name is the beginning of, as argparse takes them; else the name itself.
+
+    Raises:
+        FlagError: several flags begin so.
+    """
+    if name in FLAGS or name == _END or not name.startswith(_END):
+        return name
+    found = {FLAGS[flag].name if flag in FLAGS else flag: flag for flag in _LONG if flag.startswith(name)}
+    if len(found) > 1 and name not in _LONG:
+        raise FlagError(f"{name} may be {', '.join(found.values())}", hint="write it in full")
+    return name if name in _LONG else next(iter(found.values()), name)
 
 
 def _with_threads(given: list[Given]) -> list[Given]:

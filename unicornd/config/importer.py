@@ -37,6 +37,8 @@ Outcome = Literal["taken", "changed", "needless", "by hand", "unknown"]
 look at it; it is no setting."""
 
 _KIND: Key = ("workers", "kind")
+IMPORT_KEYS = frozenset({_KIND, ("logging", "logger_class"), ("logging", "config_object")})
+"""Import strings beside the hooks."""
 
 OUTCOMES: tuple[Outcome, ...] = ("taken", "changed", "needless", "by hand", "unknown")
 
@@ -182,12 +184,6 @@ def _weed(draft: Draft) -> dict[Key, str]:
     workers = draft.values.get("workers", {})
     if workers.get("kind") == SYNC and workers.get("threads", 1) != 1:
         draft.drop(_KIND)  # as gunicorn: threads, then
-    for key, (value, _) in _said(draft).items():
-        if _has_null(value):
-            refused[key] = (
-                "it has None in it, which TOML lacks; logging.config_json can name a file that has it"
-            )
-            draft.drop(key)
     while faults := examined(draft)[1]:
         for fault in faults:
             key = tuple(part.partition("[")[0] for part in fault.key)
@@ -196,21 +192,11 @@ def _weed(draft: Draft) -> dict[Key, str]:
     return refused
 
 
-def _has_null(value: object) -> bool:
-    match value:
-        case dict():
-            return any(map(_has_null, value.values()))
-        case list():
-            return any(map(_has_null, value))
-        case _:
-            return value is None
-
-
 def _written(key: Key, value: Any, *, target: Path, start: Path) -> Any:  # noqa: ANN401 - of any setting
     """Return a value as the new file has it: its paths start at the file's folder, import strings where workers do."""
     if key in PATH_KEYS:
         return relative_to(key, value, folder=target)
-    is_import = key[0] == "hooks" or key in {("logging", "logger_class"), _KIND}
+    is_import = key[0] == "hooks" or key in IMPORT_KEYS
     return (
         import_relative_to(value, start=start, home=target) if is_import and isinstance(value, str) else value
     )

@@ -20,6 +20,8 @@ GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI = "gevent", "gevent_pywsgi", "eve
 
 NAMES = (SYNC, THREADS, GEVENT, GEVENT_PYWSGI, EVENTLET, TORNADO, ASGI)
 """The kinds that have a name of their own."""
+GREEN = frozenset({GEVENT, EVENTLET, GEVENT_PYWSGI})
+"""Kinds with a greenlet a connection."""
 GROUP = "unicornd.workers"
 """The group of entry points under which a package offers kinds: name → module or class."""
 

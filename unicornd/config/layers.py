@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ def load(sources: Sources) -> Loaded:
     spoken = (*arguments.given, *_environment(sources.environ))
     problems += add_given(draft, spoken, layer="environment", folder=sources.folder)
     problems += add_given(draft, sources.given, layer="command line", folder=sources.folder)
+    _add_paste_logging(draft)
     settings = plain(validated(draft, problems))
     rows = rows_of(settings, draft.origins)
     return Loaded(settings=settings, origins=draft.origins, config_file=file, rows=rows, notes=tuple(notes))
@@ -129,6 +131,29 @@ def _add_environment_defaults(draft: Draft, environ: Mapping[str, str]) -> None:
     if (word := environ.get("SENDFILE")) is not None:
         origin = Origin(layer="environment default", where="$SENDFILE")
         draft.put(("http", "sendfile"), _SENDFILE.get(word.lower(), word), origin=origin)
+
+
+def _add_paste_logging(draft: Draft) -> None:
+    """Take the logging configuration that a PasteDeploy file has in it, as gunicorn does, if no other is said."""
+    app = draft.values.get("app")
+    spec = app.get("paste") if isinstance(app, dict) else None
+    is_said = any(key[:1] == ("logging",) and not _CONFIGURES.isdisjoint(key[1:2]) for key in draft.origins)
+    if not isinstance(spec, str) or is_said:
+        return
+    import configparser  # noqa: PLC0415 - few have such a file
+
+    file = spec.partition("#")[0]
+    parser = configparser.RawConfigParser(strict=False)
+    with suppress(OSError, ValueError, configparser.Error):  # PasteDeploy will say what is wrong
+        parser.read(file, encoding="utf-8")
+    if parser.has_section("loggers"):
+        draft.put(
+            ("logging", "config_file"), file, origin=Origin(layer="file", where=_shown_path(Path(file)))
+        )
+
+
+_CONFIGURES = frozenset({"config", "config_file", "config_json", "config_object"})
+"""Settings of [logging] that configure Python's."""
 
 
 def _add_file(draft: Draft, file: Path, *, layer: str, folder: Path) -> None:

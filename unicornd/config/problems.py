@@ -102,8 +102,15 @@ def _sentence(key: Key, found: list[ErrorDetails], *, fields: Callable[[Key], Ma
         return "unknown key" + (_namesake(key, fields) or suggestion(key[-1], fields(key[:-1])))
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    expected = dict.fromkeys(_expectation(each) for each in found)
+    form = _form(fields(key[:-1]).get(key[-1]))
+    expected = dict.fromkeys(form or _expectation(each) for each in found)
     return f"expected {' or '.join(expected)}, got {_shown(key, error['input'])}"
+
+
+def _form(field: object) -> str:
+    """Return what a text has to look like, where a setting says it in words."""
+    extra = getattr(field, "json_schema_extra", None)
+    return str(extra.get("x-form", "")) if isinstance(extra, dict) else ""
 
 
 def _namesake(key: Key, fields: Callable[[Key], Mapping[str, object]]) -> str:

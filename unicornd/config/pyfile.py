@@ -91,12 +91,20 @@ def run_python(
         place = f"{shown}:{error['line']}" if error["line"] else shown
         raise ConfigError(
             f"{place}: {error['message']}",
-            hint="the file is run as Python, as gunicorn does",
+            hint=_hint(error["message"]),
             detail=error["detail"],
         )
     text = _read(Path(report["file"]), shown)
     reference = what.removeprefix(MODULE_PREFIX)
     return PythonFile(shown=shown, reference=reference, values=report["values"], source=source_of(text))
+
+
+def _hint(message: str) -> str:
+    if message.startswith("ModuleNotFoundError: No module named 'gunicorn"):
+        return "leave gunicorn installed beside unicornd; a logger class may inherit from unicornd.observe.logger.Logger"
+    if message.startswith("ModuleNotFoundError"):
+        return f"install it where unicornd is installed: {sys.prefix}"
+    return "the file is run as Python, as gunicorn does"
 
 
 def _run(

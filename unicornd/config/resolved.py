@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
     from unicornd.config.gunicorn_view import GunicornView
     from unicornd.config.sections.app import AppSettings
+    from unicornd.config.sections.process import ProcessSettings
+    from unicornd.config.sections.server import ServerSettings
     from unicornd.config.sections.workers import WorkersSettings
     from unicornd.config.settings import Settings
 
 MAX_WORKERS = 1024
+USUAL_SOCKET_MODE = 0o666
 
 
 def count_of(workers: WorkersSettings) -> int:
@@ -25,6 +28,12 @@ def count_of(workers: WorkersSettings) -> int:
     if workers.count == "auto":
         return min(2 * len(os.sched_getaffinity(0)) + 1, MAX_WORKERS)
     return workers.count
+
+
+def socket_mode_of(server: ServerSettings, process: ProcessSettings) -> int:
+    """Return the permission bits of Unix sockets that are listened on: a umask takes from the usual ones, as in gunicorn."""
+    is_usual = server.socket_mode == USUAL_SOCKET_MODE
+    return server.socket_mode & ~(process.umask or 0) if is_usual else server.socket_mode
 
 
 def name_of(app: AppSettings) -> str:

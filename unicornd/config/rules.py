@@ -68,6 +68,13 @@ def _odd_syslog_address(settings: Settings) -> str:
     return f'expected "udp://HOST:PORT", "tcp://HOST:PORT" or "unix://PATH", got {quoted(address)}'
 
 
+def _two_logging_configurations(settings: Settings) -> str:
+    logging = settings.logging
+    if logging.config and logging.config_object is not None:
+        return "there is a table logging.config, too: leave one of them out"
+    return ""
+
+
 _SYSLOG = re.compile(
     r"(?:udp|tcp)://(?:\[[^\]]+\]|[\w.-]*)(?::(?P<port>[0-9]{1,5}))?|unix://[^#\0]+(?:#dgram|#stream)?",
     re.ASCII,
@@ -91,5 +98,6 @@ RULES = (
         keys=(("proxy", "protocol"), ("server", "protocol")),
         check=_proxy_in_front_of_uwsgi,
     ),
+    Rule(keys=(("logging", "config_object"), ("logging", "config")), check=_two_logging_configurations),
     Rule(keys=(("logging", "syslog", "address"),), check=_odd_syslog_address),
 )

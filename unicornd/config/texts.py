@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, InstanceOf, WithJsonSchema
@@ -78,6 +79,16 @@ ImportText = Annotated[
     BeforeValidator(_parse_import),
     WithJsonSchema({"type": "string", "x-form": "import string", "examples": ["shop.wsgi:application"]}),
 ]
+
+
+def _parse_path(value: object) -> object:
+    if value == "":
+        raise ValueError('expected a path, got ""')
+    return value
+
+
+PathText = Annotated[Path, BeforeValidator(_parse_path)]
+"""A path; an empty one would be the working directory."""
 
 
 def _parse_networks(value: object) -> object:

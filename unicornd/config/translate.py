@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 from unicornd.config.draft import PATH_KEYS, Key, anchored
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
-from unicornd.config.kinds import SYNC
+from unicornd.config.kinds import ASGI, GREEN, NAMES, SYNC
 from unicornd.config.problems import FREE_TABLES
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +30,15 @@ NEAR = 0.75
 _CHDIR: Key = ("app", "chdir")
 _KIND: Key = ("workers", "kind")
 _THREADS: Key = ("workers", "threads")
+_IDLE: Mapping[Key, frozenset[str]] = {
+    _THREADS: GREEN,
+    ("http", "sendfile"): frozenset({ASGI}),
+    ("http", "tmp_upload_dir"): GREEN | {ASGI},
+}
+"""Settings, and kinds that neither gunicorn nor we heed them for."""
+_CERTIFICATE = frozenset({("tls", "certfile"), ("tls", "keyfile")})
+_WSGI = frozenset(NAMES) - {ASGI}
+_CONFIG_OBJECT: Key = ("logging", "config_object")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +75,27 @@ def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
     reference = reference or file.reference
     found = [_item(name, told, file=file, reference=reference) for name, told in file.values.items()]
     items = [item for item in found if item is not None]
+    kind = next((value for item in items for key, value in item.ours if key == _KIND), "")
+    items = [_without_effect(item, kind) for item in items]
+    if not any(key in _CERTIFICATE for item in items for key, _ in item.ours):
+        items = [_without_certificate(item) for item in items]
     return sorted(items, key=lambda item: (file.source.lines.get(item.name, 0), item.name))
+
+
+def _without_effect(item: Item, kind: str) -> Item:
+    """Return an item as needless if gunicorn does not heed it for this kind either: here it would be an error."""
+    keys = [key for key, _ in item.ours]
+    is_idle = any(kind in _IDLE.get(key, ()) or (key[0] == "asgi" and kind in _WSGI) for key in keys)
+    if not is_idle:
+        return item
+    return replace(item, fate="needless", ours=(), note=f'it has no effect on the kind "{kind}"')
+
+
+def _without_certificate(item: Item) -> Item:
+    """Return the hook that gunicorn never calls without a certificate as needless: here it would ask for TLS."""
+    if item.name != "ssl_context":
+        return item
+    return replace(item, fate="needless", ours=(), note="gunicorn calls it only with certfile or keyfile")
 
 
 def settings_of(items: Iterable[Item], *, folder: Path) -> list[tuple[Key, Any, Item]]:
@@ -142,6 +171,8 @@ def _verdict(
             return "refused", (), row.reason
         case "refused":
             return "refused", (), "" if says_nothing(row, told.get("plain", told)) else row.reason
+        case "setting" if row.name == "logconfig_dict" and _is_odd(told):
+            return "setting", ((_CONFIG_OBJECT, f"{reference}:{row.name}"),), ""
         case "setting":
             try:
                 converted = row.convert(_value(row, told, reference=reference))
@@ -152,6 +183,21 @@ def _verdict(
             return "setting", tuple(_spread(row, converted)), ""
         case _:
             assert_never(row.fate)
+
+
+def _is_odd(told: Mapping[str, Any]) -> bool:
+    """Whether there is more in a logging configuration than TOML has: a formatter's class, None."""
+    return "other" in told or _has_null(told.get("plain"))
+
+
+def _has_null(value: object) -> bool:
+    match value:
+        case dict():
+            return any(map(_has_null, value.values()))
+        case list():
+            return any(map(_has_null, value))
+        case _:
+            return value is None
 
 
 def _value(row: Row, told: Mapping[str, Any], *, reference: str) -> object:

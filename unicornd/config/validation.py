@@ -19,7 +19,7 @@ from unicornd.config.settings import Settings
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -82,6 +82,7 @@ def _validate(values: Mapping[str, Any]) -> tuple[Settings | None, list[ErrorDet
     tables: dict[str, Any] = {}
     errors: list[ErrorDetails] = []
     for name, table in values.items():
+        errors += _nuls(table, (name,))
         model = Settings.table(name)
         if model is None:
             errors.append({"type": "extra_forbidden", "loc": (name,), "msg": "", "input": table})
@@ -91,6 +92,22 @@ def _validate(values: Mapping[str, Any]) -> tuple[Settings | None, list[ErrorDet
         except ValidationError as error:
             errors += [{**each, "loc": (name, *each["loc"])} for each in error.errors()]
     return (None if errors else Settings.model_construct(**tables)), errors
+
+
+def _nuls(value: object, place: tuple[int | str, ...]) -> Iterator[ErrorDetails]:
+    """Yield an error for each text with a NUL in it: it would end, or fail, wherever the kernel is given it."""
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _nuls(inner, (*place, name))
+        case list():
+            for number, inner in enumerate(value):
+                yield from _nuls(inner, (*place, number))
+        case str() if "\0" in value:
+            why = ValueError("expected text without a NUL")
+            yield {"type": "value_error", "loc": place, "msg": "", "input": value, "ctx": {"error": why}}
+        case _:
+            pass
 
 
 def _broken_rules(rules: Iterable[Rule], settings: Settings, *, draft: Draft, wrong: set[Key]) -> list[Fault]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8000
 MAX_PORT = 65535
 
-_TCP = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[\w.-]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_TCP = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>(?!-)[\w.-]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _SCHEMES = frozenset({"tcp", "unix", "fd"})
 """No host is called so: `fd:3` is `fd://3` with a slip."""
 

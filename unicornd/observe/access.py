@@ -157,10 +157,18 @@ def _named(name: str, kind: str) -> Callable[[Request], str]:
 
 
 def _escaped(value: object) -> str:
-    """Return a text in which nothing can end a quoted string or a line; `-` for none."""
+    """Return a text in which nothing can end a quoted string or a line; `-` for none.
+
+    As JSON has it (RFC 8259, section 7): many formats are written as a JSON object.
+    """
     if value is None or value == "":
         return MISSING
-    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))
+    return _UNSAFE.sub(_escape, str(value))
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    return f"\\{character}" if character in '"\\' else f"\\u{ord(character):04x}"
 
 
 def _user(request: Request) -> str:

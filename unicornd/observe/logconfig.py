@@ -1,4 +1,4 @@
-"""The operator's configuration of Python's logging: a table, a JSON file, or an ini file, in that order.
+"""The operator's configuration of Python's logging: a table or a dict, a JSON file, or an ini file, in that order.
 
 Applied in every process after our own logs are open. What it does not name keeps going where it went, once; what it gives
 to `unicornd` and `unicornd.access`, or to `gunicorn.error` and `gunicorn.access`, goes where it says instead. Loggers of
@@ -44,17 +44,26 @@ _DEFAULTS: dict[str, Any] = {
 
 def has_own(settings: LoggingSettings) -> bool:
     """Whether the operator configures Python's logging."""
-    return bool(settings.config or settings.config_json or settings.config_file)
+    return bool(settings.config or settings.config_object or settings.config_json or settings.config_file)
 
 
-def apply(settings: LoggingSettings) -> None:
+def apply(settings: LoggingSettings, *, made: object = None) -> None:
     """Configure Python's logging as the operator says.
+
+    Args:
+        settings: [logging].
+        made: what `config_object` names, if it is set.
 
     Raises:
         ConfigError: what he says is wrong, or a file is not there.
     """
     if settings.config:
         _apply_table(settings.config, key="logging.config")
+    elif settings.config_object is not None:
+        key = f"logging.config_object: {settings.config_object}"
+        if not isinstance(made, dict):
+            raise ConfigError(f"{key} is no dict", hint="see logging.config.dictConfig")
+        _apply_table(made, key=key)
     elif settings.config_json is not None:
         _apply_table(_read_json(settings.config_json), key=f"logging.config_json: {settings.config_json}")
     elif settings.config_file is not None:

@@ -47,14 +47,27 @@ def load_app(target: ImportString) -> Callable[..., Any]:
     return app  # type: ignore[no-any-return] # just found to be callable
 
 
-def load_object(target: ImportString, *, default: str = "") -> Any:  # noqa: ANN401 - whatever it names
+def load_object(
+    target: ImportString, *, default: str = "", files: dict[str, ModuleType] | None = None
+) -> Any:  # noqa: ANN401 - whatever it names
     """Import what an import string names, and call it if it is a call.
+
+    Args:
+        target: names it.
+        default: the attribute, if it names none.
+        files: what files have been run so far: their functions see the same names. Else it is run anew.
 
     Raises:
         AppError: it is not there.
         BootError: the code raised.
     """
-    module = _import_file(target) if target.is_file else _import_module(target)
+    if not target.is_file:
+        module = _import_module(target)
+    elif files is None or target.module not in files:
+        module = _import_file(target)
+        (files if files is not None else {})[target.module] = module
+    else:
+        module = files[target.module]
     found = _find_attribute(module, target, dotted=target.attribute or default)
     if target.arguments is None:
         return found

@@ -23,9 +23,9 @@ from unicornd.observe import logs
 from unicornd.units import Seconds
 from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
-from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, encode_report
+from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, RetiringReport, encode_report
 from unicornd.workers.context import HttpPolicy, WorkerContext
-from unicornd.workers.fitting import check_tls_fit, speaks_tls
+from unicornd.workers.fitting import check_tls_fit, check_unpatched, speaks_tls
 from unicornd.workers.hooks import (
     WORKER_HOOKS,
     Heartbeat,
@@ -116,6 +116,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         hooks.call("post_fork", server, worker)
         kind, app, tls = loaded or _load(settings, kind, tls=tls)
         worker.app = app
+        worker.on_retire = lambda: report(seat, RetiringReport(why="a hook set worker.alive = False"))
         hooks.call("post_worker_init", worker)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
         return give_up(seat, error)
@@ -202,6 +203,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
             report(seat, ReadyReport(kind=name))
 
     try:
+        check_unpatched(name)
         kind.run(replace(context, ready=ready))
     except UnicorndError as error:
         if has_served:

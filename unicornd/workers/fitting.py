@@ -5,10 +5,12 @@ Asked by the arbiter before anything is forked, and by the worker for a kind tha
 
 from __future__ import annotations
 
+import select
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from unicornd.errors import ConfigError
+from unicornd.config.kinds import GREEN
+from unicornd.errors import BootError, ConfigError
 
 if TYPE_CHECKING:
     from unicornd.config.sections.asgi import AsgiSettings
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 OUR_READERS = frozenset({"sync", "threads", "asgi", "gevent", "eventlet", "tornado"})
 """Kinds whose requests are read by `http`."""
+OWN_POLLER = frozenset({"sync", "threads"})
 TOLERANCE = (
     "header_map", "permit_obsolete_folding", "strip_header_spaces", "permit_unconventional_method",
     "permit_unconventional_version", "casefold_method",
@@ -28,9 +31,6 @@ TOLERANCE = (
 FORWARDING = ("forwarded_allow_ips", "secure_scheme_headers", "forwarder_headers")
 BUFFERING = ("body_memory", "tmp_upload_dir")
 """Settings of [http] about bodies that wait for their end; an ASGI application takes its body as it comes."""
-
-GREEN = frozenset({"gevent", "eventlet", "gevent_pywsgi"})
-"""Kinds with a greenlet a connection."""
 
 
 def speaks_tls(tls: TlsSettings, hooks: HooksSettings) -> bool:
@@ -55,6 +55,19 @@ def check_tls_fit(kind: str, found: object, *, tls: TlsSettings, hooks: HooksSet
         raise ConfigError(
             f'{setting}: the kind "{kind}" does not speak TLS: it has no SPEAKS_TLS',
             hint='set kind = "threads" under [workers], or leave TLS to a proxy in front',
+        )
+
+
+def check_unpatched(kind: str) -> None:
+    """Look whether a kind that polls itself has what it polls with: gevent and eventlet take it out of the library.
+
+    Raises:
+        BootError: something has patched the standard library, the application or a file of hooks.
+    """
+    if kind in OWN_POLLER and not hasattr(select, "epoll"):
+        raise BootError(
+            f'the kind "{kind}" needs the standard library as it is, and something has patched it',
+            hint='set kind = "gevent" or "eventlet" under [workers], or leave the patching out',
         )
 
 

@@ -18,6 +18,7 @@ from unicornd.workers.apploader import load_object
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
     from unicornd.config.values import ImportString
     from unicornd.http.messages import Head
@@ -73,6 +74,7 @@ class ServerView:
         pid: of the arbiter.
         num_workers: how many are wanted.
         proc_name: the instance's name.
+        WORKERS: the living workers by their pid, in the arbiter; empty in a worker.
     """
 
     def __init__(
@@ -89,6 +91,16 @@ class ServerView:
         self.pid = pid
         self.num_workers = num_workers
         self.proc_name = proc_name
+        self._workers: Callable[[], dict[int, WorkerView]] = dict
+
+    @property
+    def WORKERS(self) -> dict[int, WorkerView]:  # noqa: N802 - gunicorn's name
+        """The living workers."""
+        return self._workers()
+
+    def see(self, workers: Callable[[], dict[int, WorkerView]]) -> None:
+        """Show these workers from now on."""
+        self._workers = workers
 
     @property
     def cfg(self) -> object:
@@ -110,11 +122,11 @@ class WorkerView:
         generation: of configuration and code.
         log: the error log.
         cfg: the settings.
-        app: the application, once it is loaded.
+        app, wsgi: the application, once it is loaded.
         ppid: the arbiter's.
         timeout: `cfg.timeout`.
         tmp: its heartbeat; None before the fork.
-        booted: whether it serves; `alive`: whether it is to go on.
+        booted: whether it serves; `alive`: whether it is to go on: a hook that says no has the worker replaced.
         nr: how many requests it has answered.
     """
 
@@ -138,9 +150,27 @@ class WorkerView:
         self.ppid = os.getppid() if pid == os.getpid() else os.getpid()
         self.tmp: Heartbeat | None = None
         self.booted = False
-        self.alive = True
         self.aborted = False
         self.nr = 0
+        self.on_retire: Callable[[], None] = lambda: None
+        self._is_alive = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is to go on."""
+        return self._is_alive
+
+    @alive.setter
+    def alive(self, is_alive: bool) -> None:
+        is_news = self._is_alive and not is_alive
+        self._is_alive = is_alive
+        if is_news:
+            self.on_retire()
+
+    @property
+    def wsgi(self) -> object:
+        """The application, as `app`."""
+        return self.app
 
     @property
     def cfg(self) -> Any:  # noqa: ANN401 - whatever has gunicorn's names
@@ -238,11 +268,12 @@ def load_hooks(targets: Mapping[str, ImportString | None], log: logging.Logger) 
         ConfigError: one cannot be imported or called.
     """
     functions: dict[str, Any] = {}
+    files: dict[str, ModuleType] = {}
     for name, target in targets.items():
         if target is None:
             continue
         try:
-            function = load_object(target)
+            function = load_object(target, files=files)
         except (AppError, BootError) as error:
             message = error.message.removeprefix("app.target: ")
             raise ConfigError(f"hooks.{name}: {message}", hint=error.hint, detail=error.detail) from error

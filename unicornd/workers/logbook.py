@@ -35,7 +35,8 @@ def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: Calla
         ConfigError: a file cannot be opened, a configuration is wrong, a class cannot be loaded or made.
     """
     logs.configure(settings)
-    logconfig.apply(settings)
+    made = settings.config_object and _loaded(settings.config_object, key="logging.config_object")
+    logconfig.apply(settings, made=made)
     if settings.logger_class is not None:
         install_class(settings.logger_class, cfg=cfg())
     if metrics.statsd is not None:
@@ -52,20 +53,29 @@ def is_own(settings: LoggingSettings) -> bool:
     return settings.logger_class is not None or logconfig.has_own(settings)
 
 
+def _loaded(target: ImportString, *, key: str) -> Any:  # noqa: ANN401 - whatever it names
+    """Import what a setting names.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    try:
+        return load_object(target)
+    except (AppError, BootError) as error:
+        message = error.message.removeprefix("app.target: ")
+        raise ConfigError(f"{key}: {message}", hint=error.hint, detail=error.detail) from error
+
+
 def install_class(target: ImportString, *, cfg: object) -> None:
     """Have the operator's class write both logs.
 
     Raises:
         ConfigError: it cannot be loaded, or its constructor raises.
     """
+    made = _loaded(target, key="logging.logger_class")
     try:
-        made = load_object(target)
         logs.set_aliases(are_there=False)
         logger: Any = made(cfg) if isinstance(made, type) or target.arguments is None else made
-    except (AppError, BootError) as error:
-        logs.set_aliases(are_there=True)
-        message = error.message.removeprefix("app.target: ")
-        raise ConfigError(f"logging.logger_class: {message}", hint=error.hint, detail=error.detail) from error
     except Exception as error:
         logs.set_aliases(are_there=True)
         failure = boot_error(f"{target} raised", error)

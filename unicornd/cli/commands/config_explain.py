@@ -76,10 +76,13 @@ def _loaded(config: Path | None) -> tuple[Loaded | None, str]:
 
 
 def _print(each: Explanation, loaded: Loaded | None, *, trouble: str, console: Console) -> None:
-    console.print(Text(each.key or each.gunicorn, style="bold"), end="")
-    console.print(
-        Text(f"  {_names(each)}" if each.key else "  of gunicorn's; there is none here", style="dim")
-    )
+    key = Text(each.key or each.gunicorn, style="bold")
+    names = Text(_names(each) if each.key else "of gunicorn's; there is none here", style="dim")
+    if len(key) + 2 + len(names) <= console.width:
+        console.print(Text.assemble(key, "  ", names))
+    else:
+        console.print(key)
+        print_screen(console, Padding(names, (0, 0, 0, 2)))
     print_screen(console, Padding(Text(each.about), (0, 0, 0, 2)))
     for title, text in _facts(each, loaded, trouble=trouble):
         console.print(Text.assemble((f"  {title:<9}", "dim"), text), soft_wrap=True)

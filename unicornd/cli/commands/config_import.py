@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unicornd.cli.session import data_console, note_console, print_screen
-from unicornd.config.importer import OUTCOMES, Imported, Told, Wanted, import_gunicorn
+from unicornd.config.importer import IMPORT_KEYS, OUTCOMES, Imported, Told, Wanted, import_gunicorn
 from unicornd.config.layers import DEFAULT_FILE, GUNICORN_FILE
 from unicornd.config.write import config_text, write_config
 from unicornd.dataclass import asdict
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 ARGUMENTS_VARIABLE = "GUNICORN_CMD_ARGS"
+
+PYTHON = ("hooks.", *(f"{'.'.join(key)} " for key in IMPORT_KEYS))
+"""How lines of the report begin whose values may name a file of Python's."""
 
 TITLES: Mapping[Outcome, tuple[str, str]] = {
     "taken": ("Taken over as it is", "green"),
@@ -127,8 +130,8 @@ def _print_report(imported: Imported, output: str, *, console: Console) -> None:
         console.print(
             Text(f"wrote {output}; then: unicornctl config check{of}, unicornctl start{of}"), soft_wrap=True
         )
-        if any("./" in ours for told in imported.report for ours in told.ours if ours.startswith("hooks.")):
-            console.print(Text("hooks stay in gunicorn's file: keep it"), soft_wrap=True)
+        if any("./" in ours for told in imported.report for ours in told.ours if ours.startswith(PYTHON)):
+            console.print(Text("what is Python stays in gunicorn's file: keep it"), soft_wrap=True)
 
 
 def _table(rows: Sequence[Told]) -> Table:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from unicornd.config.kinds import Interface
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.texts import ImportText
+from unicornd.config.texts import ImportText, PathText
 
 
 class AppSettings(Section):
@@ -31,7 +29,7 @@ class AppSettings(Section):
         "they share its memory and are ready in milliseconds. A reload makes a new mold, with the new code.",
         json_schema_extra=ROLLING,
     )
-    chdir: Path | None = Field(
+    chdir: PathText | None = Field(
         default=None,
         description="Working directory of the workers; it is also put on the import path. Default: where unicornd was started.",
         json_schema_extra=ROLLING,
@@ -48,18 +46,20 @@ class AppSettings(Section):
     root_path: str = Field(
         default="",
         pattern=r"^(/[!-~]*[!-.0-~])?$",
-        description="Where a proxy has mounted the application, without a slash at the end (kind asgi).",
+        description="Where a proxy has mounted the application, without a slash at the end: SCRIPT_NAME, or root_path for ASGI.",
         examples=["/shop"],
-        json_schema_extra=ROLLING,
+        json_schema_extra={**ROLLING, "x-form": "a path such as /shop, without a slash at the end"},
     )
     paste: str | None = Field(
         default=None,
         description='PasteDeploy file that makes the application, with "#name" for one that is not "main". Needs '
-        "unicornd[paste].",
+        "unicornd[paste]. If it has [loggers], they configure Python's logging.",
         json_schema_extra=ROLLING,
     )
     paste_global: dict[str, str] = Field(
-        default_factory=dict, description="Its global variables.", json_schema_extra=ROLLING
+        default_factory=dict,
+        description="Global variables of the PasteDeploy file.",
+        json_schema_extra=ROLLING,
     )
     warmup: tuple[str, ...] = Field(
         default=(),

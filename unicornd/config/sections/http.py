@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
-from unicornd.config.texts import Size
+from unicornd.config.texts import PathText, Size
 
 _Limit = Literal[0] | Annotated[int, Field(ge=64)]
 """No limit, or one that lets a plain request through."""
@@ -41,9 +40,9 @@ class HttpSettings(Section):
         description="Bodies up to this size stay in memory, larger ones go to a temporary file.",
         json_schema_extra=ROLLING,
     )
-    tmp_upload_dir: Path | None = Field(
+    tmp_upload_dir: PathText | None = Field(
         default=None,
-        description="Directory of these files. Default: the system's.",
+        description="Directory of the temporary files that large bodies go to. Default: the system's.",
         json_schema_extra=ROLLING,
     )
     response_buffer: Size = Field(

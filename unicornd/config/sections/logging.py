@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, ROLLING, Section
-from unicornd.config.texts import ImportText
+from unicornd.config.texts import ImportText, PathText
 
 GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 Level = Literal["debug", "info", "warning", "error", "critical"]
@@ -19,11 +18,13 @@ class AccessSettings(Section):
 
     file: str | None = Field(
         default=None,
-        description='Path, or "-" for standard output. Default: no access log.',
+        description='The access log: a path, or "-" for standard output. Default: none.',
         json_schema_extra=ROLLING,
     )
     format: str = Field(
-        default=GUNICORN_FORMAT, description="The line, with gunicorn's atoms.", json_schema_extra=ROLLING
+        default=GUNICORN_FORMAT,
+        description="A line of the access log, with gunicorn's atoms.",
+        json_schema_extra=ROLLING,
     )
 
 
@@ -40,11 +41,11 @@ class SyslogSettings(Section):
         default=False, description="Send the error log to syslog.", json_schema_extra=ROLLING
     )
     access: bool = Field(
-        default=True, description="Send the access log there, too.", json_schema_extra=ROLLING
+        default=True, description="Send the access log to syslog, too.", json_schema_extra=ROLLING
     )
     address: str = Field(
         default="udp://localhost:514",
-        description='Where it listens: "udp://HOST:PORT", "tcp://HOST:PORT", "unix://PATH" (with "#dgram" or "#stream" '
+        description='Where the syslog daemon listens: "udp://HOST:PORT", "tcp://HOST:PORT", "unix://PATH" (with "#dgram" or "#stream" '
         "behind it for one of the two).",
         json_schema_extra=ROLLING,
     )
@@ -64,7 +65,11 @@ class LoggingSettings(Section):
     level: Level = Field(
         default="info", description="The least important lines that are written.", json_schema_extra=ROLLING
     )
-    error: str = Field(default="-", description='Path, or "-" for standard error.', json_schema_extra=ROLLING)
+    error: str = Field(
+        default="-",
+        description='The error log: a path, or "-" for standard error.',
+        json_schema_extra=ROLLING,
+    )
     format: Literal["console", "json"] = Field(
         default="console",
         description="Lines for people, or one JSON object a line.",
@@ -80,16 +85,26 @@ class LoggingSettings(Section):
         description="A class with the interface of gunicorn's loggers, which then writes both logs.",
         json_schema_extra=ROLLING,
     )
-    config_file: Path | None = Field(
+    config_file: PathText | None = Field(
         default=None,
         description="Configuration of Python's logging as a file for fileConfig.",
         json_schema_extra=ROLLING,
     )
-    config_json: Path | None = Field(
-        default=None, description="The same as JSON for dictConfig.", json_schema_extra=ROLLING
+    config_json: PathText | None = Field(
+        default=None,
+        description="Configuration of Python's logging as a JSON file for dictConfig.",
+        json_schema_extra=ROLLING,
     )
     config: dict[str, Any] = Field(
-        default_factory=dict, description="The same as a table for dictConfig.", json_schema_extra=ROLLING
+        default_factory=dict,
+        description="Configuration of Python's logging as a table for dictConfig.",
+        json_schema_extra=ROLLING,
+    )
+    config_object: ImportText | None = Field(
+        default=None,
+        description="Configuration of Python's logging as a dict of Python's, for one with classes in it.",
+        examples=["./gunicorn.conf.py:logconfig_dict", "shop.logs:make_config()"],
+        json_schema_extra=ROLLING,
     )
     access: AccessSettings = Field(default_factory=AccessSettings.untouched, description="The access log.")
     syslog: SyslogSettings = Field(default_factory=SyslogSettings.untouched, description="Syslog.")

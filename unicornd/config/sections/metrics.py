@@ -13,12 +13,12 @@ class MetricsSettings(Section):
 
     statsd: StatsdText | None = Field(
         default=None,
-        description='Where to: "HOST:PORT" (UDP) or "unix:PATH" (datagrams). Default: nowhere.',
+        description='Where metrics are sent: "HOST:PORT" (UDP) or "unix:PATH" (datagrams). Default: nowhere.',
         examples=["127.0.0.1:8125"],
         json_schema_extra=ROLLING,
     )
     statsd_prefix: str = Field(
-        default="", description="Put in front of every name, with a dot.", json_schema_extra=ROLLING
+        default="", description="Put in front of every metric's name, with a dot.", json_schema_extra=ROLLING
     )
     dogstatsd_tags: str = Field(
         default="", description='Tags of every metric: "env:prod,region:eu".', json_schema_extra=ROLLING

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from unicornd.config.sections.section import RESTART, Section
-from unicornd.config.texts import Mode
+from unicornd.config.texts import Mode, PathText
 
 
 class ProcessSettings(Section):
@@ -17,14 +15,17 @@ class ProcessSettings(Section):
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Name of this instance, for unicornctl and the control socket. Default: from the file's folder.",
-        json_schema_extra=RESTART,
+        json_schema_extra={
+            **RESTART,
+            "x-form": "up to 64 letters, digits, dots, hyphens and underscores, a letter or digit first",
+        },
     )
     daemon: bool = Field(
         default=False,
         description="Go to the background; the command returns when the fleet is ready, or says why not.",
         json_schema_extra=RESTART,
     )
-    pidfile: Path | None = Field(
+    pidfile: PathText | None = Field(
         default=None, description="File with the arbiter's process id.", json_schema_extra=RESTART
     )
     user: str | None = Field(
@@ -41,7 +42,9 @@ class ProcessSettings(Section):
         json_schema_extra=RESTART,
     )
     umask: Mode | None = Field(
-        default=None, description="File mode creation mask.", json_schema_extra=RESTART
+        default=None,
+        description="File mode creation mask of the workers, and of Unix sockets that are listened on.",
+        json_schema_extra=RESTART,
     )
     inherit_stdio: bool = Field(
         default=False,

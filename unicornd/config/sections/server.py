@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from unicornd.config.resolved import USUAL_SOCKET_MODE
 from unicornd.config.sections.section import RESTART, ROLLING, Section
 from unicornd.config.texts import AddressText, Mode, Networks
-from unicornd.config.values import MAX_PORT, Address
+from unicornd.config.values import Address
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -27,6 +28,8 @@ def _as_tuple(value: object) -> object:
             return value
 
 
+MAX_BACKLOG = 2**31 - 1
+"""What listen(2) takes."""
 _BIND_SCHEMA: JsonDict = {
     "anyOf": [
         {"type": "string", "x-form": "address"},
@@ -50,13 +53,13 @@ class ServerSettings(Section):
     backlog: int = Field(
         default=2048,
         ge=1,
-        le=MAX_PORT,
-        description="How many connections the kernel queues.",
+        le=MAX_BACKLOG,
+        description="How many connections the kernel queues; it queues no more than net.core.somaxconn.",
         json_schema_extra=RESTART,
     )
     socket_mode: Mode = Field(
-        default=0o666,
-        description="Permission bits of Unix sockets that are listened on.",
+        default=USUAL_SOCKET_MODE,
+        description="Permission bits of Unix sockets that are listened on; of 0666, process.umask is taken away.",
         json_schema_extra=RESTART,
     )
     reuse_port: bool = Field(

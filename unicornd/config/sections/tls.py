@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from unicornd.config.sections.section import ROLLING, Section
+from unicornd.config.texts import PathText
 
 
 class TlsSettings(Section):
     """HTTPS. Every TCP listener speaks TLS if there is a certificate; files are read again by a reload."""
 
-    certfile: Path | None = Field(
+    certfile: PathText | None = Field(
         default=None, description="Certificate with its chain (PEM).", json_schema_extra=ROLLING
     )
-    keyfile: Path | None = Field(
+    keyfile: PathText | None = Field(
         default=None,
-        description="Its private key (PEM). Default: in the certificate's file.",
+        description="The certificate's private key (PEM). Default: in the certificate's file.",
         json_schema_extra=ROLLING,
     )
-    ca_certs: Path | None = Field(
+    ca_certs: PathText | None = Field(
         default=None,
         description="Authorities that clients' certificates are checked against (PEM).",
         json_schema_extra=ROLLING,
