@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from unicornd.cli import predicates
 from unicornd.cli.commands.change import COUNT
-from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, command_of, gather_options, run
+from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, check_values, command_of, gather_options, run
 from unicornd.cli.exits import report
 from unicornd.cli.instances import Choice, find_client
 from unicornd.control.client import ControlError
@@ -54,6 +54,26 @@ def test_no_word_is_lost_and_gathering_twice_changes_nothing_more(words: list[st
 )
 def test_the_command_is_the_first_word_that_is_no_option(arguments: str, name: str) -> None:
     assert command_of(gather_options(arguments.split())) == name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["stop -c", "-c", "reload --socket=", "is-ready --instance", "config check -c", "config diff --socket="],
+)
+def test_an_option_without_its_value_means_no_other_fleet(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments.split()) == CtlExit.USAGE
+    assert "has no value" in capsys.readouterr().err
+
+
+def test_an_empty_value_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["stop", "--instance", ""]) == CtlExit.USAGE
+    assert "--instance has no value" in capsys.readouterr().err
+
+
+def test_what_stands_behind_two_hyphens_is_no_option_of_ours() -> None:
+    check_values(["config", "import", "--", "-c"])
 
 
 def test_every_command_has_its_module_and_no_predicate_is_one() -> None:
@@ -126,7 +146,10 @@ def test_the_socket_of_a_file_is_found_where_somebody_answers(tmp_path: Path) ->
 # Predicates.
 
 
-@pytest.mark.parametrize("arguments", [["--wat"], ["--wait", "soon"], ["extra"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--wat"], ["--wait", "soon"], ["--wait", "nan"], ["--wait", "-1"], ["--wait", "inf"], ["extra"]],
+)
 def test_a_predicate_that_is_asked_wrongly_ends_with_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from unicornd.cli import predicates
 from unicornd.cli.exits import INTERRUPTED, end_of_pipe, report
-from unicornd.errors import UnicorndError
+from unicornd.control.client import ControlError
+from unicornd.errors import CtlExit, UnicorndError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     if not name and "--version" in arguments:
         name, arguments = "version", [*(word for word in arguments if word != "--version"), "version"]
     try:
+        check_values(arguments)
         if name in predicates.ABOUT:
             options = arguments[: arguments.index(name)]
             return predicates.main([name, *options, *arguments[len(options) + 1 :]])
@@ -115,6 +117,20 @@ def gather_options(arguments: Sequence[str]) -> list[str]:
         return [*found, *rest]
     end = rest.index("--") if "--" in rest else len(rest)
     return [*rest[:end], *found, *rest[end:]]
+
+
+def check_values(arguments: Sequence[str]) -> None:
+    """Refuse `-c` and the like without a value: an unset variable of a script must not mean another fleet.
+
+    Raises:
+        ControlError: there is one.
+    """
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return
+        if word in GLOBAL_OPTIONS and not next(words, ""):
+            raise ControlError(f"{word} has no value: which fleet is meant?", code=CtlExit.USAGE)
 
 
 if __name__ == "__main__":
