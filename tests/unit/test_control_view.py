@@ -82,6 +82,12 @@ def test_a_worker_is_shown_with_what_the_scoreboard_knows_of_it() -> None:
     assert (other.requests, other.memory, other.now) == (0, None, [])
 
 
+def test_a_request_that_runs_has_a_connection_though_nobody_has_counted_it_yet() -> None:
+    running = [in_flight(f"GET /{number}", since=99.0) for number in range(5)]
+    worker, _ = view.workers(make_state(2), make_facts(readings={Pid(8101): reading(*running)}))
+    assert (worker.busy, worker.connections) == (5, 5)
+
+
 def test_during_a_rollout_the_generation_is_the_one_that_serves() -> None:
     state = rollout(make_state(2, make_child(1), make_child(2), make_child(1, generation=2)))
     status = view.status(state, make_facts(), pool=state.pools["web"], running=None)

@@ -247,7 +247,8 @@ def _worker(child: Child, facts: Facts) -> protocol.Worker:
         heartbeat_age=_span(beat_at, facts.at),
         requests=0 if reading is None else reading.requests,
         errors=0 if reading is None else reading.errors,
-        connections=0 if reading is None else reading.connections,
+        # Who polls counts them, once a tick; while all threads are in the application, nobody does.
+        connections=0 if reading is None else max(reading.connections, len(busy)),
         busy=len(busy),
         threads=facts.threads,
         memory=facts.memory.get(child.pid),
