@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unicornd.cli import predicates
 from unicornd.cli.commands.change import COUNT
 from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, check_values, command_of, gather_options, run
-from unicornd.cli.exits import report
+from unicornd.cli.exits import report, system_error
 from unicornd.cli.instances import Choice, find_client
 from unicornd.control.client import ControlError
 from unicornd.control.wording import duration, plural, size
@@ -131,6 +131,13 @@ def test_a_file_that_is_not_there_is_an_error_of_the_configuration(tmp_path: Pat
     assert "missing.toml" in caught.value.message
 
 
+def test_a_file_that_cannot_be_looked_at_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ControlError, match="not a directory") as caught:
+        find_client(Choice(config=str(tmp_path / "file" / "unicornd.toml")))
+    assert caught.value.code is CtlExit.CONFIG
+
+
 def test_the_socket_of_a_file_is_found_where_somebody_answers(tmp_path: Path) -> None:
     file = tmp_path / "unicornd.toml"
     file.write_text(f'[control]\nsocket = "{tmp_path}/own.sock"\n')
@@ -141,6 +148,22 @@ def test_the_socket_of_a_file_is_found_where_somebody_answers(tmp_path: Path) ->
         listener.bind(str(tmp_path / "own.sock"))
         listener.listen()
         assert find_client(Choice(config=str(file))).address == str(tmp_path / "own.sock")
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "code"),
+    [
+        (PermissionError(13, "Permission denied", "/etc/x"), "/etc/x: permission denied", CtlExit.PERMISSION),
+        (FileNotFoundError(2, "No such file or directory"), "the working directory: no such", CtlExit.FAILED),
+        (OSError("odd"), "odd", CtlExit.FAILED),
+    ],
+)
+def test_what_the_system_refuses_is_a_message_and_no_traceback(
+    error: OSError, says: str, code: CtlExit
+) -> None:
+    told = system_error(error)
+    assert says in told.message
+    assert told.code is code
 
 
 # Predicates.

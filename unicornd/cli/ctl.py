@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unicornd.cli import predicates
-from unicornd.cli.exits import INTERRUPTED, end_of_pipe, report
+from unicornd.cli.exits import INTERRUPTED, end_of_pipe, report, system_error
 from unicornd.control.client import ControlError
 from unicornd.errors import CtlExit, UnicorndError
 
@@ -74,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return end_of_pipe()
+    except OSError as error:
+        return report(system_error(error))
 
 
 def _run_command(name: str, arguments: Sequence[str]) -> int:
