@@ -156,8 +156,25 @@ def test_an_interrupted_start_goes_on_and_says_so(ctl: Ctl, tmp_path: Path) -> N
     _, said = starting.communicate(timeout=30)
     assert starting.returncode == 130
     assert "the start goes on" in said
+    assert "Traceback" not in said
     (tmp_path / "released").touch()
     ctl.run("is-ready", "--wait", "30")
+
+
+def test_a_restart_that_is_interrupted_while_it_looks_stops_nothing(ctl: Ctl, tmp_path: Path) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    hold_imports(tmp_path)
+    restarting = subprocess.Popen(
+        [str(BIN / "unicornctl"), "restart", "-c", str(ctl.config)],
+        cwd=tmp_path, env=ctl.environ, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    eventually((tmp_path / "importing").exists, "the application is looked at")
+    os.killpg(restarting.pid, signal.SIGINT)
+    _, said = restarting.communicate(timeout=30)
+    assert restarting.returncode == 130
+    assert said == "unicornctl: nothing was stopped\n"
+    assert arbiter_of(ctl) == before
 
 
 def test_a_restart_takes_another_arbiter(ctl: Ctl) -> None:

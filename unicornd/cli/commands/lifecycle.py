@@ -228,7 +228,10 @@ def _let_go(starter: subprocess.Popen[bytes], file: Path) -> None:
 
 def _checked(file: Path) -> int:
     """Have configuration and application looked at, and return the exit code: 0 if both are right."""
-    checked = _run_daemon(file, "--check-config")
+    try:
+        checked = _run_daemon(file, "--check-config")
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return CtlExit.FAILED if checked is None else START_CODES.get(checked, CtlExit.FAILED)
 
 
