@@ -32,11 +32,13 @@ run: $(VENV)/.installed-run
 	@echo
 	@echo "Serving the demo on http://127.0.0.1:8000 (Ctrl-C stops it). In another terminal, try:"
 	@echo
-	@echo "  curl http://127.0.0.1:8000/                                 which worker answered?"
-	@echo "  $(BIN)/unicornctl -c $(DEMO) status        what runs, and what it does"
-	@echo "  $(BIN)/unicornctl -c $(DEMO) scale 4       more workers"
-	@echo "  $(BIN)/unicornctl -c $(DEMO) reload        edit configs/demo/demo.py before; then break it and reload"
-	@echo "  $(BIN)/unicornctl -c $(DEMO) events        watch what happens"
+	@echo "  curl http://127.0.0.1:8000/            # which worker answered?"
+	@echo "  cd configs/demo"
+	@echo "  PATH=$(abspath $(BIN)):\$$PATH"
+	@echo "  unicornctl status                      # what runs, and what it does"
+	@echo "  unicornctl scale 4                     # more workers"
+	@echo "  unicornctl reload                      # edit demo.py first; then break it, and reload again"
+	@echo "  unicornctl events --follow             # watch what happens"
 	@echo
 	@exec $(BIN)/unicornd -c $(DEMO)
 

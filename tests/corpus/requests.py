@@ -59,6 +59,11 @@ def post(name: str, headers: bytes, sent: bytes, body: bytes, **expected: Any) -
     )
 
 
+def never_ending(name: str, raw: bytes, *, section: str = "RFC 9112 section 2.2") -> Case:
+    """A head that has no end, and is refused all the same, at once."""
+    return Case(name=name, raw=raw, status=HTTPStatus.BAD_REQUEST, section=section)
+
+
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
@@ -220,6 +225,13 @@ REFUSED = (
     bad("bare LF in the request line", line=b"GET / HTTP/1.1\nX: y"),
     bad("bare LF behind a field", HOST + b"X: y\nZ: z\r\n"),
     bad("bare CR in a value", HOST + b"X: y\rz\r\n"),
+    never_ending("bare LF at the end of every line", b"GET / HTTP/1.1\nHost: a\n\n"),
+    never_ending("bare LF as the empty line", b"GET / HTTP/1.1\r\nHost: a\r\n\n"),
+    never_ending("bare LF in front of the empty line", b"GET / HTTP/1.1\r\nHost: a\n\r\n"),
+    never_ending("bare CR at the end of every line", b"GET / HTTP/1.1\rHost: a\r\r"),
+    never_ending(
+        "TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", section="RFC 911"
+    ),
     bad("CR CR LF", HOST + b"X: y\r\r\n"),
     bad("two empty lines before", line=b"\r\n\r\nGET / HTTP/1.1"),
     bad("obsolete folding", HOST + b"X: a\r\n b\r\n", section="RFC 9112 section 5.2"),

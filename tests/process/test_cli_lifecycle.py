@@ -105,12 +105,48 @@ def test_a_stop_returns_when_the_arbiter_has_ended(ctl: Ctl) -> None:
     ctl.run("is-running", expect=CtlExit.NOT_RUNNING)
 
 
-def test_an_interrupted_start_goes_on_and_says_so(ctl: Ctl, tmp_path: Path) -> None:
-    site = tmp_path / "site_app.py"
-    site.write_text(
+def hold_imports(folder: Path) -> None:
+    """Have the application be imported until there is a file `released`; meanwhile there is one `importing`."""
+    (folder / "site_app.py").write_text(
         "import os, time\nopen('importing', 'w').close()\n"
         "while not os.path.exists('released'):\n    time.sleep(0.01)\n" + APP
     )
+
+
+def test_a_start_that_takes_too_long_goes_on_without_us(ctl: Ctl, tmp_path: Path) -> None:
+    hold_imports(tmp_path)
+    command = [str(BIN / "unicornctl"), "start", "--timeout", "0.5", "-c", str(ctl.config)]
+    # Into a file: on a slow machine nobody has daemonized by then, and whoever will has our streams.
+    with (tmp_path / "told").open("w") as told:
+        code = subprocess.call(command, cwd=tmp_path, env=ctl.environ, stdout=told, stderr=told)
+    assert code == CtlExit.UNREACHABLE
+    assert "the time is up" in (tmp_path / "told").read_text()
+    assert "the start goes on" in (tmp_path / "told").read_text()
+    (tmp_path / "released").touch()
+    ctl.run("is-ready", "--wait", "30")
+
+
+def test_a_start_need_not_be_waited_for(ctl: Ctl, tmp_path: Path) -> None:
+    hold_imports(tmp_path)
+    assert json.loads(ctl.run("start", "--no-wait", "--json").stdout)["state"] == "starting"
+    (tmp_path / "released").touch()
+    ctl.run("is-ready", "--wait", "30")
+
+
+def test_a_start_that_is_not_waited_for_tells_what_is_wrong_at_once(ctl: Ctl) -> None:
+    ctl.config.write_text(ctl.config.read_text().replace("count = 1", "cuont = 1"))
+    assert "workers.cuont" in ctl.run("start", "--no-wait", expect=CtlExit.CONFIG).stderr
+
+
+def test_a_dry_start_looks_at_everything_and_starts_nothing(ctl: Ctl, tmp_path: Path) -> None:
+    assert f"start with {ctl.config}" in ctl.run("start", "--dry-run").stdout
+    ctl.run("is-running", expect=CtlExit.NOT_RUNNING)
+    (tmp_path / "site_app.py").write_text("import nothing_like_it\n")
+    assert "nothing_like_it" in ctl.run("start", "--dry-run", expect=CtlExit.FAILED).stderr
+
+
+def test_an_interrupted_start_goes_on_and_says_so(ctl: Ctl, tmp_path: Path) -> None:
+    hold_imports(tmp_path)
     starting = subprocess.Popen(
         [str(BIN / "unicornctl"), "start", "-c", str(ctl.config)],
         cwd=tmp_path, env=ctl.environ, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -120,8 +156,25 @@ def test_an_interrupted_start_goes_on_and_says_so(ctl: Ctl, tmp_path: Path) -> N
     _, said = starting.communicate(timeout=30)
     assert starting.returncode == 130
     assert "the start goes on" in said
+    assert "Traceback" not in said
     (tmp_path / "released").touch()
     ctl.run("is-ready", "--wait", "30")
+
+
+def test_a_restart_that_is_interrupted_while_it_looks_stops_nothing(ctl: Ctl, tmp_path: Path) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    hold_imports(tmp_path)
+    restarting = subprocess.Popen(
+        [str(BIN / "unicornctl"), "restart", "-c", str(ctl.config)],
+        cwd=tmp_path, env=ctl.environ, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    eventually((tmp_path / "importing").exists, "the application is looked at")
+    os.killpg(restarting.pid, signal.SIGINT)
+    _, said = restarting.communicate(timeout=30)
+    assert restarting.returncode == 130
+    assert said == "unicornctl: nothing was stopped\n"
+    assert arbiter_of(ctl) == before
 
 
 def test_a_restart_takes_another_arbiter(ctl: Ctl) -> None:
@@ -129,6 +182,14 @@ def test_a_restart_takes_another_arbiter(ctl: Ctl) -> None:
     before = arbiter_of(ctl)
     ctl.run("restart")
     assert arbiter_of(ctl) != before
+
+
+def test_a_restart_that_is_not_waited_for_has_stopped_the_old_one(ctl: Ctl) -> None:
+    ctl.run("start")
+    before = arbiter_of(ctl)
+    ctl.run("restart", "--no-wait", "--timeout", "30")
+    assert arbiter_of(ctl) != before
+    ctl.run("is-ready", "--wait", "30")
 
 
 def test_a_restart_of_what_does_not_run_is_a_start(ctl: Ctl) -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -322,3 +322,21 @@ def test_hup_takes_the_new_logging(fleet: Fleet) -> None:
     eventually(lambda: "/logged" in (fleet.folder / "access.log").read_text(), "the access log is written")
     fleet.end()
     assert '"message"' in (fleet.folder / "other.log").read_text().splitlines()[-1]
+
+
+def test_ctrl_c_that_ends_the_workers_first_is_no_death_of_theirs(fleet: Fleet) -> None:
+    process = fleet.start()
+    workers = fleet.pids().values()
+    process.send_signal(signal.SIGSTOP)  # it is slow to see what a terminal has sent to all of them
+    for pid in (process.pid, *workers):
+        os.kill(pid, signal.SIGINT)
+    eventually(lambda: all(state_of(pid) == "Z" for pid in workers), "the workers have ended")
+    process.send_signal(signal.SIGCONT)
+    assert fleet.exit_code() == 0
+    assert "died" not in fleet.log
+    assert fleet.log.index("received SIGINT") < fleet.log.index("has left")
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process: Z for one that has ended and is not reaped yet (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -105,6 +105,24 @@ def test_a_pidfile_of_a_living_instance_refuses_another_one(fleet: Fleet) -> Non
     assert not Path(other).exists()
 
 
+def test_a_pidfile_with_the_pid_alone_refuses_a_second_start_too(fleet: Fleet) -> None:
+    process = fleet.start()
+    fleet.write("unicornd.pid", f"{process.pid}\n")  # as gunicorn writes it
+    done = fleet.run("-p", "unicornd.pid", UNICORND_CONTROL__SOCKET=str(fleet.folder / "other.sock"))
+    assert done.returncode == DaemonExit.FAILED
+    assert f"names process {process.pid}" in done.stderr
+    assert "unicornctl ls" in done.stderr
+
+
+def test_a_port_of_another_fleet_is_told_to_be_that(fleet: Fleet) -> None:
+    process = fleet.start()
+    done = fleet.run("-b", fleet.addresses()[0], UNICORND_CONTROL__SOCKET=str(fleet.folder / "other.sock"))
+    assert done.returncode == DaemonExit.FAILED
+    assert f"(pid {process.pid})" in done.stderr
+    assert "held by unicornd" in done.stderr
+    assert "unicornctl ls" in done.stderr
+
+
 @pytest.mark.parametrize("text", ["", "nonsense\n", "4194303\n", "-1\n"])
 def test_a_stale_pidfile_does_not_block_the_start(fleet: Fleet, text: str) -> None:
     fleet.write("unicornd.pid", text)
@@ -112,8 +130,13 @@ def test_a_stale_pidfile_does_not_block_the_start(fleet: Fleet, text: str) -> No
     assert (fleet.folder / "unicornd.pid").read_text().split()[0] == str(process.pid)
 
 
-def test_a_pid_that_another_program_has_now_does_not_block_the_start(fleet: Fleet) -> None:
-    stranger = subprocess.Popen(["sleep", "600"])
+@pytest.mark.parametrize(
+    "command", [["sleep", "600"], ["tail", "-f", "unicornd.toml"]], ids=["sleep", "tail"]
+)
+def test_a_pid_that_another_program_has_now_does_not_block_the_start(
+    fleet: Fleet, command: list[str]
+) -> None:
+    stranger = subprocess.Popen(command, cwd=fleet.folder, stdout=subprocess.DEVNULL)
     try:
         fleet.write("unicornd.pid", f"{stranger.pid}\n")
         fleet.start("-p", "unicornd.pid")

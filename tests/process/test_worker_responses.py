@@ -95,12 +95,23 @@ def test_a_response_shorter_than_promised_ends_the_connection(tmp_path: Path) ->
         assert "shorter than its Content-Length" in running.log()
 
 
-def test_a_response_longer_than_promised_is_cut_and_the_connection_goes_on(tmp_path: Path) -> None:
+def test_a_response_longer_than_promised_is_cut_and_ends_the_connection(tmp_path: Path) -> None:
     app = app_of(b"1234", b"5678", b"more", b"and more", headers=sized(5))
     with worker(app, tmp_path) as running, running.connect() as client:
         assert client.get().body == b"12345"
-        assert client.get().body == b"12345"
-        assert running.log().count("longer than its Content-Length") == 2
+        assert client.is_at_end()
+        assert running.log().count("longer than its Content-Length") == 1
+
+
+def test_a_whole_response_longer_than_promised_says_that_it_ends_the_connection(tmp_path: Path) -> None:
+    def app(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", sized(5))
+        return [b"12345678"]
+
+    with worker(app, tmp_path) as running, running.connect() as client:
+        response = client.get()
+        assert (response.body, response.fields["connection"]) == (b"12345", "close")
+        assert client.is_at_end()
 
 
 def test_an_application_may_close_the_connection(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from unicornd.cli import predicates
 from unicornd.cli.commands.change import COUNT
-from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, command_of, gather_options, run
-from unicornd.cli.exits import report
+from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, check_values, command_of, gather_options, run
+from unicornd.cli.exits import report, system_error
 from unicornd.cli.instances import Choice, find_client
 from unicornd.control.client import ControlError
 from unicornd.control.wording import duration, plural, size
@@ -54,6 +54,26 @@ def test_no_word_is_lost_and_gathering_twice_changes_nothing_more(words: list[st
 )
 def test_the_command_is_the_first_word_that_is_no_option(arguments: str, name: str) -> None:
     assert command_of(gather_options(arguments.split())) == name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["stop -c", "-c", "reload --socket=", "is-ready --instance", "config check -c", "config diff --socket="],
+)
+def test_an_option_without_its_value_means_no_other_fleet(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments.split()) == CtlExit.USAGE
+    assert "has no value" in capsys.readouterr().err
+
+
+def test_an_empty_value_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["stop", "--instance", ""]) == CtlExit.USAGE
+    assert "--instance has no value" in capsys.readouterr().err
+
+
+def test_what_stands_behind_two_hyphens_is_no_option_of_ours() -> None:
+    check_values(["config", "import", "--", "-c"])
 
 
 def test_every_command_has_its_module_and_no_predicate_is_one() -> None:
@@ -111,6 +131,13 @@ def test_a_file_that_is_not_there_is_an_error_of_the_configuration(tmp_path: Pat
     assert "missing.toml" in caught.value.message
 
 
+def test_a_file_that_cannot_be_looked_at_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ControlError, match="not a directory") as caught:
+        find_client(Choice(config=str(tmp_path / "file" / "unicornd.toml")))
+    assert caught.value.code is CtlExit.CONFIG
+
+
 def test_the_socket_of_a_file_is_found_where_somebody_answers(tmp_path: Path) -> None:
     file = tmp_path / "unicornd.toml"
     file.write_text(f'[control]\nsocket = "{tmp_path}/own.sock"\n')
@@ -123,10 +150,29 @@ def test_the_socket_of_a_file_is_found_where_somebody_answers(tmp_path: Path) ->
         assert find_client(Choice(config=str(file))).address == str(tmp_path / "own.sock")
 
 
+@pytest.mark.parametrize(
+    ("error", "says", "code"),
+    [
+        (PermissionError(13, "Permission denied", "/etc/x"), "/etc/x: permission denied", CtlExit.PERMISSION),
+        (FileNotFoundError(2, "No such file or directory"), "the working directory: no such", CtlExit.FAILED),
+        (OSError("odd"), "odd", CtlExit.FAILED),
+    ],
+)
+def test_what_the_system_refuses_is_a_message_and_no_traceback(
+    error: OSError, says: str, code: CtlExit
+) -> None:
+    told = system_error(error)
+    assert says in told.message
+    assert told.code is code
+
+
 # Predicates.
 
 
-@pytest.mark.parametrize("arguments", [["--wat"], ["--wait", "soon"], ["extra"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--wat"], ["--wait", "soon"], ["--wait", "nan"], ["--wait", "-1"], ["--wait", "inf"], ["extra"]],
+)
 def test_a_predicate_that_is_asked_wrongly_ends_with_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

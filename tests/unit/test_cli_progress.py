@@ -56,3 +56,15 @@ def test_the_same_reason_is_told_once(*, is_terminal: bool) -> None:
         "  - worker 1 (pid 9) cannot boot: out of memory  67ms",
         "  - worker 2 is ready  67ms",
     ]
+
+
+def test_what_is_waited_for_is_one_line_of_a_terminal_however_long() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=60, color_system=None, legacy_windows=False)
+    ticker = Ticker(console)
+    path = "/a/path/that/goes/on" * 9
+    with ticker.running():
+        ticker.show({**operation(), "waiting_for": [f"worker 2 (pid 7) to drain, 2s: 9s GET {path}"]})
+    assert "reload, 1.0s, waiting for worker 2 (pid 7)" in stream.getvalue()
+    assert "…" in stream.getvalue()
+    assert stream.getvalue().count("\n") <= 1

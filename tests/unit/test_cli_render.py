@@ -157,10 +157,23 @@ def test_the_list_of_fleets_fits_the_terminal() -> None:
     console = Console(file=stream, width=80, color_system=None)
     fleet = {"instance": "shop", "state": "ready", "pid": "8100", "workers": "4/4", "up": "3d 4h",
              "listens": "0.0.0.0:8000  unix:/run/shop/web.sock  [::1]:8443"}  # fmt: skip
-    print_screen(console, fleets_table([fleet], width=80))
+    print_screen(console, fleets_table([fleet]))
     lines = stream.getvalue().splitlines()
     assert lines[0].split() == ["INSTANCE", "STATE", "PID", "WORKERS", "UP", "LISTENS", "ON"]
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_list_of_fleets_cuts_nothing_that_is_long(width: int) -> None:
+    stream = io.StringIO()
+    fleet = {"instance": "a-name-" * 8, "state": "reloading", "pid": "4194303", "workers": "1000/1024", "up": "12m 5s",
+             "listens": "unix:/run/some/where/far/below/web.sock"}  # fmt: skip
+    print_screen(Console(file=stream, width=width, color_system=None), fleets_table([fleet]))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    shown = "".join(line.partition(" ")[0] for line in lines[1:])
+    assert shown == fleet["instance"]
+    assert {"reloading", "4194303", "1000/1024"} <= set(lines[1].split())
 
 
 def write_screens() -> None:

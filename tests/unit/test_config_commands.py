@@ -162,6 +162,20 @@ def test_what_is_wrong_is_not_saved(
     assert not file.with_suffix(".d").exists()
 
 
+def test_with_json_a_program_is_told_what_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "unicornd.toml"
+    assert config("init", "--json", file=file) == CtlExit.DONE
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "written": str(file)}
+    assert config("set", "timeouts.graceful=20s", "--json", file=file) == CtlExit.DONE
+    told = json.loads(capsys.readouterr().out)
+    assert told.pop("written").endswith("unicornd.d/50-unicornctl.toml")
+    assert told == {"schema": 1, "key": "timeouts.graceful", "apply": "live"}
+    assert run(["config", "schema", "--json"]) == CtlExit.DONE
+    assert json.loads(capsys.readouterr().out)["title"] == "unicornd.toml"
+
+
 def test_set_needs_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config("set", "workers.count=3", file=tmp_path / "unicornd.toml") == CtlExit.CONFIG
     assert "config init" in capsys.readouterr().err

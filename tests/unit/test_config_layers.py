@@ -444,5 +444,9 @@ def test_what_is_not_toml_is_told_where_all_errors_are(tmp_path: Path) -> None:
         load(Sources(folder=tmp_path))
     assert caught.value.message == f"{file}:2: not TOML: Invalid value at column 9"
     file.write_text("[workers]\ncount = 1\ncount = 2")
-    with pytest.raises(ConfigError, match=r"not TOML: Cannot overwrite a value \(at end of document\)"):
+    with pytest.raises(
+        ConfigError, match=r"not TOML: Cannot overwrite a value \(at end of document\)"
+    ) as twice:
         load(Sources(folder=tmp_path))
+    assert "brackets" in caught.value.hint
+    assert "may stand once" in twice.value.hint

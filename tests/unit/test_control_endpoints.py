@@ -277,6 +277,27 @@ def test_a_number_that_is_none_is_400(value: str) -> None:
     assert ask(FakePort(make_state(2)), "GET", "/v1/events", query={"since": value}).status == 400
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/stop"), ("POST", "/v1/workers/1/stacks"), ("GET", "/v1/status"), ("GET", "/v1/events")],
+)
+def test_a_misspelt_parameter_is_400_and_changes_nothing(method: str, path: str) -> None:
+    port = FakePort(make_state(2))
+    before = port.state
+    reply = ask(port, method, path, query={"dryrun": "1"})
+    assert reply.status == 400
+    error = check(reply, "Problem")["error"]
+    assert isinstance(error, dict)
+    assert "dryrun" in error["message"]
+    assert (path != "/v1/stop") or "there are dry_run" in error["message"]
+    assert port.state is before
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/startupz", "/"])
+def test_a_probe_may_say_more_than_is_asked_for(path: str) -> None:
+    assert ask(FakePort(make_state(2)), "GET", path, query={"cache": "no"}).status in {200, 503}
+
+
 def test_past_events_are_json_lines() -> None:
     port = FakePort(make_state(2))
     port.journal.append("worker.ready", "worker 1 is ready", slot=1)

@@ -45,7 +45,7 @@ def test_a_stop_names_what_it_waits_for_in_every_phase() -> None:
     facts = make_facts(at=10.0, readings={children[1].pid: reading})
     running = Operation(id="stop-1", kind=Kind.STOP, title="stop", pool="web", started_at=NOW)
     waiting = "\n".join(view.operation(running, state, facts=facts).waiting_for)
-    assert "boots" in waiting
+    assert "to boot" in waiting
     assert "GET /a" in waiting
     assert "and 1 more" in waiting
-    assert "dying" in waiting
+    assert "to end" in waiting

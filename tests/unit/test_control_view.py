@@ -48,6 +48,7 @@ def rollout(state: State) -> State:
                  backoffs=MappingProxyType({"web": Backoff(failures=4, not_before=Monotonic(103.2))})),
          "degraded", "1 of 2 workers are ready; 4 failed to boot, next try in 3.2 s"),
         (replace(make_state(2), halt=Halt.GRACEFUL), "stopping", "2 workers have not left yet"),
+        (replace(make_state(1), halt=Halt.GRACEFUL), "stopping", "1 worker has not left yet"),
         (rollout(make_state(2)), "reloading", "generation 2 is to replace 1; 2 of 2 workers are ready"),
     ],
 )  # fmt: skip
@@ -81,6 +82,12 @@ def test_a_worker_is_shown_with_what_the_scoreboard_knows_of_it() -> None:
     assert (other.requests, other.memory, other.now) == (0, None, [])
 
 
+def test_a_request_that_runs_has_a_connection_though_nobody_has_counted_it_yet() -> None:
+    running = [in_flight(f"GET /{number}", since=99.0) for number in range(5)]
+    worker, _ = view.workers(make_state(2), make_facts(readings={Pid(8101): reading(*running)}))
+    assert (worker.busy, worker.connections) == (5, 5)
+
+
 def test_during_a_rollout_the_generation_is_the_one_that_serves() -> None:
     state = rollout(make_state(2, make_child(1), make_child(2), make_child(1, generation=2)))
     status = view.status(state, make_facts(), pool=state.pools["web"], running=None)
@@ -112,8 +119,8 @@ def test_what_an_operation_waits_for_names_the_worker_and_its_oldest_request() -
     operation = Operations().begin(Kind.STOP, title="stop", pool="web", now=Monotonic(95.0))
     shown = view.operation(operation, state, facts=facts)
     assert shown.waiting_for == [
-        "worker 3 (pid 8103) boots, 2 s",
-        "worker 1 (pid 8101) drains, 4 s: GET /slow 20 s and 1 more",
+        "worker 3 (pid 8103) to boot, 2.0s",
+        "worker 1 (pid 8101) to drain, 4.0s: 20s GET /slow and 1 more",
     ]
     assert shown.seconds == 5.0
 
@@ -123,7 +130,7 @@ def test_the_list_of_what_is_waited_for_is_bounded() -> None:
     operation = Operations().begin(Kind.SCALE, title="scale", pool="web", now=NOW)
     lines = view.operation(operation, state, facts=make_facts()).waiting_for
     assert len(lines) == view.MAX_WAITING_LINES + 1
-    assert lines[-1] == "… and 30 more"
+    assert lines[-1] == "30 more"
 
 
 def test_an_operation_shows_the_steps_that_were_not_seen() -> None:

@@ -220,13 +220,21 @@ class Loop:
             self._tell_waiting(now)
 
     def take_signals(self, _mask: int) -> None:
-        """Read the signals that have come."""
-        for number in self._means.wakeup.read():
-            if number is signal.SIGCHLD:
-                for death in self._means.kernel.reap():
-                    self._take_death(death)
-            else:
-                self._on_signal(number)
+        """Read the signals that have come: wishes first, and deaths in the next turn if there was a wish.
+
+        Ctrl-C goes to the workers, too: who has followed it before we have told them to is not one that died.
+        """
+        numbers = self._means.wakeup.read()
+        wishes = [number for number in numbers if number is not signal.SIGCHLD]
+        for number in wishes:
+            self._on_signal(number)
+        if signal.SIGCHLD not in numbers:
+            return
+        if wishes:
+            signal.raise_signal(signal.SIGCHLD)
+            return
+        for death in self._means.kernel.reap():
+            self._take_death(death)
 
     def _take_death(self, death: Death) -> None:
         if any(claims(death) for claims in self.claims_death):

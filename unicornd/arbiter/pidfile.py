@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 START_TIME_FIELD = 22
+MOST_WORDS = 3
+"""Of a command line, in which the program is named: `python -m unicornd`, `python /opt/bin/gunicorn`."""
 
 
 class Pidfile:
@@ -46,7 +48,7 @@ class Pidfile:
         elif owner is not None and owner != pid:
             raise AlreadyRunningError(
                 f"already running: {path} names process {owner}, which is there",
-                hint="`unicornctl status` shows it, `unicornctl restart` replaces it",
+                hint="`unicornctl ls` shows the fleets that run; each needs a process.pidfile of its own",
             )
         draft = path.with_name(f".{path.name}.{pid}")
         try:
@@ -77,7 +79,7 @@ class Pidfile:
 def owner_of(path: Path) -> int | None:
     """Return the pid in the file if that very process is there; None if the file is stale, empty or no pidfile.
 
-    A file with one line (another program's, or gunicorn's) is believed if the process is a Python program.
+    A file with one line (gunicorn's, or somebody's own) is believed if the process is unicornd or gunicorn.
     """
     try:
         fields = path.read_text(encoding="ascii", errors="replace").split()
@@ -91,7 +93,7 @@ def owner_of(path: Path) -> int | None:
         return None
     if len(fields) > 1:
         return pid if fields[1] == started else None
-    return pid if _is_python(pid) else None
+    return pid if _is_server(pid) else None
 
 
 def start_time_of(pid: int) -> str:
@@ -104,9 +106,14 @@ def start_time_of(pid: int) -> str:
     return text.rpartition(")")[2].split()[START_TIME_FIELD - 3]
 
 
-def _is_python(pid: int) -> bool:
+def _is_server(pid: int) -> bool:
+    """Whether the program is one of the two; an editor of unicornd.toml is not."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return b"unicornd" in command or b"gunicorn" in command
+    if words[0].startswith((b"unicornd: ", b"gunicorn: ")):  # a title of setproctitle
+        return True
+    programs = {word.rpartition(b"/")[2] for word in words[:MOST_WORDS]}
+    is_python = words[0].rpartition(b"/")[2].startswith((b"python", b"unicornd", b"gunicorn"))
+    return is_python and not programs.isdisjoint({b"unicornd", b"gunicorn"})

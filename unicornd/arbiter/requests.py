@@ -221,11 +221,13 @@ def _scale(wish: Scale, *, state: State, now: Monotonic) -> Granted | Refusal:
     pool = only_pool(state)
     size = pool.size + wish.count if wish.is_relative else wish.count
     if not 1 <= size <= MAX_WORKERS or (wish.is_relative and not wish.count):
-        asked = f"{wish.count:+d} from {pool.size} workers" if wish.is_relative else f"{wish.count} workers"
+        asked = (
+            f"by {wish.count:+d} from {pool.size} workers" if wish.is_relative else f"to {wish.count} workers"
+        )
         return Refusal(
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
             exit_code=CtlExit.USAGE,
-            message=f"cannot scale to {asked}: a fleet has 1 to {MAX_WORKERS} workers",
+            message=f"cannot scale {asked}: a fleet has 1 to {MAX_WORKERS} workers",
             hint="`unicornctl stop` ends the fleet" if size <= 0 else "",
         )
     events = (Resized(at=now, pool=pool.name, size=size),)

@@ -28,7 +28,7 @@ from unicornd.arbiter.stacks import StacksOf
 from unicornd.arbiter.state import Halt
 from unicornd.control import protocol
 from unicornd.control.documents import BadRequestError, parse_body, parse_number, refuse, reply_with
-from unicornd.control.endpoints import HTML, JSON_LINES, METRICS, Endpoint, NoMatch, find_endpoint
+from unicornd.control.endpoints import HTML, JSON_LINES, METRICS, READ_ONLY, Endpoint, NoMatch, find_endpoint
 from unicornd.control.exchange import LongPoll, Reply, Stream
 from unicornd.control.page import status_page
 from unicornd.dataclass import dataclass
@@ -82,11 +82,27 @@ def make_route(port: ControlPort, *, among: Collection[Endpoint]) -> Callable[[R
             case match:
                 call = _Call(port=port, request=request, variables=match.variables)
         try:
+            _check_parameters(request, match.endpoint)
             return ANSWERS[match.endpoint](call)
         except BadRequestError as error:
             return refuse(HTTPStatus.BAD_REQUEST, error.message, exit_code=CtlExit.USAGE)
 
     return route
+
+
+def _check_parameters(request: Request, endpoint: Endpoint) -> None:
+    """Refuse parameters that do not exist: a `dryrun=1` that is passed over would do it in earnest.
+
+    Not of probes and pages, which anybody's tool may ask for.
+
+    Raises:
+        BadRequestError: there is one.
+    """
+    known = [parameter.name for parameter in endpoint.value.parameters]
+    unknown = [name for name in request.query if name not in known]
+    if unknown and endpoint not in READ_ONLY:
+        there = f"; there are {', '.join(known)}" if known else "; there are none here"
+        raise BadRequestError(f"there is no parameter {', '.join(unknown)}{there}")
 
 
 # Reports.

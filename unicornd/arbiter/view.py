@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from unicornd.arbiter.operations import Kind, Outcome
 from unicornd.arbiter.state import Halt, Phase
 from unicornd.control import protocol
+from unicornd.control.wording import duration, plural
 from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
 from unicornd.observe.scoreboard import BUCKETS
@@ -191,7 +192,8 @@ def _change(
 ) -> tuple[FleetState, str] | None:
     """What the fleet is becoming, if it is not meant to stay as it is."""
     if state.halt is not Halt.NO:
-        return "stopping", f"{len(state.children)} workers have not left yet"
+        have = "has" if len(state.children) == 1 else "have"
+        return "stopping", f"{plural(len(state.children), 'worker')} {have} not left yet"
     if pool.name not in state.served:
         return "starting", missing
     if (rollout := state.rollouts.get(pool.name)) is not None:
@@ -247,7 +249,8 @@ def _worker(child: Child, facts: Facts) -> protocol.Worker:
         heartbeat_age=_span(beat_at, facts.at),
         requests=0 if reading is None else reading.requests,
         errors=0 if reading is None else reading.errors,
-        connections=0 if reading is None else reading.connections,
+        # Who polls counts them, once a tick; while all threads are in the application, nobody does.
+        connections=0 if reading is None else max(reading.connections, len(busy)),
         busy=len(busy),
         threads=facts.threads,
         memory=facts.memory.get(child.pid),
@@ -333,13 +336,13 @@ def _waiting_for(subject: Operation, state: State, *, facts: Facts) -> list[str]
             case Phase.READY:
                 continue
             case Phase.BOOTING:
-                lines.append(f"{who} boots, {age:.0f} s")
+                lines.append(f"{who} to boot, {duration(age)}")
             case Phase.DRAINING:
-                lines.append(f"{who} drains, {age:.0f} s" + _in_flight(child, facts))
+                lines.append(f"{who} to drain, {duration(age)}" + _in_flight(child, facts))
             case _:
-                lines.append(f"{who} is dying, {age:.0f} s")
+                lines.append(f"{who} to end, {duration(age)}")
     more = len(lines) - MAX_WAITING_LINES
-    return lines if more <= 0 else [*lines[:MAX_WAITING_LINES], f"… and {more} more"]
+    return lines if more <= 0 else [*lines[:MAX_WAITING_LINES], f"{more} more"]
 
 
 def _in_flight(child: Child, facts: Facts) -> str:
@@ -348,7 +351,7 @@ def _in_flight(child: Child, facts: Facts) -> str:
         return ""
     oldest = min(reading.in_flight, key=lambda each: each.since)
     more = f" and {len(reading.in_flight) - 1} more" if len(reading.in_flight) > 1 else ""
-    return f": {oldest.text} {_span(oldest.since, facts.at):.0f} s{more}"
+    return f": {duration(_span(oldest.since, facts.at))} {oldest.text}{more}"
 
 
 def event(entry: Entry) -> protocol.Event:

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unicornd.cli import predicates
-from unicornd.cli.exits import INTERRUPTED, end_of_pipe, report
-from unicornd.errors import UnicorndError
+from unicornd.cli.exits import INTERRUPTED, end_of_pipe, report, system_error
+from unicornd.control.client import ControlError
+from unicornd.errors import CtlExit, UnicorndError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     if not name and "--version" in arguments:
         name, arguments = "version", [*(word for word in arguments if word != "--version"), "version"]
     try:
+        check_values(arguments)
         if name in predicates.ABOUT:
             options = arguments[: arguments.index(name)]
             return predicates.main([name, *options, *arguments[len(options) + 1 :]])
@@ -72,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return end_of_pipe()
+    except OSError as error:
+        return report(system_error(error))
 
 
 def _run_command(name: str, arguments: Sequence[str]) -> int:
@@ -115,6 +119,20 @@ def gather_options(arguments: Sequence[str]) -> list[str]:
         return [*found, *rest]
     end = rest.index("--") if "--" in rest else len(rest)
     return [*rest[:end], *found, *rest[end:]]
+
+
+def check_values(arguments: Sequence[str]) -> None:
+    """Refuse `-c` and the like without a value: an unset variable of a script must not mean another fleet.
+
+    Raises:
+        ControlError: there is one.
+    """
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return
+        if word in GLOBAL_OPTIONS and not next(words, ""):
+            raise ControlError(f"{word} has no value: which fleet is meant?", code=CtlExit.USAGE)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     Asked = tuple[Sources, Loaded]
 
+INTERRUPTED = 130
+"""128 + SIGINT, what a shell expects of a program that Ctrl-C has ended."""
+
 TOLD = frozenset({"-h", "--help", "-v", "--version", "--check-config", "--print-config"})
 """Flags after which nothing is served, most of the time."""
 
@@ -53,6 +56,10 @@ def run(arguments: Sequence[str]) -> int:
         return _serve(asked)
     except UnicorndError as error:
         return _fail(error)
+    except (
+        KeyboardInterrupt
+    ):  # before there is a fleet to stop, or while a daemon is waited for, which goes on
+        return INTERRUPTED
 
 
 def _serve(asked: Asked | UnicorndError) -> int:

@@ -46,6 +46,13 @@ def end_of_pipe() -> int:
     return PIPE_CLOSED
 
 
+def system_error(error: OSError) -> ControlError:
+    """Return what a person is told of a file or folder that nobody has expected to be out of reach."""
+    code = CtlExit.PERMISSION if isinstance(error, PermissionError) else CtlExit.FAILED
+    where = error.filename or "the working directory"  # getcwd(2) names none
+    return ControlError(f"{where}: {(error.strerror or str(error)).lower()}", code=code)
+
+
 def exit_code(error: UnicorndError) -> int:
     """Return the exit code of unicornctl for an error."""
     match error:

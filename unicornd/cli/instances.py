@@ -67,14 +67,23 @@ def client_of_config(file: Path) -> Client:
     Raises:
         ControlError: it does not run, or there is no such file.
     """
-    if not file.exists():
-        raise ControlError(f"{file}: no such file", code=CtlExit.CONFIG)
+    try:
+        file.stat()
+    except OSError as error:
+        raise _unreadable(file, error) from error
     own = os.environ.get("UNICORND_CONTROL__SOCKET") or socket_of_config(file)
     if own and _is_answering(own):
         return Client(address=own)
     instance = os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file)
     candidates = () if own else control_socket_candidates(os.environ, uid=os.geteuid(), instance=instance)
     return _answering(candidates, name=f"{instance} ({file})")
+
+
+def _unreadable(file: Path, error: OSError) -> ControlError:
+    if isinstance(error, PermissionError):
+        hint = "--socket or --instance name the fleet, too, if its control socket is for you"
+        return ControlError(f"{file}: permission denied", code=CtlExit.PERMISSION, hint=hint)
+    return ControlError(f"{file}: {(error.strerror or str(error)).lower()}", code=CtlExit.CONFIG)
 
 
 def running_addresses() -> list[str]:

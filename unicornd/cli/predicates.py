@@ -121,12 +121,19 @@ def parse_question(name: str, rest: list[str]) -> Question:
             values[key] = value if equals else next(words, "")
         else:
             raise _usage(f"{name} does not know {word!r}")
-    try:
-        wait = float(values["--wait"])
-    except ValueError:
-        raise _usage(f"--wait takes a number of seconds, not {values['--wait']!r}") from None
+    wait = _seconds(values["--wait"])
     choice = Choice(config=values["--config"], socket=values["--socket"], instance=values["--instance"])
     return Question(name, choice, wait=wait, is_quiet="--quiet" in flags, is_json="--json" in flags)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):  # not a number is in no order: it would be waited for without an end
+        raise _usage(f"--wait takes a number of seconds, not {text!r}")
+    return seconds
 
 
 def _usage(message: str) -> ControlError:

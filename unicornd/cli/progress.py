@@ -76,13 +76,13 @@ class Ticker:
         waiting = operation["waiting_for"]
         if self._status is not None:
             more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
-            about = f": {waiting[0]}{more}" if waiting else ""
+            about = f", waiting for {waiting[0]}{more}" if waiting else ""
             text = f"{operation['title']}, {duration(operation['seconds'])}{about}"
-            self._status.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            self._status.update(_on_one_line(text))
         elif waiting and time.monotonic() - self._reminded_at >= REMIND:
             self._reminded_at = time.monotonic()
             for line in waiting:
-                self._console.print(Text(f"  … {line}"), soft_wrap=self._is_piped)
+                self._console.print(Text(f"  … waiting for {line}"), soft_wrap=self._is_piped)
 
     def _print_step(self, text: str, *, at: str) -> None:
         line = Text.assemble(text, (f"  {at}", "dim"))
@@ -102,6 +102,14 @@ class Ticker:
             return text
         is_known, self._reason = reason == self._reason, reason
         return f"{who}{CANNOT_BOOT}as before" if is_known else text
+
+
+def _on_one_line(text: str) -> Table:
+    """Return text that is cut where the terminal ends: beside its spinner, rich would wrap a plain one."""
+    grid = Table.grid()
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_row(Text(text))
+    return grid
 
 
 def follow(client: Client, operation: Document, *, timeout: float) -> Document:

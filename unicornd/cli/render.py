@@ -242,16 +242,15 @@ def local_time(text: str, *, now: datetime) -> str:
     return at.strftime("%H:%M:%S" if at.date() == now.date() else "%Y-%m-%d %H:%M:%S")
 
 
-def fleets_table(fleets: Sequence[Document], *, width: int) -> RenderableType:
+def fleets_table(fleets: Sequence[Document]) -> RenderableType:
     """One row a running fleet."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("INSTANCE", "STATE"):
-        table.add_column(name, no_wrap=True)
+    table.add_column("INSTANCE", overflow="fold")  # a name is never cut: commands take it
+    table.add_column("STATE", no_wrap=True)
     table.add_column("PID", justify="right", no_wrap=True)
     table.add_column("WORKERS", justify="right", no_wrap=True)
     table.add_column("UP", justify="right", no_wrap=True)
-    table.add_column("LISTENS ON", overflow="fold", ratio=1)
-    table.width = width
+    table.add_column("LISTENS ON", overflow="fold")
     for fleet in fleets:
         state = Text(fleet["state"], style=STATE_STYLES.get(fleet["state"], "dim"))
         table.add_row(

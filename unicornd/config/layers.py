@@ -168,11 +168,11 @@ def _add_file(draft: Draft, file: Path, *, layer: str, folder: Path) -> None:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
     except ValueError as error:  # not TOML, or a number of more digits than Python reads
-        hint = (
-            "text stands in quotes, a table's name in brackets; see https://toml.io"
-            if file.suffix == ".toml"
-            else f"a Python file is named {FILE_PREFIX}{shown}"
-        )
+        hint = f"a Python file is named {FILE_PREFIX}{shown}"
+        if file.suffix == ".toml":
+            hint = "text stands in quotes, a table's name in brackets; see https://toml.io"
+        if str(error).startswith(_SAID_TWICE):
+            hint = "each [table], and each key in it, may stand once in a file: look further up for the other one"
         raise ConfigError(_not_toml(shown, str(error)), hint=hint) from error
     origins = {key: Origin(layer=layer, where=f"{shown}:{line}") for key, line in locate_keys(text).items()}
     anchor_paths(table, folder)
@@ -186,6 +186,9 @@ def _not_toml(shown: str, complaint: str) -> str:
         return f"{shown}: not TOML: {complaint}"
     return f"{shown}:{found['line']}: not TOML: {complaint[: found.start()]} at column {found['column']}"
 
+
+_SAID_TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate")
+"""How tomllib's complaints begin where something is there already."""
 
 _AT_LINE = re.compile(r" \(at line (?P<line>[0-9]+), column (?P<column>[0-9]+)\)$")
 

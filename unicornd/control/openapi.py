@@ -155,6 +155,10 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(protocol.Problem)}}
     for status, about in REFUSALS.items():
         responses[str(status.value)] = {"description": about, "content": content}
+    responses["default"] = {
+        "description": "no request that can be read (405, 408, 413, …)",
+        "content": content,
+    }
     return dict(sorted(responses.items()))
 
 

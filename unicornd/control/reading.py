@@ -15,7 +15,7 @@ from unicornd.control.exchange import Request
 from unicornd.dataclass import dataclass
 from unicornd.http.body import decoder_for
 from unicornd.http.errors import Refusal
-from unicornd.http.head import find_head_end, parse_head, skip_empty_line
+from unicornd.http.head import check_beginning, find_head_end, parse_head, skip_empty_line
 from unicornd.http.limits import Limits
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class RequestReader:
         elif len(self._buffer) > LIMITS.head_size:
             detail = f"the head is longer than {LIMITS.head_size} bytes"
             raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        elif len(self._buffer) > start:
+            check_beginning(self._buffer[start:], LIMITS, start=0)
 
     def _finish(self, head: Head) -> Incoming | None:
         if self._decoder is not None and not self._decoder.is_complete:

@@ -23,6 +23,10 @@ FIELD_LINE = re.compile(rf"({TCHAR}++):[\t ]*+([\t\x20-\x7e\x80-\xff]*+)")
 # HTTP-version   = "HTTP" "/" DIGIT "." DIGIT                               RFC 9112 section 2.3
 REQUEST_LINE = re.compile(rf"({TCHAR}++) ([\x21-\x7e]++) HTTP/([0-9]\.[0-9])")
 
+# CRLF alone ends a line                                                    RFC 9112 section 2.2
+# A client that ends lines otherwise has sent its empty line, and waits for an answer: no CRLF CRLF will come.
+WRONG_END = re.compile(rb"\n\r?\n|\r\r")
+
 # A method may be any token; those that are registered have 3 to 20 characters, none of them a lower-case letter or "#".
 # Others are mostly somebody's mistake, or an attempt to get past a filter (as gunicorn has it).
 CONVENTIONAL_METHOD = re.compile(r"[!$%&'*+\-.^_`|~0-9A-Z]{3,20}+")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from unicornd.http.errors import Refusal, bad_request
 from unicornd.http.framing import body_length, is_kept_alive, wants_continue
+from unicornd.http.grammar import WRONG_END
 from unicornd.http.lines import KnownFields, KnownRequestLines
 from unicornd.http.messages import Head
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 END_OF_HEAD = b"\r\n\r\n"
 EMPTY_LINE = b"\r\n"
+TLS_HANDSHAKE = 22
+"""The first byte of TLS (RFC 8446 section 5.1)."""
 
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"})
 
@@ -89,6 +92,23 @@ def refuse_long_head(part: bytes | bytearray, limits: Limits) -> NoReturn:
     raise Refusal(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too long", section="RFC 6585 section 5"
     )
+
+
+def check_beginning(part: bytes | bytearray, limits: Limits, *, start: int) -> None:
+    """Refuse a head that has not ended and never will, so that its client does not wait for our patience to end.
+
+    Args:
+        part: what has been received, not empty, beginning with a request line.
+        limits: what is wrong with the part that is there comes first, as if it were whole.
+        start: where to begin, as in `find_head_end`.
+
+    Raises:
+        Refusal: its empty line is not CRLF, or it is TLS.
+    """
+    if part[0] == TLS_HANDSHAKE:
+        raise bad_request("this port speaks HTTP without TLS", "RFC 9112 section 3")
+    if WRONG_END.search(part, start) is not None:
+        parse_head(bytes(part) + END_OF_HEAD, limits)
 
 
 def _check_sizes(lines: Sequence[str], limits: Limits) -> None:

@@ -136,8 +136,8 @@ def _read_other_form(method: str, target: str) -> tuple[str, str, str]:
         return "", "", ""
     match = ABSOLUTE_FORM.fullmatch(target)
     if match is None:
-        what = "a fragment" if ORIGIN_FORM.match(target) else "no form of a request target"
-        raise bad_request(f"the request target is or has {what}", "RFC 9112 section 3.2")
+        what = "has a fragment" if ORIGIN_FORM.match(target) else "has none of the forms that there are"
+        raise bad_request(f"the request target {what}", "RFC 9112 section 3.2")
     authority, path, query = match.groups()
     if HOST.fullmatch(authority) is None or authority[0] == ":":  # RFC 9110 section 4.2.1: not without a host
         raise bad_request("the target's host is not a host", "RFC 9112 section 3.2.2")

@@ -24,13 +24,14 @@ class ConsoleFormat(logging.Formatter):
         self._is_bare = is_bare
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, with the facts behind the message and the traceback below."""
+        """Return the line, with the facts behind the message, and below it further lines and the traceback."""
         moment = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(record.created))
         facts = "".join(f" {key}={_shown(value)}" for key, value in facts_of(record).items())
         begin = (
             f"[{record.process}]" if self._is_bare else f"{moment} [{record.process}] [{record.levelname}]"
         )
-        line = f"{begin} {record.getMessage()}{facts}"
+        message, end, more = record.getMessage().partition("\n")
+        line = f"{begin} {message}{facts}{end}{more}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -58,7 +58,11 @@ def _holds(pid: int, wanted: set[str]) -> bool:
 
 
 def _name_of(pid: int) -> str:
+    """Return what a process is called; of a fleet's, which one it is: `unicornd: arbiter [shop]` (15 bytes in comm)."""
+    folder = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        name = (folder / "comm").read_text(encoding="utf-8").strip()
+        title = (folder / "cmdline").read_text(encoding="utf-8").partition("\0")[0].strip()
     except (OSError, ValueError):
         return "a process"
+    return title if title.startswith("unicornd: ") else name

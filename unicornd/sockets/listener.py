@@ -281,6 +281,8 @@ def _explained(address: Address, error: OSError, *, is_shared: bool = False) -> 
                 if holder
                 else "change server.bind"
             )
+            if holder.startswith("unicornd"):
+                who = f"{who}; `unicornctl ls` shows the fleets that run"
             if address.kind == "tcp":
                 who += (
                     "; server.reuse_port is set here, and must be there, too, and both must run as the same user"

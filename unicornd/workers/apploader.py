@@ -125,7 +125,7 @@ def _find_attribute(module: ModuleType, target: ImportString, *, dotted: str) ->
 
             near = get_close_matches(name, [known for known in dir(found) if not known.startswith("_")], n=1)
             where = getattr(module, "__file__", None) or target.module
-            hint = f'did you mean "{near[0]}"?' if near else f"{where} has no such name"
+            hint = f'did you mean "{near[0]}"?' if near else f'name another one: "{target.module}:ATTRIBUTE"'
             raise AppError(f"app.target: {target}: {where} has no attribute {name!r}", hint=hint) from None
     return found
 

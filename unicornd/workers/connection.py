@@ -15,7 +15,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from unicornd.http.head import END_OF_HEAD, refuse_long_head, skip_empty_line
+from unicornd.http.head import END_OF_HEAD, check_beginning, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
 from unicornd.workers.output import SEND_FLAGS, Output
 from unicornd.workers.spool import Spool
@@ -260,7 +260,7 @@ class Connection:
             buffer = buffer[ignored:]
         end = buffer.find(END_OF_HEAD, searched)
         if end < 0:
-            self._wait_for_head(buffer, now)
+            self._wait_for_head(buffer, now, searched=searched)
             return False
         end += len(END_OF_HEAD)
         if end == len(buffer):
@@ -269,8 +269,10 @@ class Connection:
         self._buffer = bytes(buffer[end:])
         return self._take_head(bytes(buffer[:end]), now)
 
-    def _wait_for_head(self, buffer: bytes | bytearray, now: float) -> None:
+    def _wait_for_head(self, buffer: bytes | bytearray, now: float, *, searched: int) -> None:
         limits = self.policy.limits
+        if buffer:
+            check_beginning(buffer, limits, start=searched)
         # Plus one: the CR of the longest line may be here without its LF.
         if len(buffer) > limits.request_line + 1 and (
             len(buffer) > limits.head_size or buffer.find(b"\r\n", 0, limits.request_line + 2) < 0

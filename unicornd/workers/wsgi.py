@@ -229,6 +229,9 @@ class Exchange:
             except OSError as error:
                 raise ClientGoneError from error
             return
+        if head.framing is Framing.LENGTH and head.length < len(body):
+            self.keep_alive = False  # see _framed; here there is time to say so
+            head = self._head = self._encode_head(len(body))
         self._send(head.data + self._framed(head, body) if body else head.data)
         self._finish()
 
@@ -248,7 +251,10 @@ class Exchange:
             data = data[: head.length - self.sent]
             if not self._is_cut:
                 self._is_cut = True
-                self._warn("a response was longer than its Content-Length; the rest was cut")
+                self.keep_alive = False  # whoever counts wrongly is not trusted with a further response
+                self._warn(
+                    "a response was longer than its Content-Length; it is cut, the connection is closed"
+                )
         self.sent += len(data)
         return encode_chunk(data) if head.framing is Framing.CHUNKED and data else data
 

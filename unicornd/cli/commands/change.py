@@ -93,9 +93,11 @@ def upgrade(
 
 
 @app.command(epilog=EPILOG)
-def reopen(context: typer.Context) -> int:
+def reopen(
+    context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
+) -> int:
     """Open the log files anew (after logrotate)."""
-    return change(session_of(context), "/v1/reopen", dry_run=False, wait=True, timeout=0)
+    return change(session_of(context), "/v1/reopen", dry_run=dry_run, wait=wait, timeout=timeout)
 
 
 def change(

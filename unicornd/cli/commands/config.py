@@ -96,10 +96,14 @@ def init(
     *,
     config: File = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Write an unicornd.toml to begin with; a Django project or an application here is found."""
     path = config or Path(DEFAULT_FILE)
     write_config(path, starter_text(path.resolve().parent), is_forced=force)
+    if as_json:
+        _print_json({"schema": 1, "written": str(path)})
+        return 0
     of = "" if config is None or str(config) == DEFAULT_FILE else f" -c {config}"
     data_console().print(
         Text(f"wrote {path}; look at app.target, then: unicornctl start{of}"), soft_wrap=True
@@ -108,7 +112,7 @@ def init(
 
 
 @app.command()
-def schema() -> int:
+def schema(*, as_json: Json = False) -> int:  # noqa: ARG001 - it is JSON in any case
     """Print the JSON Schema of unicornd.toml, for editors."""
     sys.stdout.write(schema_text())
     return 0
@@ -119,6 +123,7 @@ def set_value(
     assignment: Annotated[str, typer.Argument(metavar="KEY=VALUE", help="workers.threads=8")],
     *,
     config: File = None,
+    as_json: Json = False,
 ) -> int:
     """Save one value to a drop-in beside the file (its comments stay); a reload applies it."""
     key, equals, text = assignment.partition("=")
@@ -132,6 +137,9 @@ def set_value(
     parts = split_key(key)
     path = save_drop_in(file, {key: read_value(parts, text)})
     command = "restart" if apply_of(parts) == "restart" else "reload"
+    if as_json:
+        _print_json({"schema": 1, "written": str(path), "key": key, "apply": apply_of(parts)})
+        return 0
     data_console().print(Text(f"saved to {_shown(path)}; `unicornctl {command}` applies it"), soft_wrap=True)
     return 0
 

@@ -20,13 +20,14 @@ from unicornd.cli.commands.change import show_accepted, show_plan
 from unicornd.cli.exits import INTERRUPTED
 from unicornd.cli.instances import CONFIG_NAME, Choice
 from unicornd.cli.progress import OutOfTimeError, conclude, detach, follow
+from unicornd.cli.render import STATE_STYLES
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
 from unicornd.control.client import Client, ControlError
 from unicornd.control.wording import duration, plural
 from unicornd.errors import CtlExit, DaemonExit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 app = typer.Typer()
@@ -41,7 +42,15 @@ START_CODES: Mapping[int, CtlExit] = {
 PATIENCE = 1.0
 """Seconds after which a person at a terminal is told what is waited for."""
 
+LOOK = 0.05
+"""Seconds between two looks whether unicornd has ended, or whether its arbiter is there."""
+
+GOES_ON = "the start goes on; `unicornctl status` shows it, `unicornctl stop` ends it"
+
 Now = Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")]
+WaitForReady = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait until it serves, not only until its arbiter is there.")
+]
 
 
 @app.command(epilog=EPILOG, short_help="Start the fleet; returns when it serves.")
@@ -51,15 +60,20 @@ def start(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Become the daemon; Ctrl-C stops it.")
     ] = False,
+    wait: WaitForReady = True,
+    timeout: Timeout = 0,
+    dry_run: DryRun = False,
 ) -> int:
     """Start the fleet and return when it serves, or say why it does not."""
     session = session_of(context)
     file = _config_file(session.choice)
     _refuse_second(file)
+    if dry_run:
+        return _checked(file) or _show_restart(session, file, arbiter=None)
     if foreground:
         command = _daemon(file)
         os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
-    return _start(session, file)
+    return _start(session, file, wait=wait, timeout=timeout)
 
 
 @app.command(epilog=EPILOG, short_help="Stop the fleet; what has been sent is answered.")
@@ -86,13 +100,19 @@ def stop(
 
 @app.command(epilog=EPILOG, short_help="Stop it and start it anew (with a gap).")
 def restart(
-    context: typer.Context, *, now: Now = False, timeout: Timeout = 0, dry_run: DryRun = False
+    context: typer.Context,
+    *,
+    now: Now = False,
+    wait: WaitForReady = True,
+    timeout: Timeout = 0,
+    dry_run: DryRun = False,
 ) -> int:
     """Stop the fleet and start it anew; that it can be started is checked before anything is stopped.
 
     Between the two nobody serves: `unicornctl reload` takes new code and configuration without a gap.
     """
     session = session_of(context)
+    began = time.monotonic()
     try:
         client = session.client()
         status = client.get("/v1/status")
@@ -100,12 +120,13 @@ def restart(
         if error.code is not CtlExit.NOT_RUNNING:
             raise
         file = _config_file(session.choice)
-        return _show_restart(session, file, arbiter=None) if dry_run else _start(session, file)
+        if dry_run:
+            return _checked(file) or _show_restart(session, file, arbiter=None)
+        return _start(session, file, wait=wait, timeout=timeout)
     file = session.choice.config_file() or _known_file(status)
-    checked = _run_daemon(file, "--check-config")
-    if checked != DaemonExit.OK:
+    if code := _checked(file):
         sys.stderr.write("unicornctl: nothing was stopped\n")
-        return START_CODES.get(checked, CtlExit.FAILED)
+        return code
     if dry_run:
         return _show_restart(session, file, arbiter=status["arbiter"]["pid"])
     try:
@@ -114,7 +135,7 @@ def restart(
         code = detach(detached.operation)
         sys.stderr.write("nothing has been started: `unicornctl start` does, once it has ended\n")
         return code
-    return _start(session, file)
+    return _start(session, file, wait=wait, timeout=timeout and _left(timeout, began))
 
 
 def _show_restart(session: Session, file: Path, *, arbiter: int | None) -> int:
@@ -165,29 +186,68 @@ def _daemon(file: Path) -> list[str]:
     return [sys.executable, "-m", "unicornd", "-c", str(file)]
 
 
-def _run_daemon(file: Path, flag: str) -> int:
-    """Run unicornd until it has daemonized or checked; what it says goes to our stderr."""
-    command = [*_daemon(file), flag]
+def _run_daemon(
+    file: Path, flag: str, *, timeout: float = 0, is_enough: Callable[[], bool] = lambda: False
+) -> int | None:
+    """Run unicornd until it has daemonized or checked; what it says goes to our stderr.
+
+    Returns:
+        Its exit code; None if it goes on, since the time is up or `is_enough` has said so.
+
+    Raises:
+        ControlError: it cannot be executed.
+    """
     # Its streams are ours, not pipes: a daemon may keep them (process.inherit_stdio).
-    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - our own
     try:
-        return running.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        if sys.stderr.isatty():
+        running = subprocess.Popen([*_daemon(file), flag], stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - our own
+    except OSError as error:
+        what = f"{sys.executable} cannot be executed: {error.strerror}"
+        raise ControlError(what, code=CtlExit.FAILED) from error
+    began, has_told = time.monotonic(), not sys.stderr.isatty()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return running.wait(LOOK)
+        took = time.monotonic() - began
+        if (timeout and took >= timeout) or is_enough():
+            _let_go(running, file)
+            return None
+        if took >= PATIENCE and not has_told:
+            has_told = True
             sys.stderr.write(f"loading what {file.name} says …\n")
-        return running.wait()
 
 
-def _start(session: Session, file: Path) -> int:
+def _let_go(starter: subprocess.Popen[bytes], file: Path) -> None:
+    """End the process that waits for the daemon: it has our streams, and a script reads these to their end.
+
+    The daemon has left it and goes on. Without an arbiter that answers, it may not have left yet.
+    """
+    if _is_there(file):
+        starter.terminate()
+        starter.wait()
+
+
+def _checked(file: Path) -> int:
+    """Have configuration and application looked at, and return the exit code: 0 if both are right."""
+    try:
+        checked = _run_daemon(file, "--check-config")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return CtlExit.FAILED if checked is None else START_CODES.get(checked, CtlExit.FAILED)
+
+
+def _start(session: Session, file: Path, *, wait: bool, timeout: float) -> int:
     began = time.monotonic()
     try:
-        daemon = _run_daemon(file, "--daemon")
+        is_enough = (lambda: False) if wait else (lambda: _is_there(file))
+        daemon = _run_daemon(file, "--daemon", timeout=timeout, is_enough=is_enough)
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "interrupted: the start goes on; `unicornctl status` shows it, `unicornctl stop` ends it\n"
-        )
+        sys.stderr.write(f"interrupted: {GOES_ON}\n")
         return INTERRUPTED
-    if daemon != DaemonExit.OK:
+    if daemon is None and wait:
+        raise OutOfTimeError(
+            "the time is up, and it does not serve yet", code=CtlExit.UNREACHABLE, hint=GOES_ON
+        )
+    if daemon:
         return START_CODES.get(daemon, CtlExit.FAILED)
     try:
         client = Session(choice=Choice(config=str(file)), is_json=False).client()
@@ -202,12 +262,21 @@ def _start(session: Session, file: Path) -> int:
     return CtlExit.DONE
 
 
+def _is_there(file: Path) -> bool:
+    """Whether the arbiter answers: what is wrong with configuration, addresses or pidfile has been told by then."""
+    try:
+        Session(choice=Choice(config=str(file)), is_json=False).client().get("/v1/status")
+    except ControlError:
+        return False
+    return True
+
+
 def _show_started(status: Mapping[str, Any], *, scheme: str, took: float) -> None:
     console = data_console()
     ready = sum(worker["phase"] == "ready" for worker in status["workers"])
     console.print(
         Text.assemble(
-            (status["instance"], "bold"), " is ", ("ready", "bold green"),
+            (status["instance"], "bold"), " is ", (status["state"], STATE_STYLES.get(status["state"], "bold")),
             f": {plural(ready, 'worker')}, pid {status['arbiter']['pid']}, {duration(took)}",
         )
     )  # fmt: skip
@@ -249,7 +318,7 @@ def _stop(client: Client, *, is_quick: bool, timeout: float) -> dict[str, Any]:
         operation = client.post("/v1/stop", _mode(is_quick=is_quick))
         try:
             operation = _follow_stop(client, operation, timeout=timeout)
-            _await_end(watch, timeout=timeout and max(timeout - (time.monotonic() - began), 0.001))
+            _await_end(watch, timeout=timeout and _left(timeout, began))
         except KeyboardInterrupt:
             raise _DetachedError(operation) from None
     ended = {
@@ -257,6 +326,11 @@ def _stop(client: Client, *, is_quick: bool, timeout: float) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 3), "exit_code": CtlExit.DONE,
     }  # fmt: skip
     return {**operation, **ended}
+
+
+def _left(timeout: float, began: float) -> float:
+    """Return the seconds that are left; never 0, which would be no limit."""
+    return max(timeout - (time.monotonic() - began), 0.001)
 
 
 class _DetachedError(Exception):

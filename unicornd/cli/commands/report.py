@@ -119,7 +119,7 @@ def ls(context: typer.Context) -> int:
     elif fleets:
         console = data_console()
         rows = [_fleet_row(fleet) for fleet in fleets]
-        print_screen(console, fleets_table(rows, width=console.width))
+        print_screen(console, fleets_table(rows))
     else:
         sys.stderr.write("nothing is running\n")
     return CtlExit.DONE
