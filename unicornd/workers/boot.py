@@ -106,7 +106,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         hooks.call("worker_exit", server, worker)
 
     orders = signals.install(
-        on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker), row=seat.row
+        on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker), log=log, row=seat.row
     )
     try:
         _sit_down(seat)

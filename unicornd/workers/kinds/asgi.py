@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -27,13 +28,12 @@ from unicornd.http.messages import UNKNOWN_LENGTH
 from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.lifespan import Lifespan
-from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, tell_tasks
+from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, stacks_of_tasks
+from unicornd.workers.asgi.timers import Timers
 from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from unicornd.http.limits import Limits
     from unicornd.workers.context import HttpPolicy, WorkerContext
 
@@ -65,30 +65,6 @@ _complete_head = HttpToolsProtocol.on_headers_complete
 
 class Refused(Exception):  # noqa: N818 - ends the parser's work, is no error
     """Raised in a callback of the parser: the rest of what the client sends is not read."""
-
-
-class Timers:
-    """What a connection takes for its event loop: its keep-alive timer is a number, which the regular look compares.
-
-    uvicorn sets and cancels a timer with every request: 1 µs each, and 0.4 KB an idle connection.
-
-    Args:
-        loop: the real one.
-    """
-
-    __slots__ = ("create_task",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.create_task = loop.create_task
-
-    def call_later(self, _seconds: float, callback: Callable[[], None]) -> Timers:
-        """Note that the connection whose timer this would be is idle from now on."""
-        connection: Connection = callback.__self__  # type: ignore[attr-defined] # a bound method: the only call there is
-        connection.idle_since = time.monotonic()
-        return self
-
-    def cancel(self) -> None:
-        """There is no timer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -378,7 +354,7 @@ async def _live(context: WorkerContext) -> None:
         loop.set_default_executor(ThreadPoolExecutor(context.threads, thread_name_prefix="asyncio"))
     is_told_to_leave = asyncio.Event()
     listen_to_orders(context, is_told_to_leave)
-    context.orders.tell_stacks = lambda: tell_tasks(loop, context.log)
+    context.orders.more_stacks = partial(stacks_of_tasks, loop)
     lifespan = Lifespan(cast("Any", context.app), mode=context.asgi.lifespan, log=context.log)
     await lifespan.start()
     try:

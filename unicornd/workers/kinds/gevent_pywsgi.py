@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import time
-from functools import partial
 from http import HTTPStatus
 from importlib.util import find_spec
 from io import BytesIO
@@ -22,7 +21,8 @@ from unicornd.http.errors import Refusal
 from unicornd.http.head import EMPTY_LINE, parse_head
 from unicornd.http.response import CONTINUE, refusal_response
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
-from unicornd.workers.kinds.gevent import GeventLoop, raw_class, tell_stacks
+from unicornd.workers.greenloop import stacks_of_greenlets
+from unicornd.workers.kinds.gevent import GeventLoop, raw_class
 from unicornd.workers.line import Interruption
 from unicornd.workers.serve import MOST_DISCARDED, Server
 from unicornd.workers.strand import OverdueError, Request
@@ -56,7 +56,7 @@ def prepare() -> None:
 
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
-    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    context.orders.more_stacks = stacks_of_greenlets
     context = replace(context, threads=max(2, context.http.connections))
     make = _visit_class()
     servers: dict[int, Any] = {}
