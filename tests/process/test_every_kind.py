@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
-from tests.support.kinds import EVERY_KIND, LARGE, OWN_HTTP, PARTS, application, keeps_alive, site
+from tests.support.kinds import BUFFERED, EVERY_KIND, LARGE, PARTS, application, keeps_alive, site
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
 from unicornd.dataclass import replace
+from unicornd.http.forwarded import Forwarding, Trust
 from unicornd.http.limits import Limits
 from unicornd.units import Seconds
+from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.recycle import Recycling
 
@@ -31,9 +33,16 @@ if TYPE_CHECKING:
     from unicornd.workers.context import Served
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND)
-strict_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in OWN_HTTP])
+streaming_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in BUFFERED])
 keeping_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if keeps_alive(kind)])
 SHORT = Seconds(0.3)
+SECURE = {"X-FORWARDED-PROTO": "https"}
+
+
+def forwarding(trusted: str) -> Forwarding:
+    return Forwarding(Trust([trusted]), secure=SECURE, allowed=())
+
+
 CHUNKED = (
     b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
 )
@@ -83,7 +92,7 @@ def test_a_chunked_body_reaches_the_application_whole(tmp_path: Path, kind: str)
         assert client.read().body == b"abcde"
 
 
-@strict_kind
+@streaming_kind
 def test_a_response_without_a_length_is_sent_in_parts(tmp_path: Path, kind: str) -> None:
     with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
         response = client.get("/parts")
@@ -102,7 +111,7 @@ def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path, kind: st
         assert answers == [str(number) for number in range(20)]
 
 
-@strict_kind
+@every_kind
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -154,10 +163,10 @@ def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: P
         except ConnectionResetError:
             pass
         except EOFError:
-            assert cut_off or kind == "tornado"  # tornado closes without an answer
+            assert cut_off
 
 
-@strict_kind
+@every_kind
 @pytest.mark.parametrize(
     "part",
     [request()[:-2], request("/echo", method="POST", fields="Content-Length: 9\r\n") + b"a"],
@@ -198,7 +207,7 @@ def test_a_slow_reader_gets_everything(tmp_path: Path, kind: str) -> None:
         assert len(client.get("/large").body) == LARGE
 
 
-@strict_kind
+@streaming_kind
 def test_an_application_that_raises_is_answered_for_and_its_worker_lives_on(
     tmp_path: Path, kind: str
 ) -> None:
@@ -341,6 +350,22 @@ def test_a_unix_socket_is_served_too(tmp_path: Path, kind: str) -> None:
     setup = Setup(kind=kind, family=socket.AF_UNIX)
     with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
         assert client.get("/environ").body == b"/environ\n\n"
+
+
+@every_kind
+def test_a_forwarder_that_is_trusted_says_what_the_scheme_is(tmp_path: Path, kind: str) -> None:
+    fields = "X-Forwarded-Proto: https\r\nX_Forwarded_Proto: http\r\n"
+    for trusted, scheme in (("127.0.0.1", b"https"), ("10.0.0.0/8", b"http")):
+        setup = Setup(
+            kind=kind,
+            policy=replace(POLICY, forwarding=forwarding(trusted)),
+            asgi=AsgiPolicy(trusted=(trusted,)),
+        )
+        with worker(application(kind), tmp_path, setup) as running:
+            with running.connect() as client:
+                assert client.get("/scheme", fields=fields).body == scheme
+            with running.connect() as client:
+                assert client.get("/scheme").body == b"http", "it was said of one request"
 
 
 # Whole fleets.

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tornado import web, websocket
 
+from tests.support.certificates import authority_in, client_context
 from tests.support.fleet import fleet_in
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.config.sections.tls import TlsSettings
 from unicornd.dataclass import replace
+from unicornd.http.forwarded import Forwarding, Trust
 from unicornd.http.limits import Limits
 from unicornd.units import Seconds
+from unicornd.workers.tls import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,6 +129,38 @@ def test_a_wsgi_application_runs_in_threads_if_there_are_some(tmp_path: Path) ->
         assert waiting.read().body == b"ok"
         assert other.get("/raise").code == 500
         assert "on purpose" in running.log()
+
+
+class Known(web.RequestHandler):
+    def get(self) -> None:
+        certificate = self.request.get_ssl_certificate()
+        self.write(
+            f"{self.request.protocol} {certificate['subject'] if isinstance(certificate, dict) else None}"
+        )
+
+
+def test_an_application_of_tornado_finds_scheme_and_certificate_where_it_looks_for_them(
+    tmp_path: Path,
+) -> None:
+    authority = authority_in(tmp_path)
+    server, own = authority.sign("server"), authority.sign("client", "/CN=shop")
+    tls = make_context(
+        TlsSettings(
+            certfile=server.certificate,
+            keyfile=server.key,
+            ca_certs=authority.pair.certificate,
+            cert_reqs="required",
+        )
+    )
+    policy = replace(POLICY, forwarding=Forwarding(Trust(["127.0.0.1"]), secure={"X-S": "1"}, allowed=()))
+    app: Any = web.Application([(r"/", Known)])
+    with (
+        worker(app, tmp_path, Setup(kind=KIND, tls=tls, policy=policy)) as running,
+        running.connect(client_context(authority, own)) as client,
+    ):
+        assert client.get().body == b"https ((('commonName', 'shop'),),)"
+        assert client.get(fields="X-S: 0\r\n").body.startswith(b"http (")
+        assert client.get().body.startswith(b"https (")
 
 
 @pytest.mark.parametrize(("kind", "code"), [("threads", 4), ("tornado", 0)])

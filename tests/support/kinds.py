@@ -24,8 +24,8 @@ ASGI = frozenset({"asgi"})
 Written down and not asked of the kind, as all that is here: a test process that imports gevent and eventlet forks
 every later worker with both in it.
 """
-OWN_HTTP = frozenset({"tornado"})
-"""Kinds whose HTTP is that of another server, with answers of its own to what is wrong."""
+BUFFERED = frozenset({"tornado"})
+"""Kinds that have a WSGI application's whole response before they send any of it."""
 LARGE = 3_000_000
 PARTS = [b"one ", b"two ", b"three"]
 TEXT = "text/plain"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from unicornd.http.messages import Head
+    from unicornd.workers.asgi.tlsfacts import TlsFacts
     from unicornd.workers.context import WorkerContext
 
 Message = Any  # dict[str, Any]; the server's types are TypedDicts
@@ -132,7 +133,8 @@ class Room:
     Attributes:
         ledger: the requests in flight.
         loop: the event loop.
-        trust: whose X-Forwarded-… are believed; of HTTP requests, the connection has done that.
+        trust: who is believed about the client of a request; of HTTP requests, the connection has asked.
+        tls: what connections that speak TLS tell of it, or None where nobody does; of HTTP, the connection has asked.
         orders: what the arbiter says; a draining worker keeps no connection.
     """
 
@@ -141,7 +143,8 @@ class Room:
         self.tasks = tasks
         self._app: Any = context.app
         self.orders = context.orders
-        self.trust = Trust(context.asgi.trusted)
+        self.trust = Trust(context.asgi.trusted, context.asgi.secure)
+        self.tls = _facts_of_tls(context)
         self.loop = asyncio.get_running_loop()
         self._is_told = context.on_served is not None or context.pre_request is not None
         kind = ToldExchange if self._is_told else Exchange
@@ -212,6 +215,10 @@ class Room:
         exchange = self.begin(scope, send)
         exchange.task = asyncio.current_task(self.loop)
 
+        if self.tls is not None:
+            scope.setdefault("extensions", {}).update(self.tls.of(getattr(send.__self__, "transport", None)))
+        if self.trust.has(scope["client"][0] if scope["client"] else None):
+            self.trust.believe(scope, scope["headers"])
         def watch(message: Message) -> Any:  # noqa: ANN401 - the protocol's coroutine
             if isinstance(exchange, ToldExchange):
                 exchange.note(message)
@@ -297,6 +304,14 @@ class Room:
 
 def protocol_of(exchange: Exchange) -> Any:  # noqa: ANN401 - a cycle of the HTTP protocol, or the WebSocket protocol
     """Return what the server's `send` belongs to, or None."""
+def _facts_of_tls(context: WorkerContext) -> TlsFacts | None:
+    if context.tls is None:
+        return None
+    from unicornd.workers.asgi.tlsfacts import TlsFacts  # noqa: PLC0415 - only those pay for it that speak TLS
+
+    return TlsFacts(context.tls)
+
+
     return getattr(exchange.server_send, "__self__", None)
 
 

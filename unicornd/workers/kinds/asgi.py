@@ -117,7 +117,7 @@ class Connection(HttpToolsProtocol):
         """Bytes have come."""
         if self.is_refused:
             return
-        self._size = len(data)
+        self._size = len(data) if b"_" not in data else sys.maxsize  # an underscore has to be looked at, too
         _receive(self, data)
         scope: Any = self.scope  # None before the first byte
         if scope is not None and "method" in scope:
@@ -137,8 +137,16 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_method() != b"GET":
             self._check_length()
         if self._is_trusted:
-            self._means.room.trust.believe(self.scope, self.headers)
+            self._believe()
         _complete_head(self)
+        self.headers = (
+            self.headers.copy()
+        )  # where the parser puts trailers: they are none of the head's fields
+
+    def _believe(self) -> None:
+        """Take a trusted peer's word for scheme and client."""
+        if not self._means.room.trust.believe(self.scope, self.headers):
+            self._refuse_head(HTTPStatus.BAD_REQUEST, "headers about the scheme contradict each other")
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
@@ -220,7 +228,10 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _check_sizes(self) -> None:
-        """Hold a head that did not come as one small piece against the limits."""
+        """Hold a head that did not come as one small piece against the limits; drop names with an underscore.
+
+        Whatever makes an environ of them, as Django does, cannot tell X_Real_IP from X-Real-IP.
+        """
         limits = self._means.limits
         line = len(self.parser.get_method()) + len(self.url) + LINE_REST
         if line > limits.request_line:
@@ -236,6 +247,7 @@ class Connection(HttpToolsProtocol):
             self._refuse_head(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a header field is over {most} bytes"
             )
+        self.headers[:] = [field for field in self.headers if b"_" not in field[0]]
 
     def _check_length(self) -> None:
         """Begin to count a body; refuse one whose announced length is too large before it is sent."""
@@ -253,6 +265,25 @@ class Connection(HttpToolsProtocol):
     def _refuse_head(self, status: HTTPStatus, why: str) -> None:
         self.refuse(status, why)
         raise Refused
+
+
+class TlsConnection(Connection):
+    """A connection at a port that speaks TLS: its requests are told of that."""
+
+    __slots__ = ("_extensions",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        tls = self._means.room.tls
+        self._extensions = tls.of(transport) if tls is not None else {}
+
+    def on_headers_complete(self) -> None:
+        """A request's head has come."""
+        if self._extensions:
+            scope: Any = self.scope
+            scope["extensions"] = self._extensions.copy()
+        super().on_headers_complete()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,10 +329,10 @@ class Server:
             timers=Timers(loop),
         )
 
+        make = Connection if context.tls is None else TlsConnection
+
         def make_protocol() -> asyncio.Protocol:
-            return Connection(
-                means, config=config, server_state=self._state, app_state=lifespan.state, _loop=loop
-            )
+            return make(means, config=config, server_state=self._state, app_state=lifespan.state, _loop=loop)
 
         self._door = Door(context, make_protocol, connections=self._state.connections)
 

@@ -18,7 +18,7 @@ from gevent import monkey, pywsgi
 
 from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
-from unicornd.http.head import EMPTY_LINE, parse_head
+from unicornd.http.head import EMPTY_LINE
 from unicornd.http.response import CONTINUE, refusal_response
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
 from unicornd.workers.greenloop import stacks_of_greenlets
@@ -216,7 +216,13 @@ class Visit(Handling):  # type: ignore[misc] # see there
             return None
         except OSError:
             return None
-        return parse_head(block, policy.limits) if block else None
+        if not block:
+            return None
+        head = policy.parse(block, policy.limits)
+        if policy.forwarding is not None:
+            is_trusted, forwarding = connection.is_trusted, policy.forwarding
+            head.forwarded = forwarding.read(head, block) if is_trusted else forwarding.of_stranger()
+        return head
 
     def _read_block(self) -> bytes:
         """Return a whole head; empty if the client has left it unfinished."""
@@ -277,6 +283,8 @@ class Visit(Handling):  # type: ignore[misc] # see there
         environ["PATH_INFO"] = environ["PATH_INFO"] if self.head.path else ""
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote
         environ["gunicorn.sock"] = environ["unicornd.socket"] = self.socket
+        if self.head.forwarded is not None:
+            self.head.forwarded.apply(environ)
         self.wsgi_input = Rest(self, self.stream)
         if not self._connection_upgrade_requested():
             environ["wsgi.input"] = self.stream.rewound() if self.stream is not None else BytesIO()
