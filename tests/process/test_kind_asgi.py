@@ -55,7 +55,7 @@ def with_asgi(**changes: Any) -> Setup:
     [
         ([], 500, "the application returned without a response"),
         ([{"type": "http.response.body", "body": b"x"}], 500, "the application failed"),
-        ([{"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]}], 0, "the application failed"),
+        ([{"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]}], 500, "the application failed"),
         ([{"type": "http.response.start", "status": 200}], 0, "before the end of its response"),
         ([{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]},
           {"type": "http.response.body", "body": b"short"}], 0, "the application failed"),

@@ -79,7 +79,7 @@ class Exchange(Entry):
         """The application's `send`: note what it says, and pass it on."""
         kind = message["type"]
         if kind == "http.response.start":
-            self.status = message.get("status", 0)
+            self.status = int(message.get("status", 0))
             if self.closes:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
         elif kind == "http.response.body" and self.status and not self.is_answered:
@@ -209,16 +209,18 @@ class Room:
                 break_off(exchange)
             return
         exchange.verdict = exchange.verdict or SERVER_ERROR
+        if exchange.status and _has_refused_head(protocol_of(exchange), error):
+            _forget_head(exchange)
         await self.refuse(exchange)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, *, send: Send) -> None:
-        exchange = self.begin(scope, send)
-        exchange.task = asyncio.current_task(self.loop)
-
         if self.tls is not None:
             scope.setdefault("extensions", {}).update(self.tls.of(getattr(send.__self__, "transport", None)))
         if self.trust.has(scope["client"][0] if scope["client"] else None):
             self.trust.believe(scope, scope["headers"])
+        exchange = self.begin(scope, send)
+        exchange.task = asyncio.current_task(self.loop)
+
         def watch(message: Message) -> Any:  # noqa: ANN401 - the protocol's coroutine
             if isinstance(exchange, ToldExchange):
                 exchange.note(message)
@@ -228,7 +230,7 @@ class Room:
             elif message["type"] == "websocket.close" and not exchange.status:
                 exchange.status = FORBIDDEN
             elif message["type"] == "websocket.http.response.start":
-                exchange.status = message.get("status", 0)
+                exchange.status = int(message.get("status", 0))
             return send(message)
 
         try:
@@ -302,8 +304,6 @@ class Room:
             self._context.log.exception("the access log or a hook failed")
 
 
-def protocol_of(exchange: Exchange) -> Any:  # noqa: ANN401 - a cycle of the HTTP protocol, or the WebSocket protocol
-    """Return what the server's `send` belongs to, or None."""
 def _facts_of_tls(context: WorkerContext) -> TlsFacts | None:
     if context.tls is None:
         return None
@@ -312,7 +312,38 @@ def _facts_of_tls(context: WorkerContext) -> TlsFacts | None:
     return TlsFacts(context.tls)
 
 
+def protocol_of(exchange: Exchange) -> Any:  # noqa: ANN401 - a cycle of the HTTP protocol, or the WebSocket protocol
+    """Return what the server's `send` belongs to, or None."""
     return getattr(exchange.server_send, "__self__", None)
+
+
+def _has_refused_head(server: Any, error: BaseException | None) -> bool:  # noqa: ANN401 - see protocol_of
+    """Return whether the server has found fault with a response's head: nothing of it has been sent then.
+
+    uvicorn looks through a head while it writes it down, and remembers nothing of that: only the traceback knows.
+    """
+    send = getattr(type(server), "send", None)
+    while error is not None:
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        frame = traceback.tb_frame if traceback is not None else None
+        if (
+            frame is not None
+            and send is not None
+            and frame.f_code is send.__code__
+            and "status_code" in frame.f_locals
+        ):
+            return True
+        error = error.__context__
+    return False
+
+
+def _forget_head(exchange: Exchange) -> None:
+    """Have another head be sent."""
+    server = protocol_of(exchange)
+    server.response_started, server.chunked_encoding, server.expected_content_length = False, None, 0
+    exchange.status = 0
 
 
 def break_off(exchange: Exchange) -> None:

@@ -151,6 +151,8 @@ class Visit(Handling):  # type: ignore[misc] # see there
     head: Head
     stream: Stream | None = None
     said_by_tls: Environ
+    length: int | None = None
+    """Of the response's body, if the application says it."""
     unconsumed = 0
     """Bytes at the front of `rfile` that the body's decoder has seen."""
 
@@ -173,7 +175,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         if head is None:
             return None
         connection.stage, connection.deadline = RESPONSE, 0.0
-        self.response_length = 0
+        self.response_length, self.length = 0, None
         try:
             self._take(head)
         except Refusal as refusal:
@@ -281,10 +283,10 @@ class Visit(Handling):  # type: ignore[misc] # see there
         environ: Environ = {**super().get_environ(), **self.said_by_tls, **self.head.fields}
         environ["RAW_URI"] = self.head.target
         environ["PATH_INFO"] = environ["PATH_INFO"] if self.head.path else ""
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote
-        environ["gunicorn.sock"] = environ["unicornd.socket"] = self.socket
         if self.head.forwarded is not None:
             self.head.forwarded.apply(environ)
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote
+        environ["gunicorn.sock"] = environ["unicornd.socket"] = self.socket
         self.wsgi_input = Rest(self, self.stream)
         if not self._connection_upgrade_requested():
             environ["wsgi.input"] = self.stream.rewound() if self.stream is not None else BytesIO()
@@ -309,9 +311,28 @@ class Visit(Handling):  # type: ignore[misc] # see there
             answer.headers = [
                 (n.decode("latin-1"), v.decode("latin-1")) for n, v in self.response_headers or ()
             ]
+            self._hold_to_length()
             self.our.count(request, is_error=answer.status[:1] in {"5", ""})
             if self.stream is not None:
                 self.rfile.read(self.unconsumed - len(self.stream.leftover))
+
+    def start_response(self, *said: Any, exc_info: Any = None) -> Any:  # noqa: ANN401 - as in PEP 3333
+        """As gevent's; to answer twice, or with a length that is none, is a failure of the application."""
+        exc_info = said[2] if len(said) > len(("status", "headers")) else exc_info
+        if self.status and exc_info is None:
+            raise AssertionError("start_response() was called again without exc_info")
+        write = super().start_response(said[0], said[1], exc_info)
+        length = self.provided_content_length
+        if length is not None and not (length.isascii() and length.isdigit()):
+            raise ValueError("Content-Length is not a number")
+        self.length = int(length) if length is not None else None
+        return write
+
+    def write(self, data: Any) -> None:  # noqa: ANN401 - whatever an application gives
+        """As gevent's; what are no bytes fails before anything is sent."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"the body must be bytes, not {type(data).__name__}")
+        super().write(data)
 
     def finalize_headers(self) -> None:
         """Add what every response of ours has."""
@@ -331,9 +352,27 @@ class Visit(Handling):  # type: ignore[misc] # see there
             self.response_use_chunked = False
 
     def _write(self, data: bytes, *_more: object) -> None:
-        if self.command != "HEAD":
-            self.answer.sent += len(data)
-            super()._write(data)
+        if self.command == "HEAD":
+            return
+        answer = self.answer
+        answer.sent += len(data)
+        if self.length is not None and answer.sent > self.length:  # the rest would be the next response
+            data = data[: max(0, len(data) - answer.sent + self.length)]
+        super()._write(data)
+
+    def _hold_to_length(self) -> None:
+        """Tell of a body that is not as long as its head says, and end the connection if it is too short."""
+        if self.length is None or not self.headers_sent or self.command == "HEAD":
+            return
+        if self.answer.sent > self.length:
+            self._warn("a response was longer than its Content-Length; the rest was cut")
+            self.answer.sent = self.length
+        elif self.answer.sent < self.length and not self.close_connection:
+            self.close_connection = True
+            self._warn("a response was shorter than its Content-Length; the connection is closed")
+
+    def _warn(self, text: str) -> None:
+        self.context.log.warning(text, extra={"method": self.head.method, "path": self.head.path})
 
     def _sendall(self, data: bytes) -> None:
         try:
