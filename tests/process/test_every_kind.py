@@ -438,8 +438,32 @@ def test_reloading_and_scaling_under_load_lose_nothing(fleet: Fleet) -> None:
             eventually(fresh.answered_more(20), "new connections are answered")
             eventually(kept.answered_more(20), "kept connections are answered")
     assert fresh.tally.failures == []
-    assert [failure for failure in kept.tally.failures if "RemoteDisconnected" not in failure] == []
+    assert kept.tally.failures == []
     assert fresh.tally.longest < 5
+
+
+@every_kind
+def test_replacing_workers_and_stopping_under_load_lose_nothing(fleet: Fleet) -> None:
+    fleet.change("unicornd.toml", "count = 2", "count = 2\nmax_requests = 100")
+    fleet.start()
+    address, before = fleet.addresses()[0], set(fleet.pids().values())
+
+    def connect() -> http.client.HTTPConnection:
+        return fleet.connect(address)
+
+    with (
+        Traffic(connect, clients=3, is_keepalive=False) as fresh,
+        Traffic(connect, clients=3, is_keepalive=True) as kept,
+    ):
+        eventually(lambda: fleet.pids() and not before & set(fleet.pids().values()), "both were replaced")
+        eventually(fresh.answered_more(20), "new connections are answered")
+        eventually(kept.answered_more(20), "kept connections are answered")
+        assert fresh.tally.failures == kept.tally.failures == []
+        assert fleet.end() == 0
+        for traffic in (fresh, kept):
+            eventually(lambda traffic=traffic: traffic.tally.failures, "the port refuses")  # type: ignore[misc]
+    left = [*fresh.tally.failures, *kept.tally.failures]
+    assert [each for each in left if "refused" not in each.lower()] == []
 
 
 @every_kind

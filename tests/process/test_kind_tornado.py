@@ -63,8 +63,10 @@ def test_an_application_of_tornado_is_served_natively(tmp_path: Path) -> None:
         assert slow.read().body == b"hello after 0.3"
         assert fast.get("/stream").body == b"one two"
         assert fast.send(request("/hello/0", method="POST", body=b"four")).read().body == b"4"
+        chunked = request("/hello/0", method="POST", fields="Transfer-Encoding: chunked\r\n")
+        assert fast.send(chunked + b"3\r\nabc\r\n0\r\n\r\n").read().body == b"3"
         assert fast.get("/nothing").code == 404
-        eventually(lambda: running.reading().requests == 5, "all are counted")
+        eventually(lambda: running.reading().requests == 6, "all are counted")
 
 
 def test_a_websocket_of_tornado_is_served(tmp_path: Path) -> None:
