@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
-from tests.support.kinds import BUFFERED, EVERY_KIND, LARGE, PARTS, application, keeps_alive, site
+from tests.support.kinds import BUFFERED, EVERY_KIND, LARGE, OWN_KIND, PARTS, application, keeps_alive, site
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from unicornd.workers.context import Served
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND)
+each_kind = pytest.mark.parametrize("kind", [*EVERY_KIND, pytest.param(OWN_KIND, id="own")])
+"""With that of the operator's: what the contract of kinds is about."""
 streaming_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in BUFFERED])
 keeping_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if keeps_alive(kind)])
 SHORT = Seconds(0.3)
@@ -71,7 +73,7 @@ def test_a_connection_is_kept_for_further_requests_until_its_time_is_up(tmp_path
         eventually(lambda: running.reading().requests == 3, "all are counted")
 
 
-@every_kind
+@each_kind
 def test_a_connection_is_closed_if_the_client_or_the_settings_want_that(tmp_path: Path, kind: str) -> None:
     with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
         assert client.get(fields="Connection: close\r\n").fields["connection"] == "close"
@@ -225,7 +227,7 @@ def test_an_application_that_raises_is_answered_for_and_its_worker_lives_on(
         assert "path=/raise" in running.log()
 
 
-@every_kind
+@each_kind
 def test_a_request_in_flight_is_shown_and_finished_when_the_worker_leaves(tmp_path: Path, kind: str) -> None:
     gate = Gate()
     with worker(application(kind, gate), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
@@ -241,7 +243,7 @@ def test_a_request_in_flight_is_shown_and_finished_when_the_worker_leaves(tmp_pa
         assert running.reading().in_flight == ()
 
 
-@every_kind
+@each_kind
 @pytest.mark.parametrize("crowd", [30, 200])
 def test_what_the_kernel_has_queued_is_answered_when_the_worker_leaves(
     tmp_path: Path, kind: str, crowd: int
@@ -281,7 +283,7 @@ def test_a_request_that_comes_after_the_order_to_leave_is_answered(tmp_path: Pat
         assert running.wait() == 0
 
 
-@every_kind
+@each_kind
 def test_a_worker_without_an_arbiter_finishes_and_leaves(tmp_path: Path, kind: str) -> None:
     gate = Gate()
     with worker(application(kind, gate), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
@@ -294,7 +296,7 @@ def test_a_worker_without_an_arbiter_finishes_and_leaves(tmp_path: Path, kind: s
         assert "the arbiter is gone" in running.log()
 
 
-@every_kind
+@each_kind
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_quick_stop_waits_for_nothing(tmp_path: Path, kind: str, number: signal.Signals) -> None:
     gate = Gate()
@@ -308,7 +310,7 @@ def test_a_quick_stop_waits_for_nothing(tmp_path: Path, kind: str, number: signa
         assert running.wait() == 0
 
 
-@every_kind
+@each_kind
 def test_a_worker_that_has_served_enough_says_so_once_and_serves_on(tmp_path: Path, kind: str) -> None:
     setup = Setup(kind=kind, recycling=Recycling(3, jitter=0, random=Random(1)))
     with worker(application(kind), tmp_path, setup) as running:
@@ -323,7 +325,7 @@ def test_a_worker_that_has_served_enough_says_so_once_and_serves_on(tmp_path: Pa
         assert running.has_no_report()
 
 
-@every_kind
+@each_kind
 def test_hooks_and_access_log_hear_of_each_request(tmp_path: Path, kind: str) -> None:
     seen = tmp_path / "seen"
 
@@ -345,7 +347,7 @@ def test_hooks_and_access_log_hear_of_each_request(tmp_path: Path, kind: str) ->
     assert second.lower().startswith("after /parts?b 200 ok 13 127.0.0.1 {'content-type': 'text/plain'")
 
 
-@every_kind
+@each_kind
 def test_a_unix_socket_is_served_too(tmp_path: Path, kind: str) -> None:
     setup = Setup(kind=kind, family=socket.AF_UNIX)
     with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
@@ -379,7 +381,7 @@ def fleet(tmp_path: Path, kind: str) -> Iterator[Fleet]:
         yield fleet
 
 
-@every_kind
+@each_kind
 def test_a_worker_that_is_killed_is_replaced_and_what_it_served_is_told(fleet: Fleet) -> None:
     fleet.start()
     before = set(fleet.pids().values())
@@ -390,7 +392,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_served_is_told(fleet: F
     assert "was serving GET /crash" in fleet.log
 
 
-@every_kind
+@each_kind
 def test_a_mold_forks_one_worker_after_the_other(fleet: Fleet) -> None:
     fleet.start("--preload")
     for _ in range(2):
@@ -401,7 +403,7 @@ def test_a_mold_forks_one_worker_after_the_other(fleet: Fleet) -> None:
     assert "it does not fork" not in fleet.log
 
 
-@every_kind
+@each_kind
 def test_a_request_that_runs_too_long_is_ended_and_told_with_stacks(fleet: Fleet) -> None:
     fleet.start("--timeout", "1")
     connection = fleet.connect()
@@ -415,7 +417,7 @@ def test_a_request_that_runs_too_long_is_ended_and_told_with_stacks(fleet: Fleet
     assert "timeouts.request" in fleet.log, fleet.log
 
 
-@every_kind
+@each_kind
 def test_reloading_and_scaling_under_load_lose_nothing(fleet: Fleet) -> None:
     fleet.start()
     address = fleet.addresses()[0]
@@ -442,7 +444,7 @@ def test_reloading_and_scaling_under_load_lose_nothing(fleet: Fleet) -> None:
     assert fresh.tally.longest < 5
 
 
-@every_kind
+@each_kind
 def test_replacing_workers_and_stopping_under_load_lose_nothing(fleet: Fleet) -> None:
     fleet.change("unicornd.toml", "count = 2", "count = 2\nmax_requests = 100")
     fleet.start()
@@ -466,7 +468,7 @@ def test_replacing_workers_and_stopping_under_load_lose_nothing(fleet: Fleet) ->
     assert [each for each in left if "refused" not in each.lower()] == []
 
 
-@every_kind
+@each_kind
 def test_the_access_log_has_a_line_for_each_request(fleet: Fleet) -> None:
     fleet.start("--access-logfile", str(fleet.folder / "access.log"))
     fleet.get("/some?thing")

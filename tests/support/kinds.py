@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.worker import Gate
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 EVERY_KIND = ["sync", "threads", "asgi", "gevent", "gevent_pywsgi", "eventlet", "tornado"]
+OWN_KIND = f"{Path(__file__).parents[2]}/configs/own-kind/own_kind.py:Plain"
+"""The example of a kind of one's own: what the contract promises, it has to keep, too."""
 ASGI = frozenset({"asgi"})
 """Kinds that call their application as ASGI.
 
@@ -32,7 +35,7 @@ TEXT = "text/plain"
 
 
 def keeps_alive(kind: str) -> bool:
-    return kind != "sync"
+    return kind not in {"sync", OWN_KIND}
 
 
 def is_concurrent(kind: str) -> bool:
