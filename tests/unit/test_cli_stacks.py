@@ -55,6 +55,17 @@ def test_tasks_and_greenlets_are_shown_alike() -> None:
     ]
 
 
+def test_what_runs_a_websocket_is_no_part_of_the_application() -> None:
+    run = '  File "/opt/uvicorn/protocols/websockets/websockets_sansio_impl.py", line 409 in run_asgi\n'
+    text = f"Task Task-16 and 4 more (most recent call first):\n{WAITS}{THEIRS}{SERVES}{run}"
+    assert without_ours(text).splitlines()[1:] == [
+        *WAITS.splitlines(),
+        *THEIRS.splitlines(),
+        "  … called by unicornd",
+        "",
+    ]
+
+
 def test_a_lifespan_that_does_something_is_shown() -> None:
     text = f"Task lifespan (most recent call first):\n{SLEEPS}{ROUTING}{SERVES}"
     assert ROUTING in without_ours(text)

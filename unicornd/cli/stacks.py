@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 _HEAD = re.compile(r"^(?:Thread 0x|Current thread 0x|Task |Greenlet 0x)", re.MULTILINE)
 _FOLDERS = "arbiter|cli|config|control|http|observe|sockets|workers"
+_RUNNERS = (
+    r"asyncio/[a-z_]+|selectors|queue|threading|concurrent/futures/thread|anyio/_backends/_asyncio"
+    r"|uvicorn/protocols/\w+/\w+|tornado/http1connection|gevent/(?:hub|_\w+|greenlet)|eventlet/(?:event|hubs/\w+)"
+)
+"""What runs threads, tasks and greenlets."""
 _OURS = re.compile(
     rf'^  File "(?:[^"]*/unicornd/(?:(?:{_FOLDERS})/[a-z_/]+|daemon|apart|__main__)\.py'
-    r'|[^"]*/threading\.py|[^"]*/bin/unicornd|<frozen [^"]*'
-    r'|[^"]*/(?:asyncio/[a-z_]+|selectors|concurrent/futures/thread|gevent/(?:hub|_\w+|greenlet)|eventlet/(?:event|hubs/\w+)|tornado/http1connection)\.py)", line '
+    rf'|[^"]*/bin/unicornd|<frozen [^"]*|[^"]*/(?:{_RUNNERS})\.py)", line '
 )
-"""Frames of unicornd, of what starts it, and of what runs threads, tasks and greenlets."""
+"""Frames of unicornd, of what starts it, and of what runs the rest."""
 _LIFESPAN = re.compile(r'^  File "[^"]*/unicornd/workers/asgi/lifespan\.py", line \d+ in _receive')
 """Where every ASGI application waits for its end."""
 _HANDLER = re.compile(r'^  File "[^"]*/unicornd/workers/signals\.py", line ')

@@ -139,9 +139,6 @@ class Connection(HttpToolsProtocol):
         if self._is_trusted:
             self._believe()
         _complete_head(self)
-        self.headers = (
-            self.headers.copy()
-        )  # where the parser puts trailers: they are none of the head's fields
 
     def _believe(self) -> None:
         """Take a trusted peer's word for scheme and client."""
@@ -154,6 +151,10 @@ class Connection(HttpToolsProtocol):
         exchange = room.begin(cycle.scope, cycle.send)
         exchange.task = task = room.loop.create_task(room.serve(exchange, cycle.receive))
         self.tasks.add(task)
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins, the last one too: trailers follow it, which are no fields of the head (RFC 9110 6.5.1)."""
+        self.headers = self.headers.copy()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has come."""
