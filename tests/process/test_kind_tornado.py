@@ -177,3 +177,16 @@ def test_an_application_of_tornado_needs_the_kind_tornado(tmp_path: Path, kind: 
         else:
             fleet.start()
             assert "Traceback" not in fleet.log
+
+
+@pytest.mark.parametrize(
+    ("said", "setting"), [("app.root_path=/a", "app.root_path"), ('app.warmup=["/"]', "app.warmup")]
+)
+def test_what_has_no_effect_on_an_application_of_tornado_is_refused(
+    tmp_path: Path, said: str, setting: str
+) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.write("site_app.py", "from tornado import web\napplication = web.Application([])\n")
+        ended = fleet.run("-k", "tornado", "--set", said)
+        assert ended.returncode == 3
+        assert f"{setting} has no effect on a tornado application" in ended.stderr
