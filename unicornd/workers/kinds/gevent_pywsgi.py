@@ -323,6 +323,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
             raise AssertionError("start_response() was called again without exc_info")
         write = super().start_response(said[0], said[1], exc_info)
         length = self.provided_content_length
+        length = None if length is False else length  # as gevent-websocket has it
         if length is not None and not (length.isascii() and length.isdigit()):
             raise ValueError("Content-Length is not a number")
         self.length = int(length) if length is not None else None
@@ -330,7 +331,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
 
     def write(self, data: Any) -> None:  # noqa: ANN401 - whatever an application gives
         """As gevent's; what are no bytes fails before anything is sent."""
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if data and not isinstance(data, bytes | bytearray | memoryview):  # gevent-websocket writes ""
             raise TypeError(f"the body must be bytes, not {type(data).__name__}")
         super().write(data)
 
