@@ -25,7 +25,7 @@ MAX_POSITIONAL = 2
 FUNCTION_EXCEPTIONS: dict[str, str] = {
     "http/response.py:encode_head": "once a response: 1.1 µs as it is, 1.4 µs split in two",
     "workers/kinds/gevent_pywsgi.py:Visit.handle_error": "gevent calls it with three positional arguments",
-    "workers/kinds/tornado.py:Messages._begin_response": "tornado calls it with three positional arguments",
+    "workers/kinds/tornado_messages.py:Messages._begin_response": "tornado calls it with three positional arguments",
     "workers/wsgi.py:Exchange.start_response": "PEP 3333 gives it three positional parameters",
 }
 
@@ -55,9 +55,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tomli_w": ("config/write.py",),
     "gevent": ("workers/kinds/gevent.py", "workers/kinds/gevent_pywsgi.py"),
     "eventlet": ("workers/kinds/eventlet.py",),
-    "tornado": ("workers/kinds/tornado.py", "workers/kinds/tornado_wsgi.py"),
+    "tornado": ("workers/kinds/tornado",),
     "uvicorn": ("workers/kinds/asgi.py",),
-    "asyncio": ("workers/kinds/asgi.py", "workers/kinds/tornado.py", "workers/asgi/"),
+    "asyncio": ("workers/kinds/asgi.py", "workers/kinds/tornado", "workers/asgi/"),
     "uvloop": ("workers/asgi/loop.py",),
 }
 

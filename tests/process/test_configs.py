@@ -132,6 +132,7 @@ def test_the_examples_are_found() -> None:
         "demo",
         "nginx",
         "tls",
+        "own-kind",
     }
 
 

@@ -1,24 +1,31 @@
-"""WSGI frameworks over the kinds with greenlets and with loops: real applications, real requests."""
+"""WSGI frameworks over every kind that serves WSGI, and large uploads over every kind: real applications, real requests."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.process.test_asgi_frameworks import SITES as ASGI_SITES
 from tests.support.fleet import fleet_in
+from tests.support.kinds import ASGI, EVERY_KIND
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     import http.client
+    from collections.abc import Iterator
     from pathlib import Path
 
-KINDS = ["gevent", "eventlet", "gevent_pywsgi", "tornado"]
+KINDS = [kind for kind in EVERY_KIND if kind not in ASGI]
 TAKES_CHUNKED = {"flask", "pyramid"}
 """The others ask for Content-Length, or decode what PEP 3333 says is decoded already."""
 UPLOAD = b"x" * 300_000
+LARGE_UPLOAD = 200 * 2**20
+PIECE = bytes(2**20)
+BOUNDARY = b"------------------------boundary"
 
 SITES = {
     "django": """\
@@ -117,3 +124,43 @@ def test_a_framework_answers_takes_uploads_streams_and_leaves_without_a_loss(
             assert fleet.end() == 0
             eventually(lambda: traffic.tally.failures, "the port refuses")
         assert not [each for each in traffic.tally.failures if "refused" not in each.lower()]
+
+
+FILES = """\
+from flask import Flask, request
+
+application = Flask(__name__)
+
+@application.post("/upload")
+def upload():
+    size = 0
+    while part := request.files["file"].stream.read(2**20):
+        size += len(part)
+    return {"size": size}
+"""
+
+
+def form_with_a_file() -> Iterator[bytes]:
+    """A form as a browser sends it."""
+    yield b'--%s\r\nContent-Disposition: form-data; name="file"; filename="film"\r\n\r\n' % BOUNDARY
+    for _ in range(LARGE_UPLOAD // len(PIECE)):
+        yield PIECE
+    yield b"\r\n--%s--\r\n" % BOUNDARY
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_a_file_of_200_megabytes_is_uploaded(tmp_path: Path, kind: str) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.write("site_app.py", ASGI_SITES["fastapi"] if kind in ASGI else FILES)
+        fleet.start("-k", kind, "-w", "1")
+        size = sum(map(len, form_with_a_file()))
+        fields = {
+            "Content-Length": str(size),
+            "Content-Type": f"multipart/form-data; boundary={BOUNDARY.decode()}",
+        }
+        with contextlib.closing(fleet.connect()) as connection:
+            connection.request("POST", "/upload", body=form_with_a_file(), headers=fields)
+            response = connection.getresponse()
+            told = json.loads(response.read())
+        assert response.status == 200
+        assert told == {"size": size if kind in ASGI else LARGE_UPLOAD}

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tornado import web, websocket
 
+from tests.support.certificates import authority_in, client_context
 from tests.support.fleet import fleet_in
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, request, worker
+from unicornd.config.sections.tls import TlsSettings
 from unicornd.dataclass import replace
+from unicornd.http.forwarded import Forwarding, Trust
 from unicornd.http.limits import Limits
 from unicornd.units import Seconds
+from unicornd.workers.tls import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,8 +63,10 @@ def test_an_application_of_tornado_is_served_natively(tmp_path: Path) -> None:
         assert slow.read().body == b"hello after 0.3"
         assert fast.get("/stream").body == b"one two"
         assert fast.send(request("/hello/0", method="POST", body=b"four")).read().body == b"4"
+        chunked = request("/hello/0", method="POST", fields="Transfer-Encoding: chunked\r\n")
+        assert fast.send(chunked + b"3\r\nabc\r\n0\r\n\r\n").read().body == b"3"
         assert fast.get("/nothing").code == 404
-        eventually(lambda: running.reading().requests == 5, "all are counted")
+        eventually(lambda: running.reading().requests == 6, "all are counted")
 
 
 def test_a_websocket_of_tornado_is_served(tmp_path: Path) -> None:
@@ -127,6 +133,38 @@ def test_a_wsgi_application_runs_in_threads_if_there_are_some(tmp_path: Path) ->
         assert "on purpose" in running.log()
 
 
+class Known(web.RequestHandler):
+    def get(self) -> None:
+        certificate = self.request.get_ssl_certificate()
+        self.write(
+            f"{self.request.protocol} {certificate['subject'] if isinstance(certificate, dict) else None}"
+        )
+
+
+def test_an_application_of_tornado_finds_scheme_and_certificate_where_it_looks_for_them(
+    tmp_path: Path,
+) -> None:
+    authority = authority_in(tmp_path)
+    server, own = authority.sign("server"), authority.sign("client", "/CN=shop")
+    tls = make_context(
+        TlsSettings(
+            certfile=server.certificate,
+            keyfile=server.key,
+            ca_certs=authority.pair.certificate,
+            cert_reqs="required",
+        )
+    )
+    policy = replace(POLICY, forwarding=Forwarding(Trust(["127.0.0.1"]), secure={"X-S": "1"}, allowed=()))
+    app: Any = web.Application([(r"/", Known)])
+    with (
+        worker(app, tmp_path, Setup(kind=KIND, tls=tls, policy=policy)) as running,
+        running.connect(client_context(authority, own)) as client,
+    ):
+        assert client.get().body == b"https ((('commonName', 'shop'),),)"
+        assert client.get(fields="X-S: 0\r\n").body.startswith(b"http (")
+        assert client.get().body.startswith(b"https (")
+
+
 @pytest.mark.parametrize(("kind", "code"), [("threads", 4), ("tornado", 0)])
 def test_an_application_of_tornado_needs_the_kind_tornado(tmp_path: Path, kind: str, code: int) -> None:
     with fleet_in(tmp_path) as fleet:
@@ -139,3 +177,16 @@ def test_an_application_of_tornado_needs_the_kind_tornado(tmp_path: Path, kind: 
         else:
             fleet.start()
             assert "Traceback" not in fleet.log
+
+
+@pytest.mark.parametrize(
+    ("said", "setting"), [("app.root_path=/a", "app.root_path"), ('app.warmup=["/"]', "app.warmup")]
+)
+def test_what_has_no_effect_on_an_application_of_tornado_is_refused(
+    tmp_path: Path, said: str, setting: str
+) -> None:
+    with fleet_in(tmp_path) as fleet:
+        fleet.write("site_app.py", "from tornado import web\napplication = web.Application([])\n")
+        ended = fleet.run("-k", "tornado", "--set", said)
+        assert ended.returncode == 3
+        assert f"{setting} has no effect on a tornado application" in ended.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +86,76 @@ def test_stacks_of_a_worker_whose_interpreter_is_held_are_shown_too(fleet: Fleet
     assert "site_app.py" in ctl(fleet, "stacks", "1")
     os.kill(fleet.pids()[1], signal.SIGKILL)
     connection.close()
+
+
+WAITING = {
+    "asgi": """\
+import asyncio, pathlib
+
+async def inner():
+    while not (pathlib.Path(__file__).parent / "gate").exists():
+        await asyncio.sleep(0.01)
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for _ in range(2):
+            await send({"type": (await receive())["type"] + ".complete"})
+        return
+    await inner()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+""",
+    "tornado": """\
+import asyncio, pathlib
+from tornado import web
+
+async def inner():
+    while not (pathlib.Path(__file__).parent / "gate").exists():
+        await asyncio.sleep(0.01)
+
+class Wait(web.RequestHandler):
+    async def get(self):
+        await inner()
+        self.write("ok")
+
+application = web.Application([("/.*", Wait)])
+""",
+    "gevent": """\
+import pathlib, time
+
+def inner():
+    while not (pathlib.Path(__file__).parent / "gate").exists():
+        time.sleep(0.01)
+
+def application(environ, start_response):
+    inner()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+""",
+}
+WAITING["eventlet"] = WAITING["gevent_pywsgi"] = WAITING["gevent"]
+
+
+@pytest.mark.parametrize("kind", WAITING)
+def test_stacks_show_every_task_and_greenlet(fleet: Fleet, kind: str) -> None:
+    fleet.write("site_app.py", WAITING[kind])
+    fleet.start("-k", kind, "-w", "1")
+    idle = ctl(fleet, "stacks", "1")
+    assert "in unicornd itself, mostly idle" in idle
+    assert idle.count("\n") == 1, idle
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(fleet.get, "/wait") for _ in range(3)]
+        eventually(lambda: fleet.status()["workers"][0]["busy"] == 3, "they wait")
+        told = ctl(fleet, "stacks", "1")
+        line = 1 + WAITING[kind].splitlines().index(
+            "def inner():" if "async" not in WAITING[kind] else "async def inner():"
+        )
+        assert re.search(rf'site_app\.py", line ({line + 1}|{line + 2}) in inner\n', told), told
+        assert "and 2 more (most recent call first)" in told or told.count("in inner") == 3, told
+        assert told.count("GET /wait") == 3
+        assert "unicornd/workers" in ctl(fleet, "stacks", "1", "--all")
+        fleet.open_gate()
+        assert [each.result() for each in waiting] == ["ok"] * 3
 
 
 def test_stacks_of_nobody_are_an_error(fleet: Fleet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,10 @@ class World:
     tls: ssl.SSLContext
     trusting: ssl.SSLContext
     demanding: ssl.SSLContext
+    known: ssl.SSLContext
+    """Of a client with a certificate."""
+    certificate: str
+    """That one, as PEM."""
 
     def setup(self, **policy: Any) -> Setup:
         return Setup(kind=self.kind, policy=replace(POLICY, **policy), asgi=self.asgi, tls=self.tls, cells=4)
@@ -52,6 +57,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     kind, loop = request.param
     authority = authority_in(tmp_path_factory.mktemp("certificates"))
     server = authority.sign("server")
+    own = authority.sign("client", "/C=DE/O=Müller, Söhne/CN=shop")
     tls = TlsSettings(certfile=server.certificate, keyfile=server.key)
     return World(
         kind=kind,
@@ -61,6 +67,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         demanding=make_context(
             tls.model_copy(update={"ca_certs": authority.pair.certificate, "cert_reqs": "required"})
         ),
+        known=client_context(authority, own),
+        certificate=own.certificate.read_text(),
     )
 
 
@@ -151,6 +159,94 @@ def test_a_client_without_the_certificate_that_is_required_is_not_served(
         assert "Traceback" not in running.log()
 
 
+async def tls_teller(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    told = json.dumps(scope.get("extensions", {}).get("tls")).encode()
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": told.decode()})
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": told})
+
+
+def environ_teller(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [json.dumps({key: value for key, value in environ.items() if "SSL" in key}).encode()]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_application_is_told_of_the_clients_certificate(
+    world: World, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    app: Any = tls_teller if world.kind == "asgi" else environ_teller
+    world.known.maximum_version = version
+    with (
+        worker(app, tmp_path, replace(world.setup(), tls=world.demanding)) as running,
+        running.connect(world.known) as client,
+    ):
+        assert isinstance(client.sock, ssl.SSLSocket)
+        suite = client.sock.cipher()
+        for _ in range(2):
+            told = json.loads(client.get().body)
+            if world.kind == "tornado":
+                assert told["SSL_CLIENT_VERIFY"] == "SUCCESS"
+                assert told["SSL_CLIENT_S_DN"].encode("latin-1").decode() == r"CN=shop,O=Müller\, Söhne,C=DE"
+                assert told["SSL_CLIENT_CERT"].strip() == world.certificate.strip()
+                continue
+            [certificate] = told.pop("client_cert_chain")
+            assert certificate.strip() == world.certificate.strip()
+            ids = {each["name"]: each["id"] & 0xFFFF for each in world.known.get_ciphers()}
+            assert suite is not None
+            assert told == {
+                "server_cert": None,
+                "client_cert_name": r"CN=shop,O=Müller\, Söhne,C=DE",
+                "client_cert_error": None,
+                "tls_version": {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}[suite[1]],
+                "cipher_suite": ids[suite[0]],
+            }
+
+
+def test_a_client_without_a_certificate_is_told_of_as_such(world: World, tmp_path: Path) -> None:
+    app: Any = tls_teller if world.kind == "asgi" else environ_teller
+    with worker(app, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+        told = json.loads(client.get().body)
+    if world.kind == "tornado":
+        assert told == {"SSL_CLIENT_VERIFY": "NONE"}
+    else:
+        assert (told["client_cert_chain"], told["client_cert_name"]) == ([], None)
+        assert told["tls_version"] == 0x0304
+    with (
+        worker(app, tmp_path, replace(world.setup(), family=socket.AF_UNIX)) as running,
+        running.connect() as client,
+    ):
+        assert not json.loads(client.get().body), "a Unix socket stays plain"
+
+
+def test_the_end_of_a_connection_is_told(world: World, tmp_path: Path) -> None:
+    """A close_notify: whoever takes a body to its end without a length knows that nobody has cut it (RFC 8446 6.1)."""
+    with worker(world.app(), tmp_path, world.setup(keepalive=Seconds(0.3))) as running:
+        for fields in ("Connection: close\r\n", ""):
+            with running.connect(world.trusting) as client:
+                assert client.get(fields=fields).code == 200
+                assert client.is_at_end()
+        with running.connect(world.trusting) as client:
+            assert client.send(b"nonsense\r\n\r\n").read().code == 400
+            assert client.is_at_end()
+
+
+@pytest.mark.parametrize("world", [("asgi", "asyncio"), ("asgi", "uvloop")], indirect=True, ids="-".join)
+def test_a_websocket_is_told_of_the_clients_certificate(world: World, tmp_path: Path) -> None:
+    with worker(tls_teller, tmp_path, replace(world.setup(), tls=world.demanding)) as running:
+        sock = socket.create_connection(running.address, timeout=CLIENT_TIMEOUT)
+        address = f"wss://localhost:{running.address[1]}/"
+        with connect_websocket(address, sock=sock, ssl=world.known, server_hostname="localhost") as client:
+            told = json.loads(client.recv())
+            assert told["client_cert_name"].startswith("CN=shop,")
+            assert len(told["client_cert_chain"]) == 1
+
+
 @pytest.mark.parametrize("is_orderly", [True, False])
 def test_a_client_that_ends_is_forgotten(world: World, tmp_path: Path, is_orderly: bool) -> None:  # noqa: FBT001 - a parameter of the test
     with worker(world.app(), tmp_path, world.setup()) as running:
@@ -159,8 +255,7 @@ def test_a_client_that_ends_is_forgotten(world: World, tmp_path: Path, is_orderl
         assert running.has_clients()
         assert isinstance(client.sock, ssl.SSLSocket)
         if is_orderly:
-            with contextlib.suppress(ssl.SSLEOFError):  # tornado itself ends without a close_notify
-                client.sock.unwrap().close()
+            client.sock.unwrap().close()
         client.close()
         eventually(lambda: not running.has_clients(), "the worker has closed the connection")
         assert "ERROR" not in running.log()

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.worker import Gate
@@ -18,21 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 EVERY_KIND = ["sync", "threads", "asgi", "gevent", "gevent_pywsgi", "eventlet", "tornado"]
+OWN_KIND = f"{Path(__file__).parents[2]}/configs/own-kind/own_kind.py:Plain"
+"""The example of a kind of one's own: what the contract promises, it has to keep, too."""
 ASGI = frozenset({"asgi"})
 """Kinds that call their application as ASGI.
 
 Written down and not asked of the kind, as all that is here: a test process that imports gevent and eventlet forks
 every later worker with both in it.
 """
-OWN_HTTP = frozenset({"tornado"})
-"""Kinds whose HTTP is that of another server, with answers of its own to what is wrong."""
+BUFFERED = frozenset({"tornado"})
+"""Kinds that have a WSGI application's whole response before they send any of it."""
 LARGE = 3_000_000
 PARTS = [b"one ", b"two ", b"three"]
 TEXT = "text/plain"
 
 
 def keeps_alive(kind: str) -> bool:
-    return kind != "sync"
+    return kind not in {"sync", OWN_KIND}
 
 
 def is_concurrent(kind: str) -> bool:

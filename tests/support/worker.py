@@ -237,7 +237,7 @@ class Worker:
     def _serve(self, app: Callable[..., Any], setup: Setup, *, channel: socket.socket, lifeline: int) -> None:
         log = logging.Logger("worker")  # noqa: LOG001 - not in the tree of the test's process
         log.addHandler(_log_handler(self._log_file))
-        orders = signals.install(on_quit=lambda: None, on_abort=lambda: None)
+        orders = signals.install(on_quit=lambda: None, on_abort=lambda: None, log=log)
         kind = load_kind(setup.kind)
         prepare(kind)
         host, port = (self.address[:2]) if isinstance(self.address, tuple) else ("", 0)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from unicornd.config.kinds import Interface
 
+SECURE = {"X-FORWARDED-PROTO": "https", "X-Forwarded-Ssl": "on"}
+
 
 async def asgi(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
@@ -131,6 +133,9 @@ def test_a_kind_that_serves_the_other_interface_is_refused() -> None:
         (["::1"], [(b"x-forwarded-for", b"  ")], None, "http"),
         (["::1"], [(b"x-forwarded-proto", b" HTTPS ")], None, "https"),
         (["::1"], [(b"x-forwarded-proto", b"gopher"), (b"host", b"x")], None, "http"),
+        (["::1"], [(b"x-forwarded-proto", b"wss")], None, "https"),
+        (["::1"], [(b"x-forwarded-ssl", b"on"), (b"x-forwarded-proto", b"https")], None, "https"),
+        (["::1"], [(b"x-forwarded-protocol", b"ssl")], None, "http"),
         (["127.0.0.1"], [(b"x-forwarded-for", b"127.0.0.1")], ("127.0.0.1", 0), "http"),
     ],
 )
@@ -138,18 +143,25 @@ def test_what_a_trusted_peer_says_of_client_and_scheme(
     trusted: list[str], headers: list[tuple[bytes, bytes]], client: Any, scheme: str
 ) -> None:
     scope: dict[str, Any] = {"type": "http", "scheme": "http", "client": None}
-    Trust(trusted).believe(scope, headers)
+    assert Trust(trusted, SECURE).believe(scope, headers)
     assert (scope["client"], scope["scheme"]) == (client, scheme)
+
+
+def test_a_peer_that_contradicts_itself_is_not_believed() -> None:
+    scope: dict[str, Any] = {"type": "http", "scheme": "http", "client": None}
+    said = [(b"x-forwarded-ssl", b"on"), (b"x-forwarded-proto", b"http"), (b"x-forwarded-for", b"1.2.3.4")]
+    assert not Trust(["*"], SECURE).believe(scope, said)
+    assert (scope["client"], scope["scheme"]) == (None, "http")
 
 
 def test_a_websockets_scheme_is_one_of_its_own() -> None:
     scope: dict[str, Any] = {"type": "websocket", "scheme": "ws", "client": None}
-    Trust(["*"]).believe(scope, [(b"x-forwarded-proto", b"https")])
+    Trust(["*"], SECURE).believe(scope, [(b"x-forwarded-proto", b"https")])
     assert scope["scheme"] == "wss"
 
 
 def test_who_is_trusted() -> None:
-    trust = Trust(["127.0.0.1", "10.0.0.0/8", "::1"])
+    trust = Trust(["127.0.0.1", "10.0.0.0/8", "::1"], SECURE)
     assert all(trust.has(host) for host in ("127.0.0.1", "10.9.9.9", "::1", "::ffff:10.1.1.1", None))
     assert not any(trust.has(host) for host in ("127.0.0.2", "11.0.0.1", "", "nonsense"))
-    assert Trust(["*"]).has("anybody")
+    assert Trust(["*"], SECURE).has("anybody")

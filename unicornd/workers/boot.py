@@ -25,7 +25,7 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, RetiringReport, encode_report
 from unicornd.workers.context import HttpPolicy, WorkerContext
-from unicornd.workers.fitting import check_tls_fit, check_unpatched, speaks_tls
+from unicornd.workers.fitting import check_tls_fit, check_unpatched, check_wire, speaks_tls
 from unicornd.workers.hooks import (
     WORKER_HOOKS,
     Heartbeat,
@@ -106,7 +106,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         hooks.call("worker_exit", server, worker)
 
     orders = signals.install(
-        on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker), row=seat.row
+        on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker), log=log, row=seat.row
     )
     try:
         _sit_down(seat)
@@ -172,6 +172,7 @@ def _load(settings: Settings, kind: Kind, *, tls: SSLContext | None) -> Loaded:
         errors=_error_stream(),
     )
     kind_name = kind_of(settings.workers, loaded.kind.INTERFACE)
+    check_wire(kind_name, http=settings.http, proxy=settings.proxy, server=settings.server)
     check_tls_fit(kind_name, loaded.kind, tls=settings.tls, hooks=settings.hooks)
     return loaded._replace(tls=tls)
 
@@ -184,6 +185,7 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
         warmup=settings.app.warmup,
         root_path=settings.app.root_path,
         trusted=settings.proxy.forwarded_allow_ips,
+        secure=settings.proxy.secure_scheme_headers,
         request=Seconds(timeouts.request),
         disconnect_grace=Seconds(asgi.disconnect_grace_period),
         heartbeat=Seconds(timeouts.heartbeat),

@@ -96,12 +96,12 @@ class Orders:
         handover: where idle connections can go, or None.
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
         on_abort: the hook `worker_abort`.
-        tell_stacks: what a kind adds to the stacks that ABRT writes (the tasks of an event loop), or None.
+        more_stacks: what a kind knows beside the stacks of threads: those of tasks or greenlets, as text, or None.
         write_stacks: writes the stacks of all threads for `unicornctl stacks`, if that has not been done yet.
     """
 
     __slots__ = (
-        "give_up", "handover", "is_draining", "is_expiring", "is_last_call", "on_abort", "tell_stacks", "wake", "wake_fd",
+        "give_up", "handover", "is_draining", "is_expiring", "is_last_call", "more_stacks", "on_abort", "wake", "wake_fd",
         "write_stacks",
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ class Orders:
         self.handover: Handover | None = None
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
-        self.tell_stacks: Callable[[], None] | None = None
+        self.more_stacks: Callable[[], str] | None = None
         self.write_stacks: Callable[[], None] = _nothing
 
     @property

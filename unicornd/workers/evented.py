@@ -94,6 +94,8 @@ def head_from(method: str, target: str, *, protocol: str, fields: Iterable[tuple
     head.is_http11 = protocol == "HTTP/1.1"
     head.fields = {}
     for name, value in fields:
+        if "_" in name:  # once it is a key, nobody could tell it from a name with a hyphen
+            continue
         key = name.upper().replace("-", "_")
         key = key if key in _UNPREFIXED else f"HTTP_{key}"
         head.fields[key] = f"{head.fields[key]},{value}" if key in head.fields else value

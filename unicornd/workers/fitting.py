@@ -21,16 +21,21 @@ if TYPE_CHECKING:
     from unicornd.config.sections.tls import TlsSettings
     from unicornd.config.sections.workers import WorkersSettings
 
-OUR_READERS = frozenset({"sync", "threads", "asgi", "gevent", "eventlet", "tornado"})
-"""Kinds whose requests are read by `http`."""
+OUR_CONNECTIONS = frozenset({"sync", "threads", "gevent", "eventlet"})
+"""Kinds whose connections are ours from the first byte."""
+OUR_HEADS = OUR_CONNECTIONS | {"gevent_pywsgi"}
+"""Kinds whose heads are read by `http`."""
 OWN_POLLER = frozenset({"sync", "threads"})
 TOLERANCE = (
     "header_map", "permit_obsolete_folding", "strip_header_spaces", "permit_unconventional_method",
     "permit_unconventional_version", "casefold_method",
 )  # fmt: skip
-FORWARDING = ("forwarded_allow_ips", "secure_scheme_headers", "forwarder_headers")
+SCHEMES = ("forwarded_allow_ips", "secure_scheme_headers")
 BUFFERING = ("body_memory", "tmp_upload_dir")
 """Settings of [http] about bodies that wait for their end; an ASGI application takes its body as it comes."""
+
+_BODIES = {"": "the application reads a body as it comes", "tornado": "it keeps a body in memory"}
+"""Where a body is, by kind."""
 
 
 def speaks_tls(tls: TlsSettings, hooks: HooksSettings) -> bool:
@@ -90,14 +95,14 @@ def check_tls_wire(server: ServerSettings, proxy: ProxySettings) -> None:
 
 
 def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) -> None:
-    """Hold the settings against a kind, if it is one with greenlets.
+    """Hold the settings against a kind, if it is one with greenlets, or tornado.
 
     Raises:
         ConfigError: one that was set has no effect there.
     """
-    if kind not in GREEN:
+    if kind not in GREEN | {"tornado"}:
         return
-    if workers.threads > 1:
+    if workers.threads > 1 and kind in GREEN:
         raise ConfigError(
             f'workers.threads has no effect on the kind "{kind}": a connection has a greenlet of its own',
             hint="leave it out; workers.connections bounds how many there are",
@@ -105,7 +110,7 @@ def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) 
     for name in BUFFERING:
         if name in http.said:
             raise ConfigError(
-                f'http.{name} has no effect on the kind "{kind}": the application reads a body as it comes',
+                f'http.{name} has no effect on the kind "{kind}": {_BODIES.get(kind, _BODIES[""])}',
                 hint="leave it out; http.max_body_size and timeouts.body hold",
             )
 
@@ -136,24 +141,31 @@ def check_fit(interface: Literal["wsgi", "asgi"], *, http: HttpSettings, asgi: A
 
 
 def check_wire(kind: str, *, http: HttpSettings, proxy: ProxySettings, server: ServerSettings) -> None:
-    """Hold what is spoken on the listeners against what a kind reads itself.
+    """Hold what is spoken on the listeners against what a kind reads of it.
 
     Raises:
         ConfigError: a setting would have no effect.
     """
-    if kind in OUR_READERS:
-        return
-    said = [f"http.{name}" for name in TOLERANCE if name in http.said and getattr(http, name)]
-    said = [name for name in said if name != "http.header_map" or http.header_map != "drop"]
-    said += ["proxy.protocol"] if proxy.protocol != "off" else []
-    said += ["server.protocol"] if server.protocol != "http" else []
-    if kind != "asgi":
-        said += [f"proxy.{name}" for name in FORWARDING if name in proxy.said]
-    if said:
-        raise ConfigError(
-            f'{said[0]} has no effect on the kind "{kind}": it reads requests itself',
-            hint=f"leave it out, or use one of the kinds {', '.join(sorted(OUR_READERS))}",
-        )
+    spoken = ["proxy.protocol"] if proxy.protocol != "off" else []
+    spoken += ["server.protocol"] if server.protocol != "http" else []
+    loose = [
+        f"http.{name}"
+        for name in TOLERANCE
+        if name in http.said and getattr(http, name) not in {False, "drop"}
+    ]
+    schemes = [f"proxy.{name}" for name in SCHEMES if name in proxy.said]
+    forwarded = ["proxy.forwarder_headers"] if "forwarder_headers" in proxy.said else []
+    for said, kinds in (
+        (spoken, OUR_CONNECTIONS),
+        (loose, OUR_HEADS),
+        (schemes, OUR_HEADS | {"tornado", "asgi"}),
+        (forwarded, OUR_HEADS | {"tornado"}),
+    ):
+        if said and kind not in kinds:
+            raise ConfigError(
+                f'{said[0]} has no effect on the kind "{kind}"',
+                hint=f"leave it out, or use one of the kinds {', '.join(sorted(kinds))}",
+            )
 
 
 def _check_wsgi(asgi: AsgiSettings) -> None:

@@ -5,14 +5,19 @@ Run in the one thread of the worker.
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from greenlet import greenlet
+
 from unicornd.dataclass import replace
+from unicornd.workers.chains import text_of
 
 if TYPE_CHECKING:
     import select
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from unicornd.sockets.listener import Listener
     from unicornd.workers.context import WorkerContext
@@ -70,6 +75,18 @@ class RawListener:
         """Accept a connection (accept(2)); as the standard library does it."""
         fd, address = cast("Any", self._sock)._accept()  # noqa: SLF001 - socket.accept() itself makes a patched socket
         return self._make(self._sock.family, self._sock.type, self._sock.proto, fileno=fd), address
+
+
+def stacks_of_greenlets() -> str:
+    """Return where every greenlet is that waits; the one that runs is its thread's stack."""
+    found = (each for each in gc.get_objects() if isinstance(each, greenlet) and each.gr_frame is not None)
+    return text_of((f"Greenlet 0x{id(each):x}", _frames_of(each.gr_frame)) for each in found)
+
+
+def _frames_of(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def with_raw_listeners(context: WorkerContext, make: type[socket.socket]) -> WorkerContext:

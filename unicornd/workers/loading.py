@@ -84,7 +84,7 @@ def _tornado_kind(app: AppSettings, workers: WorkersSettings, *, kind: Kind) -> 
 
     Raises:
         AppError: it is another one.
-        ConfigError: `app.warmup` is set.
+        ConfigError: `app.warmup` or `app.root_path` is set.
     """
     if workers.kind != "tornado":
         raise AppError(
@@ -94,6 +94,11 @@ def _tornado_kind(app: AppSettings, workers: WorkersSettings, *, kind: Kind) -> 
     if app.warmup:
         raise ConfigError(
             "app.warmup has no effect on a tornado application: it is called by its server only",
+            hint="leave it out",
+        )
+    if app.root_path:
+        raise ConfigError(
+            "app.root_path has no effect on a tornado application: its routes are whole paths",
             hint="leave it out",
         )
     return kind

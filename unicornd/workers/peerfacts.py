@@ -1,4 +1,4 @@
-"""What an application is told of its client's certificate: mod_ssl's `SSL_CLIENT_…`, in the environ.
+"""What an application is told of its client's certificate: mod_ssl's `SSL_CLIENT_…` in an environ, names and PEM in ASGI.
 
 Pure; asked once a connection. No field of a request can have these names, since those begin with `HTTP_`.
 """
@@ -49,19 +49,24 @@ def facts_of(certificate: Certificate, der: bytes) -> Environ:
     """
     return {
         "SSL_CLIENT_VERIFY": "SUCCESS",
-        "SSL_CLIENT_S_DN": _text_of(certificate.get("subject", ())),
-        "SSL_CLIENT_I_DN": _text_of(certificate.get("issuer", ())),
+        "SSL_CLIENT_S_DN": _native(certificate.get("subject", ())),
+        "SSL_CLIENT_I_DN": _native(certificate.get("issuer", ())),
         "SSL_CLIENT_M_SERIAL": certificate.get("serialNumber", ""),
         "SSL_CLIENT_V_START": certificate.get("notBefore", ""),
         "SSL_CLIENT_V_END": certificate.get("notAfter", ""),
-        "SSL_CLIENT_CERT": _pem_of(der),
+        "SSL_CLIENT_CERT": pem_of(der),
     }
 
 
-def _text_of(name: Name) -> str:
-    """Return a name as RFC 4514 writes it, the last part first, as latin-1 of its UTF-8 (PEP 3333)."""
+def text_of(name: Name) -> str:
+    """Return a name as RFC 4514 writes it, the last part first."""
     parts = ("+".join(f"{SHORT.get(key, key)}={_escaped(value)}" for key, value in part) for part in name)
-    return ",".join(reversed(list(parts))).encode().decode("latin-1")
+    return ",".join(reversed(list(parts)))
+
+
+def _native(name: Name) -> str:
+    """Return a name as latin-1 of its UTF-8 (PEP 3333)."""
+    return text_of(name).encode().decode("latin-1")
 
 
 def _escaped(value: str) -> str:
@@ -72,7 +77,8 @@ def _escaped(value: str) -> str:
     return f"\\{text}" if text.startswith((" ", "#")) else text
 
 
-def _pem_of(der: bytes) -> str:
+def pem_of(der: bytes) -> str:
+    """Return a certificate as text (RFC 7468)."""
     text = base64.b64encode(der).decode()
     lines = [text[at : at + PEM_COLUMNS] for at in range(0, len(text), PEM_COLUMNS)]
     return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])

@@ -21,6 +21,7 @@ from unicornd.observe import logs
 from unicornd.workers.context import Orders
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
     from types import FrameType
 
@@ -39,12 +40,19 @@ STACKS_AT_ONCE = signal.SIGRTMIN + 4
 ABORTED = 128 + signal.SIGABRT
 
 
-def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None], row: Row | None = None) -> Orders:
+def install(
+    *,
+    on_quit: Callable[[], None],
+    on_abort: Callable[[], None],
+    log: logging.Logger,
+    row: Row | None = None,
+) -> Orders:
     """Take over the signals and unblock them.
 
     Args:
         on_quit: called before the process ends at once (INT, QUIT).
         on_abort: called after the stacks have been written, before the process ends (ABRT).
+        log: gets what the kind knows beside the stacks of threads (ABRT).
         row: behind which the stacks are written that are asked for.
 
     Returns:
@@ -65,15 +73,15 @@ def install(*, on_quit: Callable[[], None], on_abort: Callable[[], None], row: R
 
     def abort(_number: int, _frame: FrameType | None) -> None:
         try:
-            if orders.tell_stacks is not None:
-                orders.tell_stacks()
+            if more := _more_stacks(orders):
+                log.error("where tasks and greenlets are\n%s", more.rstrip())
             orders.give_up()
             on_abort()
         finally:
             os._exit(ABORTED)
 
     if row is not None:
-        orders.write_stacks = offer_stacks(row)
+        orders.write_stacks = offer_stacks(row, orders)
     _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **_notes(orders)})
     return orders
 
@@ -101,7 +109,7 @@ def expire(orders: Orders) -> None:
         faulthandler.dump_traceback(logs.error_fd(), all_threads=True)
 
 
-def offer_stacks(row: Row) -> Callable[[], None]:
+def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
     """Have STACKS and STACKS_AT_ONCE write the stacks of all threads behind a row; return what a poller does for STACKS.
 
     Handler and poller both come to it, in any order and in each other's middle: who is first writes. They are written at
@@ -113,7 +121,7 @@ def offer_stacks(row: Row) -> Callable[[], None]:
         if lock.acquire(blocking=False):
             try:
                 if not row.has_stacks:
-                    row.write_stacks(_stacks())
+                    row.write_stacks(_stacks(_more_stacks(orders)))
             except OSError:  # no file descriptor is left: STACKS_AT_ONCE needs none
                 pass
             finally:
@@ -124,9 +132,18 @@ def offer_stacks(row: Row) -> Callable[[], None]:
     return write
 
 
-def _stacks() -> bytes:
-    """Return the stacks of all threads; raises OSError."""
+def _more_stacks(orders: Orders) -> str:
+    """Return what the kind knows of its tasks or greenlets, whatever state they are in."""
+    try:
+        return orders.more_stacks() if orders.more_stacks is not None else ""
+    except Exception as error:  # noqa: BLE001 - in the middle of anything; it is told rather than raised there
+        return f"the tasks cannot be told: {error!r}\n"
+
+
+def _stacks(more: str) -> bytes:
+    """Return the stacks of tasks or greenlets, then those of all threads; raises OSError."""
     with os.fdopen(os.memfd_create("unicornd-stacks"), "w+b", buffering=0) as file:
+        file.write(more.encode(errors="replace"))
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         return file.read()

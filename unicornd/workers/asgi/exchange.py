@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from unicornd.http.messages import Head
+    from unicornd.workers.asgi.tlsfacts import TlsFacts
     from unicornd.workers.asgi.writer import Writer
     from unicornd.workers.context import WorkerContext
 
@@ -81,7 +82,7 @@ class Exchange(Entry):
         """The application's `send`: note what it says, and pass it on."""
         kind = message["type"]
         if kind == "http.response.start":
-            self.status = message.get("status", 0)
+            self.status = int(message.get("status", 0))
             if self.closes:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
             if self.writer is not None and self.scope["method"] != "HEAD":  # to that, no body follows
@@ -137,7 +138,8 @@ class Room:
     Attributes:
         ledger: the requests in flight.
         loop: the event loop.
-        trust: whose X-Forwarded-… are believed; of HTTP requests, the connection has done that.
+        trust: who is believed about the client of a request; of HTTP requests, the connection has asked.
+        tls: what connections that speak TLS tell of it, or None where nobody does; of HTTP, the connection has asked.
         orders: what the arbiter says; a draining worker keeps no connection.
         finished_at: when the last response was complete.
     """
@@ -147,7 +149,8 @@ class Room:
         self.tasks = tasks
         self._app: Any = context.app
         self.orders = context.orders
-        self.trust = Trust(context.asgi.trusted)
+        self.trust = Trust(context.asgi.trusted, context.asgi.secure)
+        self.tls = _facts_of_tls(context)
         self.loop = asyncio.get_running_loop()
         self._is_told = context.on_served is not None or context.pre_request is not None
         kind = ToldExchange if self._is_told else Exchange
@@ -215,9 +218,15 @@ class Room:
                 break_off(exchange)
             return
         exchange.verdict = exchange.verdict or SERVER_ERROR
+        if exchange.status and _has_refused_head(protocol_of(exchange), error):
+            _forget_head(exchange)
         await self.refuse(exchange)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, *, send: Send) -> None:
+        if self.tls is not None:
+            scope.setdefault("extensions", {}).update(self.tls.of(getattr(send.__self__, "transport", None)))
+        if self.trust.has(scope["client"][0] if scope["client"] else None):
+            self.trust.believe(scope, scope["headers"])
         exchange = self.begin(scope, send)
         exchange.task = asyncio.current_task(self.loop)
 
@@ -230,7 +239,7 @@ class Room:
             elif message["type"] == "websocket.close" and not exchange.status:
                 exchange.status = FORBIDDEN
             elif message["type"] == "websocket.http.response.start":
-                exchange.status = message.get("status", 0)
+                exchange.status = int(message.get("status", 0))
             return send(message)
 
         try:
@@ -304,9 +313,46 @@ class Room:
             self._context.log.exception("the access log or a hook failed")
 
 
+def _facts_of_tls(context: WorkerContext) -> TlsFacts | None:
+    if context.tls is None:
+        return None
+    from unicornd.workers.asgi.tlsfacts import TlsFacts  # noqa: PLC0415 - only those pay for it that speak TLS
+
+    return TlsFacts(context.tls)
+
+
 def protocol_of(exchange: Exchange) -> Any:  # noqa: ANN401 - a cycle of the HTTP protocol, or the WebSocket protocol
     """Return what the server's `send` belongs to, or None."""
     return getattr(exchange.server_send, "__self__", None)
+
+
+def _has_refused_head(server: Any, error: BaseException | None) -> bool:  # noqa: ANN401 - see protocol_of
+    """Return whether the server has found fault with a response's head: nothing of it has been sent then.
+
+    uvicorn looks through a head while it writes it down, and remembers nothing of that: only the traceback knows.
+    """
+    send = getattr(type(server), "send", None)
+    while error is not None:
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        frame = traceback.tb_frame if traceback is not None else None
+        if (
+            frame is not None
+            and send is not None
+            and frame.f_code is send.__code__
+            and "status_code" in frame.f_locals
+        ):
+            return True
+        error = error.__context__
+    return False
+
+
+def _forget_head(exchange: Exchange) -> None:
+    """Have another head be sent."""
+    server = protocol_of(exchange)
+    server.response_started, server.chunked_encoding, server.expected_content_length = False, None, 0
+    exchange.status = 0
 
 
 def break_off(exchange: Exchange) -> None:

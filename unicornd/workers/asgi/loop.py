@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import traceback
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from unicornd.workers.chains import text_of
+
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
+    from types import FrameType
 
     from unicornd.workers.context import WorkerContext
 
@@ -49,15 +50,19 @@ def listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) ->
     on_wake()
 
 
-def tell_tasks(loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
-    """Write where every task is: the whole chain of coroutines, which Task.print_stack does not follow."""
-    lines = []
-    for task in asyncio.all_tasks(loop):
-        lines.append(f"{task.get_name()}:")
-        coroutine: object = task.get_coro()
-        while coroutine is not None:
-            frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-            if frame is not None:
-                lines += [line.rstrip() for line in traceback.format_stack(frame, limit=1)]
-            coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    log.error("asyncio tasks\n%s", "\n".join(lines))
+def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
+    """Return where every task is: the whole chain of coroutines, which Task.print_stack does not follow."""
+    return text_of((f"Task {task.get_name()}", _frames_of(task)) for task in asyncio.all_tasks(loop))
+
+
+def _frames_of(task: asyncio.Task[object]) -> list[FrameType]:
+    """Return the frames of what a task awaits, the innermost first."""
+    frames: list[FrameType] = []
+    coroutine: object = task.get_coro()
+    while coroutine is not None:
+        for name in ("cr_frame", "gi_frame", "ag_frame"):
+            if (frame := getattr(coroutine, name, None)) is not None:
+                frames.insert(0, frame)
+        awaited = (getattr(coroutine, name, None) for name in ("cr_await", "gi_yieldfrom", "ag_await"))
+        coroutine = next((each for each in awaited if each is not None), None)
+    return frames

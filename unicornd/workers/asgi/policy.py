@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, field
 from unicornd.units import Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NO_LIMIT = Seconds(0.0)
 
@@ -20,6 +23,7 @@ class AsgiPolicy:
         warmup: paths that are asked for before the worker is ready.
         root_path: where a proxy has mounted the application.
         trusted: addresses and networks whose X-Forwarded-… are believed, or `*`.
+        secure: header → the value by which a trusted peer says that a request came by https.
         request: how long an application may take until its response begins.
         disconnect_grace: how long it may go on after its client has left.
         heartbeat: how often the worker has to give a sign of life, at least.
@@ -32,6 +36,7 @@ class AsgiPolicy:
     warmup: tuple[str, ...] = ()
     root_path: str = ""
     trusted: tuple[str, ...] = ("127.0.0.1", "::1")
+    secure: Mapping[str, str] = field(default_factory=lambda: {"X-FORWARDED-PROTO": "https"})
     request: Seconds = NO_LIMIT
     disconnect_grace: Seconds = NO_LIMIT
     heartbeat: Seconds = NO_LIMIT

@@ -1,4 +1,4 @@
-"""What is believed of those who forward requests: X-Forwarded-Proto and X-Forwarded-For.
+"""What is believed of those who forward requests: `proxy.secure_scheme_headers` and X-Forwarded-For.
 
 Whether a peer is trusted is decided once a connection; who connects by a Unix socket always is.
 """
@@ -9,11 +9,10 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 EVERYBODY = "*"
-PROTO, FOR = b"x-forwarded-proto", b"x-forwarded-for"
-_SCHEMES = frozenset({"http", "https", "ws", "wss"})
+FORWARDED_PROTO, FORWARDED_FOR = b"x-forwarded-proto", b"x-forwarded-for"
 
 
 class Trust:
@@ -21,12 +20,20 @@ class Trust:
 
     Args:
         trusted: addresses and networks, or `*`.
+        secure: header → its value for https.
+
+    Attributes:
+        names: of the headers that say anything.
     """
 
-    def __init__(self, trusted: Iterable[str]) -> None:
+    def __init__(self, trusted: Iterable[str], secure: Mapping[str, str]) -> None:
         texts = tuple(trusted)
         self._is_blind = EVERYBODY in texts
         self._networks = [ipaddress.ip_network(text) for text in texts if text != EVERYBODY]
+        self._secure = {name.lower().encode("latin-1"): {value.lower()} for name, value in secure.items()}
+        if FORWARDED_PROTO in self._secure:
+            self._secure[FORWARDED_PROTO].add("wss")  # as some proxies say of WebSockets
+        self.names = frozenset({*self._secure, FORWARDED_FOR})
 
     def has(self, host: str | None) -> bool:
         """Return whether a peer is trusted; None is one on a Unix socket."""
@@ -39,19 +46,24 @@ class Trust:
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._networks)
 
-    def believe(self, scope: Any, headers: Iterable[tuple[bytes, bytes]]) -> None:  # noqa: ANN401 - an ASGI scope
-        """Put what a trusted peer says about scheme and client into the scope."""
+    def believe(self, scope: Any, headers: Iterable[tuple[bytes, bytes]]) -> bool:  # noqa: ANN401 - an ASGI scope
+        """Put what a trusted peer says about scheme and client into the scope; return False if it contradicts itself."""
+        secure = self._secure
         hops: list[str] = []
+        said: set[bool] = set()
         for name, value in headers:
-            if name == PROTO:
-                scheme = value.decode("latin-1").strip().lower()
-                if scheme in _SCHEMES:
-                    is_websocket = scope["type"] == "websocket"
-                    scope["scheme"] = scheme.replace("http", "ws") if is_websocket else scheme
-            elif name == FOR:
+            if name in secure:
+                said.add(value.decode("latin-1").strip().lower() in secure[name])
+            elif name == FORWARDED_FOR:
                 hops += value.decode("latin-1").split(",")
+        if len(said) > 1:
+            return False
+        if said:
+            plain = "ws" if scope["type"] == "websocket" else "http"
+            scope["scheme"] = f"{plain}s" if True in said else plain
         if hops:
             self._take_client(scope, hops)
+        return True
 
     def _take_client(self, scope: Any, hops: list[str]) -> None:  # noqa: ANN401 - an ASGI scope
         """The client is the last hop that no trusted proxy is; with `*`, the first one of all."""

@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -27,15 +28,13 @@ from unicornd.http.messages import UNKNOWN_LENGTH
 from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.lifespan import Lifespan
-from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, tell_tasks
-from unicornd.workers.asgi.proxies import FOR, PROTO
+from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, stacks_of_tasks
+from unicornd.workers.asgi.timers import Timers
 from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 from unicornd.workers.asgi.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from unicornd.http.limits import Limits
     from unicornd.workers.context import HttpPolicy, WorkerContext
 
@@ -67,32 +66,6 @@ _complete_head = HttpToolsProtocol.on_headers_complete
 
 class Refused(Exception):  # noqa: N818 - ends the parser's work, is no error
     """Raised in a callback of the parser: the rest of what the client sends is not read."""
-
-
-class Timers:
-    """What a connection takes for its event loop: its keep-alive timer is a number, which the regular look compares.
-
-    uvicorn sets and cancels a timer with every request: 1 µs each, and 0.4 KB an idle connection.
-
-    Args:
-        loop: the real one.
-        room: knows when the response was complete that makes a connection idle.
-    """
-
-    __slots__ = ("_room", "create_task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, room: Room) -> None:
-        self.create_task = loop.create_task
-        self._room = room
-
-    def call_later(self, _seconds: float, callback: Callable[[], None]) -> Timers:
-        """Note that the connection whose timer this would be is idle from now on."""
-        connection: Connection = callback.__self__  # type: ignore[attr-defined] # a bound method: the only call there is
-        connection.idle_since = self._room.finished_at
-        return self
-
-    def cancel(self) -> None:
-        """There is no timer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -146,7 +119,7 @@ class Connection(HttpToolsProtocol):
         """Bytes have come."""
         if self.is_refused:
             return
-        self._size = len(data)
+        self._size = len(data) if b"_" not in data else sys.maxsize  # an underscore has to be looked at, too
         _receive(self, data)
         scope: Any = self.scope  # None before the first byte
         if scope is not None and "method" in scope:
@@ -165,11 +138,14 @@ class Connection(HttpToolsProtocol):
             self._check_sizes()
         if self.parser.get_method() != b"GET":
             self._check_length()
-        if self._is_trusted:
-            said = dict(self.headers)
-            if PROTO in said or FOR in said:
-                means.room.trust.believe(self.scope, self.headers)
+        if self._is_trusted and not means.forwarding.isdisjoint(dict(self.headers)):
+            self._believe()
         _complete_head(self)
+
+    def _believe(self) -> None:
+        """Take a trusted peer's word for scheme and client."""
+        if not self._means.room.trust.believe(self.scope, self.headers):
+            self._refuse_head(HTTPStatus.BAD_REQUEST, "headers about the scheme contradict each other")
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
@@ -178,6 +154,10 @@ class Connection(HttpToolsProtocol):
         exchange.writer = cycle.transport = self._writer
         exchange.task = task = room.loop.create_task(room.serve(exchange, cycle.receive))
         self.tasks.add(task)
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins, the last one too: trailers follow it, which are no fields of the head (RFC 9110 6.5.1)."""
+        self.headers = self.headers.copy()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has come."""
@@ -252,7 +232,10 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _check_sizes(self) -> None:
-        """Hold a head that did not come as one small piece against the limits."""
+        """Hold a head that did not come as one small piece against the limits; drop names with an underscore.
+
+        Whatever makes an environ of them, as Django does, cannot tell X_Real_IP from X-Real-IP.
+        """
         limits = self._means.limits
         line = len(self.parser.get_method()) + len(self.url) + LINE_REST
         if line > limits.request_line:
@@ -268,6 +251,7 @@ class Connection(HttpToolsProtocol):
             self._refuse_head(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a header field is over {most} bytes"
             )
+        self.headers[:] = [field for field in self.headers if b"_" not in field[0]]
 
     def _check_length(self) -> None:
         """Begin to count a body; refuse one whose announced length is too large before it is sent."""
@@ -287,17 +271,38 @@ class Connection(HttpToolsProtocol):
         raise Refused
 
 
+class TlsConnection(Connection):
+    """A connection at a port that speaks TLS: its requests are told of that."""
+
+    __slots__ = ("_extensions",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        tls = self._means.room.tls
+        self._extensions = tls.of(transport) if tls is not None else {}
+
+    def on_headers_complete(self) -> None:
+        """A request's head has come."""
+        if self._extensions:
+            scope: Any = self.scope
+            scope["extensions"] = self._extensions.copy()
+        super().on_headers_complete()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """What all connections of a worker share.
 
     Attributes:
         small: bytes that hold no line and no field above its limit, however they are spread.
+        forwarding: names of the headers in which a trusted peer says something.
     """
 
     policy: HttpPolicy
     limits: Limits
     small: int
+    forwarding: frozenset[bytes]
     log: logging.Logger
     room: Room
     timers: Timers
@@ -325,15 +330,16 @@ class Server:
             policy=context.http,
             limits=limits,
             small=min(limits.request_line, limits.header_size),
+            forwarding=self._room.trust.names,
             log=context.log,
             room=self._room,
             timers=Timers(loop, self._room),
         )
 
+        make = Connection if context.tls is None else TlsConnection
+
         def make_protocol() -> asyncio.Protocol:
-            return Connection(
-                means, config=config, server_state=self._state, app_state=lifespan.state, _loop=loop
-            )
+            return make(means, config=config, server_state=self._state, app_state=lifespan.state, _loop=loop)
 
         self._door = Door(context, make_protocol, connections=self._state.connections)
 
@@ -386,7 +392,7 @@ async def _live(context: WorkerContext) -> None:
         loop.set_default_executor(ThreadPoolExecutor(context.threads, thread_name_prefix="asyncio"))
     is_told_to_leave = asyncio.Event()
     listen_to_orders(context, is_told_to_leave)
-    context.orders.tell_stacks = lambda: tell_tasks(loop, context.log)
+    context.orders.more_stacks = partial(stacks_of_tasks, loop)
     lifespan = Lifespan(cast("Any", context.app), mode=context.asgi.lifespan, log=context.log)
     await lifespan.start()
     try:

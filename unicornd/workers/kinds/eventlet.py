@@ -6,16 +6,13 @@ Eventlet itself is only kept alive by its authors; this kind is for applications
 
 from __future__ import annotations
 
-import io
 import logging
-import traceback
 import warnings
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unicornd.observe import logs
-from unicornd.workers.greenloop import with_raw_listeners
+from unicornd.workers.greenloop import stacks_of_greenlets, with_raw_listeners
 from unicornd.workers.serve import Server
 from unicornd.workers.strand import tell_use
 
@@ -58,25 +55,13 @@ def run(context: WorkerContext) -> None:
         context.log.warning(
             'eventlet is in maintenance: its authors advise against new uses; kind "gevent" is alike'
         )
-    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    context.orders.more_stacks = stacks_of_greenlets
     Server(with_raw_listeners(context, raw_class()), EventletLoop(context.log)).run()
 
 
 def raw_class() -> type[socket.socket]:
     """Return the class of sockets as it was before it was patched."""
     return cast("type[socket.socket]", patcher.original("socket").socket)
-
-
-def tell_stacks(log: logging.Logger) -> None:
-    """Write where every green thread is that waits for a socket."""
-    text = io.StringIO()
-    hub = hubs.get_hub()
-    for listener in (*hub.get_readers(), *hub.get_writers()):
-        frame = getattr(getattr(listener.cb, "__self__", None), "gr_frame", None)
-        if frame is not None:
-            text.write(f"file descriptor {listener.fileno}\n")
-            traceback.print_stack(frame, file=text)
-    log.error("green threads\n%s", text.getvalue().rstrip())
 
 
 class Pause:

@@ -6,16 +6,14 @@ Run in the worker's main thread. `serve` does the work; here is how greenlets wa
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import gevent
 from gevent import monkey
 from gevent.event import Event
 from gevent.socket import socket as cooperative_socket
-from gevent.util import format_run_info
 
-from unicornd.workers.greenloop import with_raw_listeners
+from unicornd.workers.greenloop import stacks_of_greenlets, with_raw_listeners
 from unicornd.workers.serve import Server
 from unicornd.workers.strand import tell_use
 
@@ -43,19 +41,13 @@ def prepare() -> None:
 
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
-    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    context.orders.more_stacks = stacks_of_greenlets
     Server(with_raw_listeners(context, raw_class()), GeventLoop(context.log)).run()
 
 
 def raw_class() -> type[socket.socket]:
     """Return the class of sockets as it was before it was patched."""
     return cast("type[socket.socket]", monkey.get_original("socket", "socket"))
-
-
-def tell_stacks(log: logging.Logger) -> None:
-    """Write where every greenlet is."""
-    lines: Any = format_run_info(thread_stacks=False)  # type: ignore[func-returns-value] # it does
-    log.error("greenlets\n%s", "\n".join(lines))
 
 
 class Pause:

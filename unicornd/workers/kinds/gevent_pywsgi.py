@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import time
-from functools import partial
 from http import HTTPStatus
 from importlib.util import find_spec
 from io import BytesIO
@@ -19,10 +18,11 @@ from gevent import monkey, pywsgi
 
 from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
-from unicornd.http.head import EMPTY_LINE, parse_head
+from unicornd.http.head import EMPTY_LINE
 from unicornd.http.response import CONTINUE, refusal_response
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
-from unicornd.workers.kinds.gevent import GeventLoop, raw_class, tell_stacks
+from unicornd.workers.greenloop import stacks_of_greenlets
+from unicornd.workers.kinds.gevent import GeventLoop, raw_class
 from unicornd.workers.line import Interruption
 from unicornd.workers.serve import MOST_DISCARDED, Server
 from unicornd.workers.strand import OverdueError, Request
@@ -56,7 +56,7 @@ def prepare() -> None:
 
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
-    context.orders.tell_stacks = partial(tell_stacks, context.log)
+    context.orders.more_stacks = stacks_of_greenlets
     context = replace(context, threads=max(2, context.http.connections))
     make = _visit_class()
     servers: dict[int, Any] = {}
@@ -151,6 +151,8 @@ class Visit(Handling):  # type: ignore[misc] # see there
     head: Head
     stream: Stream | None = None
     said_by_tls: Environ
+    length: int | None = None
+    """Of the response's body, if the application says it."""
     unconsumed = 0
     """Bytes at the front of `rfile` that the body's decoder has seen."""
 
@@ -173,7 +175,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         if head is None:
             return None
         connection.stage, connection.deadline = RESPONSE, 0.0
-        self.response_length = 0
+        self.response_length, self.length = 0, None
         try:
             self._take(head)
         except Refusal as refusal:
@@ -216,7 +218,13 @@ class Visit(Handling):  # type: ignore[misc] # see there
             return None
         except OSError:
             return None
-        return parse_head(block, policy.limits) if block else None
+        if not block:
+            return None
+        head = policy.parse(block, policy.limits)
+        if policy.forwarding is not None:
+            is_trusted, forwarding = connection.is_trusted, policy.forwarding
+            head.forwarded = forwarding.read(head, block) if is_trusted else forwarding.of_stranger()
+        return head
 
     def _read_block(self) -> bytes:
         """Return a whole head; empty if the client has left it unfinished."""
@@ -275,6 +283,8 @@ class Visit(Handling):  # type: ignore[misc] # see there
         environ: Environ = {**super().get_environ(), **self.said_by_tls, **self.head.fields}
         environ["RAW_URI"] = self.head.target
         environ["PATH_INFO"] = environ["PATH_INFO"] if self.head.path else ""
+        if self.head.forwarded is not None:
+            self.head.forwarded.apply(environ)
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote
         environ["gunicorn.sock"] = environ["unicornd.socket"] = self.socket
         self.wsgi_input = Rest(self, self.stream)
@@ -301,9 +311,29 @@ class Visit(Handling):  # type: ignore[misc] # see there
             answer.headers = [
                 (n.decode("latin-1"), v.decode("latin-1")) for n, v in self.response_headers or ()
             ]
+            self._hold_to_length()
             self.our.count(request, is_error=answer.status[:1] in {"5", ""})
             if self.stream is not None:
                 self.rfile.read(self.unconsumed - len(self.stream.leftover))
+
+    def start_response(self, *said: Any, exc_info: Any = None) -> Any:  # noqa: ANN401 - as in PEP 3333
+        """As gevent's; to answer twice, or with a length that is none, is a failure of the application."""
+        exc_info = said[2] if len(said) > len(("status", "headers")) else exc_info
+        if self.status and exc_info is None:
+            raise AssertionError("start_response() was called again without exc_info")
+        write = super().start_response(said[0], said[1], exc_info)
+        length = self.provided_content_length
+        length = None if length is False else length  # as gevent-websocket has it
+        if length is not None and not (length.isascii() and length.isdigit()):
+            raise ValueError("Content-Length is not a number")
+        self.length = int(length) if length is not None else None
+        return write
+
+    def write(self, data: Any) -> None:  # noqa: ANN401 - whatever an application gives
+        """As gevent's; what are no bytes fails before anything is sent."""
+        if data and not isinstance(data, bytes | bytearray | memoryview):  # gevent-websocket writes ""
+            raise TypeError(f"the body must be bytes, not {type(data).__name__}")
+        super().write(data)
 
     def finalize_headers(self) -> None:
         """Add what every response of ours has."""
@@ -323,9 +353,27 @@ class Visit(Handling):  # type: ignore[misc] # see there
             self.response_use_chunked = False
 
     def _write(self, data: bytes, *_more: object) -> None:
-        if self.command != "HEAD":
-            self.answer.sent += len(data)
-            super()._write(data)
+        if self.command == "HEAD":
+            return
+        answer = self.answer
+        answer.sent += len(data)
+        if self.length is not None and answer.sent > self.length:  # the rest would be the next response
+            data = data[: max(0, len(data) - answer.sent + self.length)]
+        super()._write(data)
+
+    def _hold_to_length(self) -> None:
+        """Tell of a body that is not as long as its head says, and end the connection if it is too short."""
+        if self.length is None or not self.headers_sent or self.command == "HEAD":
+            return
+        if self.answer.sent > self.length:
+            self._warn("a response was longer than its Content-Length; the rest was cut")
+            self.answer.sent = self.length
+        elif self.answer.sent < self.length and not self.close_connection:
+            self.close_connection = True
+            self._warn("a response was shorter than its Content-Length; the connection is closed")
+
+    def _warn(self, text: str) -> None:
+        self.context.log.warning(text, extra={"method": self.head.method, "path": self.head.path})
 
     def _sendall(self, data: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
 """`tornado`: a tornado application served by tornado's own HTTP server; a WSGI application through its container.
 
-Run in the worker's main thread: one event loop. What is tornado's: HTTP itself, with its own answers to what is malformed
-or too large (400, or a closed connection). What is ours: accepting, deadlines, counting, the access log, leaving.
+Run in the worker's main thread: one event loop. What is tornado's: HTTP itself. What is ours: accepting, deadlines,
+limits, what is refused and who is told (`kinds.tornado_streams`), counting, the access log, leaving.
 """
 
 from __future__ import annotations
@@ -15,43 +15,42 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
-from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.netutil import ssl_wrap_socket
 
 from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
-from unicornd.http.response import plain_response, refusal_response
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.asgi.firstbyte import begins_with_handshake, tell_plainly
+from unicornd.workers.asgi.loop import stacks_of_tasks
 from unicornd.workers.clock import Clock
-from unicornd.workers.connection import RECEIVE_BYTES
-from unicornd.workers.evented import Register, Request, head_from, refusal_of
+from unicornd.workers.evented import Register, refusal_of
 from unicornd.workers.interface import is_tornado
+from unicornd.workers.kinds.tornado_messages import Delegate
+from unicornd.workers.kinds.tornado_streams import Refusals, Stream, TlsStream
 from unicornd.workers.kinds.tornado_wsgi import Container
 from unicornd.workers.reactor import (
     DRAIN_LINGER_SECONDS,
-    LINGER_SECONDS,
     MOST_LAST_ROUNDS,
     SHORTEST_TICK,
     tick_of,
 )
 from unicornd.workers.serve import LOOKS_A_LIMIT, OVERDUE, SECOND_CHANCE
+from unicornd.workers.stream import too_slow
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
-    from tornado.http1connection import HTTP1Connection
-    from tornado.httputil import HTTPHeaders
-
+    from unicornd.http.messages import Head
     from unicornd.workers.connection import Connection
     from unicornd.workers.context import WorkerContext
+    from unicornd.workers.evented import Request
+    from unicornd.workers.kinds.tornado_messages import Messages
 
 INTERFACE: Literal["wsgi"] = "wsgi"
 KEEPS_ALIVE = True
@@ -72,142 +71,6 @@ async def _live(context: WorkerContext) -> None:
     await Server(context).serve()
 
 
-class Messages(HTTPMessageDelegate):
-    """One request on its way to the application, and its response on its way back, counted.
-
-    Args:
-        server: ours.
-        connection: tornado's; what it sends is noted.
-        begin: makes the application's own delegate.
-
-    Attributes:
-        request: once the head has come.
-        progress_at: when the last part of the head or the body came; 0 when it is complete.
-    """
-
-    def __init__(
-        self, server: Server, connection: HTTP1Connection, *, begin: Callable[[], HTTPMessageDelegate]
-    ) -> None:
-        self._server = server
-        self.connection: Any = cast("Any", connection)
-        self.request: Request | None = None
-        self.progress_at = 0.0
-        self._is_refused = False
-        self._write_headers: Any = connection.write_headers
-        self._write: Any = connection.write
-        self._finish: Any = connection.finish
-        self.connection.write_headers = self._begin_response
-        self.connection.write = self._go_on
-        self.connection.finish = self._end
-        self.connection.break_off = self.break_off
-        self._inner = begin()
-
-    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:  # noqa: ANN401 - tornado's own type
-        """A request begins."""
-        now = self.progress_at = time.monotonic()
-        remote = getattr(self.connection.context, "address", None)
-        place = (str(remote[0]), str(remote[1])) if isinstance(remote, tuple) else ("", "")
-        head = head_from(
-            start_line.method, start_line.path, protocol=start_line.version, fields=headers.get_all()
-        )
-        refusal = refusal_of(head, self._server.limits)
-        if refusal is not None:
-            self._is_refused = True
-            return self._refuse(refusal)
-        self.request = Request(now, head, remote=place)
-        self._server.register.begin(self.request)
-        return self._inner.headers_received(start_line, headers)
-
-    def data_received(self, chunk: bytes) -> Any:  # noqa: ANN401 - tornado's own type
-        """A part of its body has come."""
-        self.progress_at = time.monotonic()
-        return self._inner.data_received(chunk)
-
-    def finish(self) -> None:
-        """It is complete: the application runs."""
-        self.progress_at = 0.0
-        if not self._is_refused:
-            self._inner.finish()
-
-    def on_connection_close(self) -> None:
-        """The client has gone before that."""
-        self.note_end()
-        if not self._is_refused:
-            self._inner.on_connection_close()
-
-    async def _refuse(self, refusal: Refusal) -> None:
-        """Answer a request that is not served; what the client still sends is read for a moment (RFC 9112 9.6)."""
-        stream = self.connection.stream
-        self._server.note_refusal(refusal)
-        with suppress(StreamClosedError, TimeoutError, OSError):
-            await stream.write(refusal_response(refusal, standing=self._server.clock.standing()))
-            stream.socket.shutdown(socket.SHUT_WR)
-            async with asyncio.timeout(LINGER_SECONDS):
-                while True:
-                    await stream.read_bytes(RECEIVE_BYTES, partial=True)
-        stream.close()
-
-    def note_end(self) -> None:
-        """The request is over, however it ended."""
-        if self.request is not None:
-            self._server.register.finish(self.request, time.monotonic())
-
-    def break_off(self, status: HTTPStatus, text: str) -> None:
-        """Answer in the application's place, or break the connection if it has begun to answer."""
-        request, stream = self.request, self.connection.stream
-        if stream is None or stream.closed():
-            return
-        if request is not None and not request.status:
-            request.status = f"{status.value} {status.phrase}"
-            with suppress(StreamClosedError):
-                stream.write(plain_response(status, text, standing=self._server.clock.standing()))
-        self.connection.close()
-
-    def _begin_response(self, start_line: Any, headers: HTTPHeaders, chunk: bytes | None = None) -> Any:  # noqa: ANN401 - tornado's
-        request, connection = self.request, self.connection
-        headers["Server"] = "unicornd"
-        if "Date" not in headers:
-            headers["Date"] = self._server.clock.standing().date.strip().partition(": ")[2]
-        if self._server.ends_connections or headers.get("Connection", "").lower() == "close":
-            headers["Connection"] = "close"
-            connection._disconnect_on_finish = True  # noqa: SLF001 - tornado knows no other way to end a connection
-        if request is not None:
-            request.status = f"{start_line.code} {start_line.reason}"
-            request.headers = list(headers.get_all())
-            request.size += len(chunk or b"")
-        return self._write_headers(start_line, headers, chunk)
-
-    def _go_on(self, chunk: bytes) -> Any:  # noqa: ANN401 - tornado's own type
-        if self.request is not None:
-            self.request.size += len(chunk)
-        return self._write(chunk)
-
-    def _end(self) -> None:
-        self._finish()
-        self.note_end()
-
-
-class Delegate(HTTPServerConnectionDelegate):
-    """Between tornado's server and the application.
-
-    Args:
-        server: ours.
-        app: the application as tornado calls it.
-    """
-
-    def __init__(self, server: Server, app: HTTPServerConnectionDelegate) -> None:
-        self._server = server
-        self._app = app
-
-    def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:  # noqa: ANN401 - tornado's own type
-        """See tornado."""
-        messages = Messages(
-            self._server, request_conn, begin=lambda: self._app.start_request(server_conn, request_conn)
-        )
-        self._server.note_opened(server_conn, messages)
-        return messages
-
-
 class Server:
     """All connections of one worker.
 
@@ -218,6 +81,7 @@ class Server:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._orders = context.orders
+        self._orders.more_stacks = partial(stacks_of_tasks, asyncio.get_running_loop())
         self._policy = context.http
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
@@ -231,9 +95,11 @@ class Server:
         self._written: dict[Any, tuple[int, float]] = {}
         self._leaves = asyncio.Event()
         self._drains = False
-        self.limits = context.http.limits
+        self.forwarding = context.http.forwarding
+        self.log = context.log
         self.register = Register(context)
         self.clock = Clock()
+        self.refusals = Refusals(self.clock, self._note_refusal)
         self._most = self._policy.limits.body_size or sys.maxsize
         self._http = self._make_server()
 
@@ -265,11 +131,21 @@ class Server:
             for task in late:
                 task.cancel()
         await asyncio.sleep(0)  # tornado begins with a connection in a task of its own
-        while self._open:
+        while self._open or self.refusals.running:
             await asyncio.sleep(SHORTEST_TICK)
             self._look()
 
-    def note_refusal(self, refusal: Refusal) -> None:
+    def check(self, head: Head) -> None:
+        """Hold a head that tornado has let through against the limits.
+
+        Raises:
+            Refusal: it is over one.
+        """
+        refusal = refusal_of(head, self._policy.limits)
+        if refusal is not None:
+            raise refusal
+
+    def _note_refusal(self, refusal: Refusal) -> None:
         """Write that a request was refused."""
         self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
 
@@ -330,12 +206,13 @@ class Server:
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
             else:
-                self._welcome(IOStream(sock, max_buffer_size=self._most), connection.remote)
+                self._welcome(Stream(sock, max_buffer_size=self._most), connection.remote)
             if self._context.is_multiprocess and not self._drains:
                 break
         return is_any
 
-    def _welcome(self, stream: IOStream, remote: tuple[str, str]) -> None:
+    def _welcome(self, stream: Stream, remote: tuple[str, str]) -> None:
+        stream.refusals = self.refusals
         self._http.handle_stream(stream, cast("Any", remote if remote[0] else ""))
 
     async def _welcome_with_tls(self, connection: Connection, tls: ssl.SSLContext) -> None:
@@ -345,15 +222,13 @@ class Server:
             async with asyncio.timeout(self._policy.head or None):
                 await begins_with_handshake(sock, self._loop)
         except Refusal as refusal:
-            self.note_refusal(refusal)
+            self._note_refusal(refusal)
             await tell_plainly(sock, self._loop, refusal=refusal)
         except (EOFError, OSError):
             sock.close()
         else:
             wrapped = ssl_wrap_socket(sock, tls, server_side=True, do_handshake_on_connect=False)
-            self._welcome(
-                SSLIOStream(wrapped, ssl_options=tls, max_buffer_size=self._most), connection.remote
-            )
+            self._welcome(TlsStream(wrapped, ssl_options=tls, max_buffer_size=self._most), connection.remote)
 
     def _take_order(self) -> None:
         with suppress(BlockingIOError):
@@ -414,7 +289,11 @@ class Server:
         patience = self._policy.head if is_first else self._policy.keepalive
         if self._drains:
             patience = cast("Any", DRAIN_LINGER_SECONDS)
-        if patience and now - self._since[server_conn] > patience:
+        if not patience or now - self._since[server_conn] <= patience:
+            return
+        if is_first and not self._drains and server_conn.stream._read_buffer_size:  # noqa: SLF001 - nothing else says whether a head has begun
+            self.refusals.answer_and_close(server_conn.stream, too_slow("head"))
+        else:
             server_conn.stream.close()
 
     def _look_at_request(self, messages: Messages, request: Request, *, now: float) -> None:
