@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 ENVIRON = {"PATH": os.environ["PATH"], "COLOUR": "red"}
 
 
+BARE = "import sys\nsys.path[:] = [each for each in sys.path if 'site-packages' not in each]\n"
+"""The benchmarks install gunicorn, too."""
+
+
 def written(folder: Path, text: str, name: str = "gunicorn.conf.py") -> Path:
     file = folder / name
     file.write_text(text)
@@ -184,8 +188,8 @@ def test_what_is_wrong_is_an_error_that_names_the_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("import gunicorn\n", "leave gunicorn installed beside unicornd"),
-        ("from gunicorn import glogging\n", "unicornd.observe.logger.Logger"),
+        (f"{BARE}import gunicorn\n", "leave gunicorn installed beside unicornd"),
+        (f"{BARE}from gunicorn import glogging\n", "unicornd.observe.logger.Logger"),
         ("import no_such_library\n", "install it where unicornd is installed"),
         ("workers = 1 / 0\n", "run as Python"),
     ],
