@@ -7,12 +7,10 @@ What only some settings need is imported for these.
 from __future__ import annotations
 
 import os
-from glob import has_magic
 from typing import TYPE_CHECKING
 
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import under_their_names
-from unicornd.control.peers import make_peer_rule
 from unicornd.errors import ConfigError
 from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_wire, speaks_tls
@@ -21,12 +19,13 @@ from unicornd.workers.paste import check_paste
 from unicornd.workers.registry import KINDS, check_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from unicornd.config.loaded import Loaded
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.asgi import AsgiSettings
+    from unicornd.config.sections.control import ControlSettings
     from unicornd.config.sections.hooks import HooksSettings
     from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.logging import LoggingSettings
@@ -48,7 +47,7 @@ def check(loaded: Loaded) -> None:
     check_reload(settings.reload)
     if settings.http.tmp_upload_dir is not None:
         _check_folder("http.tmp_upload_dir", settings.http.tmp_upload_dir)
-    make_peer_rule(settings.control.allow_users, settings.control.allow_groups)
+    check_control(settings.control)
     check_wire(
         settings.workers, settings.app, http=settings.http, proxy=settings.proxy, server=settings.server
     )
@@ -104,23 +103,39 @@ def check_wire(
     fitting.check_wire(kind_of(settings, app.interface), http=http, proxy=proxy, server=server)
 
 
+def check_control(control: ControlSettings) -> None:
+    """Raise ConfigError if somebody who may ask is not known here."""
+    if not (control.allow_users or control.allow_groups):
+        return
+    from unicornd.control.peers import make_peer_rule  # noqa: PLC0415 - a start does not wait for what it does not need
+
+    make_peer_rule(control.allow_users, control.allow_groups)
+
+
 def check_reload(reload: ReloadSettings) -> None:
     """Raise ConfigError if changes cannot be noticed as asked."""
-    for text in reload.extra_files:
-        if not has_magic(text) and not os.path.exists(text):  # noqa: PTH110 - a text, which may be a pattern
-            raise ConfigError(
-                f"reload.extra_files: there is no {text}",
-                hint="correct it, or write a pattern such as *.html",
-            )
+    if reload.extra_files:
+        _check_extra_files(reload.extra_files)
     if reload.engine != "inotify":
         return
-    from unicornd.arbiter.watching import has_watchfiles  # noqa: PLC0415 - a start does not wait for what it does not need
+    from unicornd.arbiter.watching import has_watchfiles  # noqa: PLC0415 - likewise
 
     if not has_watchfiles():
         raise ConfigError(
             'reload.engine: "inotify" needs watchfiles, which is not installed',
             hint="pip install 'unicornd[watch]', or engine = \"poll\"",
         )
+
+
+def _check_extra_files(files: Iterable[str]) -> None:
+    from glob import has_magic  # noqa: PLC0415 - a start does not wait for what it does not need
+
+    for text in files:
+        if not has_magic(text) and not os.path.exists(text):  # noqa: PTH110 - a text, which may be a pattern
+            raise ConfigError(
+                f"reload.extra_files: there is no {text}",
+                hint="correct it, or write a pattern such as *.html",
+            )
 
 
 def check_tls(
