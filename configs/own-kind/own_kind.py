@@ -38,7 +38,7 @@ class Plain:
 
     def run(self, context: WorkerContext) -> None:
         """Serve until told to drain; return when nothing is in flight."""
-        self.context, self.served = context, 0
+        self.context, self.counters = context, context.seat.row.counters()
         orders, lifeline = context.orders, context.seat.lifeline
         listeners = [listener.sock for listener in context.seat.listeners]
         context.ready()
@@ -104,15 +104,19 @@ class Plain:
             context.pre_request(head)
         status, headers, body = self.answer(environ, head)
         client.sendall(response(status, headers, b"" if head.method == "HEAD" else body))
-        cell.finish(now(), is_error=status.startswith("5"))
-        self.served += 1
+        cell.clear()
+        if status.startswith("5"):
+            self.counters.errors += 1
+        self.counters.add(now(), now() - began)
         if context.on_served is not None:  # the access log, hooks.post_request, statsd
             served = Served(
                 head=head, remote=remote, status=status, headers=headers, size=len(body), seconds=now() - began, environ=environ
             )  # fmt: skip
             context.on_served(served)
         if context.recycling is not None and context.recycling.count():
-            context.report(RetiringReport(why=f"max_requests reached after {self.served} requests"))
+            context.report(
+                RetiringReport(why=f"max_requests reached after {self.counters.requests} requests")
+            )
 
     def answer(self, environ: dict[str, Any], head: Head) -> tuple[str, list[tuple[str, str]], bytes]:
         """Call the application; what it raises costs this request."""
