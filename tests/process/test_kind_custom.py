@@ -27,6 +27,7 @@ class Plain:
         builtins.prepared_by = "Plain"
 
     def run(self, context):
+        self.counters = context.seat.row.counters()
         context.ready()
         sockets = [listener.sock for listener in context.seat.listeners]
         while not context.orders.is_draining:
@@ -54,7 +55,8 @@ class Plain:
             cell.begin(time.monotonic(), method + b" " + path)
             body = b"".join(context.app({"PATH_INFO": path.decode()}, lambda *_: None))
             client.sendall(b"HTTP/1.1 200 OK\\r\\nServer: unicornd\\r\\nConnection: close\\r\\n\\r\\n" + body)
-            cell.finish(time.monotonic(), is_error=False)
+            cell.clear()
+            self.counters.add(time.monotonic(), 0.001)
         if context.recycling is not None and context.recycling.count():
             context.report(RetiringReport(why="enough"))
         return True
