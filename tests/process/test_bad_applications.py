@@ -112,7 +112,7 @@ def faults_of(kind: str) -> tuple[Fault, ...]:
         Fault(path="/no-status", status=500),
         Fault(path="/split-field", status=500),
         Fault(path="/str", status=BROKEN if is_asgi else 500),
-        Fault(path="/twice", status=BROKEN if is_asgi else 500),
+        Fault(path="/twice", status=500),
         Fault(path="/cut", status=whole_first),
         Fault(path="/cut-with-length", status=whole_first),
         Fault(

@@ -56,11 +56,16 @@ def with_asgi(**changes: Any) -> Setup:
         ([], 500, "the application returned without a response"),
         ([{"type": "http.response.body", "body": b"x"}], 500, "the application failed"),
         ([{"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]}], 500, "the application failed"),
-        ([{"type": "http.response.start", "status": 200}], 0, "before the end of its response"),
+        ([{"type": "http.response.start", "status": 200}], 500, "before the end of its response"),
+        ([{"type": "http.response.start", "status": 200}, {"type": "http.response.start", "status": 201}],
+         500, "the application failed"),
+        ([{"type": "http.response.start", "status": 200},
+          {"type": "http.response.body", "body": b"begun", "more_body": True},
+          {"type": "http.response.start", "status": 201}], 0, "the application failed"),
         ([{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]},
           {"type": "http.response.body", "body": b"short"}], 0, "the application failed"),
     ],
-    ids=["nothing", "body first", "split field", "head only", "too short"],
+    ids=["nothing", "body first", "split field", "head only", "two heads", "a head in the body", "too short"],
 )  # fmt: skip
 def test_a_broken_answer_is_told_and_never_taken_for_whole(
     tmp_path: Path, messages: list[dict[str, Any]], status: int, said: str

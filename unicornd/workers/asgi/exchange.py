@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unicornd.workers.asgi.proxies import Trust
 from unicornd.workers.asgi.views import head_of, served_of
+from unicornd.workers.asgi.writer import HEAD, LONE_HEAD
 from unicornd.workers.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class Exchange(Entry):
         """The application's `send`: note what it says, and pass it on."""
         kind = message["type"]
         if kind == "http.response.start":
+            if self.writer is not None and not self.status:
+                self.writer.expects = LONE_HEAD if self.scope["method"] == "HEAD" else HEAD
             self.status = int(message.get("status", 0))
             if self.closes:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
-            if self.writer is not None and self.scope["method"] != "HEAD":  # to that, no body follows
-                self.writer.waits = True
         elif kind == "http.response.body" and self.status and not self.is_answered:
             if not message.get("more_body"):
                 self.is_answered = True
@@ -218,8 +219,6 @@ class Room:
                 break_off(exchange)
             return
         exchange.verdict = exchange.verdict or SERVER_ERROR
-        if exchange.status and _has_refused_head(protocol_of(exchange), error):
-            _forget_head(exchange)
         await self.refuse(exchange)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, *, send: Send) -> None:
@@ -262,8 +261,8 @@ class Room:
         task.add_done_callback(self._refusals.discard)
 
     async def refuse(self, exchange: Exchange) -> None:
-        """Answer with the verdict, if nothing has been answered yet; else break the connection off."""
-        if exchange.status:
+        """Answer with the verdict, if nothing has been sent yet; else break the connection off."""
+        if exchange.status and not _withdraw(exchange):
             break_off(exchange)
             return
         exchange.status = exchange.verdict
@@ -326,33 +325,13 @@ def protocol_of(exchange: Exchange) -> Any:  # noqa: ANN401 - a cycle of the HTT
     return getattr(exchange.server_send, "__self__", None)
 
 
-def _has_refused_head(server: Any, error: BaseException | None) -> bool:  # noqa: ANN401 - see protocol_of
-    """Return whether the server has found fault with a response's head: nothing of it has been sent then.
-
-    uvicorn looks through a head while it writes it down, and remembers nothing of that: only the traceback knows.
-    """
-    send = getattr(type(server), "send", None)
-    while error is not None:
-        traceback = error.__traceback__
-        while traceback is not None and traceback.tb_next is not None:
-            traceback = traceback.tb_next
-        frame = traceback.tb_frame if traceback is not None else None
-        if (
-            frame is not None
-            and send is not None
-            and frame.f_code is send.__code__
-            and "status_code" in frame.f_locals
-        ):
-            return True
-        error = error.__context__
-    return False
-
-
-def _forget_head(exchange: Exchange) -> None:
-    """Have another head be sent."""
+def _withdraw(exchange: Exchange) -> bool:
+    """Have another response be sent, if nothing was sent of the first; return whether that is so."""
+    if exchange.writer is None or not exchange.writer.withdraw():
+        return False
     server = protocol_of(exchange)
     server.response_started, server.chunked_encoding, server.expected_content_length = False, None, 0
-    exchange.status = 0
+    return True
 
 
 def break_off(exchange: Exchange) -> None:

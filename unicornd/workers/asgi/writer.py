@@ -1,7 +1,8 @@
 """What the responses of a connection are written to: a head waits for the first part of its body.
 
 ASGI wants that of a server ("must not start sending the response … until they have received at least one … Body
-event", specs/www, Response Start), and one write is cheaper than two: 1 µs of a hello world's 19. Run in the event loop.
+event", specs/www, Response Start). One write is cheaper than two, 1 µs of a hello world's 19; and until then, a response
+that turns out to be wrong can be withdrawn. Run in the event loop.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
+OTHER, HEAD, LONE_HEAD = range(3)
+"""What is written next: neither, a head that waits for its body, or one that no body follows."""
 MOST_JOINED = 64 * 1024
 """Bytes of a body's part that are copied behind the head; a larger one is written by itself."""
 
@@ -22,22 +25,23 @@ class Writer:
         transport: of the connection.
 
     Attributes:
-        waits: whether what is written next is a head that waits.
+        expects: what is written next.
     """
 
-    __slots__ = ("_head", "_transport", "waits")
+    __slots__ = ("_head", "_transport", "expects")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
-        self.waits = False
+        self.expects = OTHER
 
     def write(self, data: bytes) -> None:
         """Write `data`, behind the head that waits for it."""
-        if self.waits:
-            self.waits = False
-            self._head = data
-            return
+        if self.expects:
+            expected, self.expects = self.expects, OTHER
+            if expected == HEAD:
+                self._head = data
+                return
         head = self._head
         if head:
             self._head = b""
@@ -46,6 +50,14 @@ class Writer:
             else:
                 data = head + data
         self._transport.write(data)
+
+    def withdraw(self) -> bool:
+        """Forget a response of which nothing was sent; False if some of it was."""
+        if not (self.expects or self._head):
+            return False
+        self.expects = OTHER
+        self._head = b""
+        return True
 
     def is_closing(self) -> bool:
         """See asyncio."""
