@@ -358,6 +358,23 @@ def test_a_websocket_may_be_refused(tmp_path: Path) -> None:
         assert running.reading().errors == 0
 
 
+def test_an_application_that_sends_to_a_websocket_whose_client_has_left_has_not_failed(
+    tmp_path: Path,
+) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        await send({"type": "websocket.send", "text": "too late"})
+
+    with worker(app, tmp_path, SETUP) as running:
+        websocket_to(running).close()
+        eventually(lambda: running.reading().requests == 1, "it is counted")
+        assert running.reading().errors == 0
+        assert "failed" not in running.log()
+
+
 def test_a_websocket_message_above_the_limit_ends_the_connection_with_1009(tmp_path: Path) -> None:
     with (
         worker(echo, tmp_path, with_asgi(websocket_max_message=100)) as running,

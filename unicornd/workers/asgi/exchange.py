@@ -135,6 +135,7 @@ class Room:
     Args:
         context: the worker's.
         tasks: those that run applications, which the server counts.
+        client_left: what the server raises in an application that sends to a WebSocket whose client has left.
 
     Attributes:
         ledger: the requests in flight.
@@ -145,7 +146,9 @@ class Room:
         finished_at: when the last response was complete.
     """
 
-    def __init__(self, context: WorkerContext, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(
+        self, context: WorkerContext, tasks: set[asyncio.Task[None]], *, client_left: type[OSError]
+    ) -> None:
         self._context = context
         self.tasks = tasks
         self._app: Any = context.app
@@ -158,6 +161,7 @@ class Room:
         self._make: type[Exchange] = type(kind.__name__, (kind,), {"room": self})
         self.ledger: Ledger[Exchange] = Ledger(context.seat.row)
         self._is_kept_alive = context.http.is_kept_alive
+        self._client_left = client_left
         self._refusals: set[asyncio.Task[None]] = set()
         self.finished_at = 0.0
 
@@ -246,9 +250,9 @@ class Room:
         except BaseException as error:
             if exchange.verdict and isinstance(error, asyncio.CancelledError):
                 return
-            self._complain(exchange, error)
-            if not exchange.status:
-                exchange.status = SERVER_ERROR
+            if not isinstance(error, self._client_left):  # else it was told by `send`, and has ended
+                self._complain(exchange, error)
+                exchange.status = exchange.status or SERVER_ERROR
             raise
         finally:
             exchange.is_answered = True

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from unicornd.dataclass import dataclass
@@ -319,7 +320,7 @@ class Server:
     def __init__(self, context: WorkerContext, lifespan: Lifespan) -> None:
         self._context = context
         self._state = ServerState()
-        self._room = Room(context, self._state.tasks)
+        self._room = Room(context, self._state.tasks, client_left=ClientDisconnected)
         config = _config(context, self._room)
         self._watch = Watch(context, self._room, connections=self._state.connections)
         self._next_date = 0.0
