@@ -369,7 +369,8 @@ def test_an_application_that_sends_to_a_websocket_whose_client_has_left_has_not_
         await send({"type": "websocket.send", "text": "too late"})
 
     with worker(app, tmp_path, SETUP) as running:
-        websocket_to(running).close()
+        with websocket_to(running):
+            pass
         eventually(lambda: running.reading().requests == 1, "it is counted")
         assert running.reading().errors == 0
         assert "failed" not in running.log()
