@@ -19,6 +19,7 @@ from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.postmortems import Postmortems, examine, is_worth_one
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
+from unicornd.arbiter.wakeup import hear
 from unicornd.dataclass import dataclass
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
@@ -193,8 +194,7 @@ class Loop:
         moments = [self._tick(), self._next_sweep if self.seats.seated else None, wake_at]
         nearest = min((moment for moment in moments if moment is not None), default=None)
         timeout = None if nearest is None else max(0.0, nearest - now)
-        for key, mask in self._means.selector.select(timeout):
-            key.data(mask)
+        hear(self._means.selector, timeout)
         now = self._means.kernel.now()
         if now >= self._next_sweep or (wake_at is not None and now >= wake_at):
             self._sweep(now)

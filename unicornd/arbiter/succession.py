@@ -184,7 +184,7 @@ def confirm_main(
         leave_behind()
         os.close(writer)
         os.read(reader, 1)  # until the manager was told
-        while _parent_of(me) == predecessor or not notifier.main(me):
+        while (parent := _parent_of(me)) == predecessor or (parent and not notifier.main(me)):
             time.sleep(LOOK_SECONDS)
         notifier.await_hearing(MANAGER_SECONDS)
         return 0
@@ -199,8 +199,12 @@ def confirm_main(
 
 
 def _parent_of(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - one line
-        return int(file.read().rpartition(")")[2].split()[1])
+    """Return the parent of a process, 0 if that has gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - one line
+            return int(file.read().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Signals become bytes on a socket, and so events of the loop: nothing is done inside a signal handler.
+"""What wakes the loop, each thing after the other. Signals do as bytes on a socket: nothing is done inside a handler.
 
 Used by the arbiter's loop. The interpreter writes the number of each signal to the wake-up socket; the handlers
 themselves are empty.
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import signal
 import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import selectors
 
 HEARD = (
     signal.SIGTERM,
@@ -66,6 +70,16 @@ class Wakeup:
         """Close both ends: in a forked child, which has signals of its own."""
         self._reader.close()
         self._writer.close()
+
+
+def hear(selector: selectors.BaseSelector, timeout: float | None) -> None:
+    """Wait for what is watched, and call what is registered for it.
+
+    What an earlier one of the same wait has ended is passed over: its descriptor is closed, or another one's by now.
+    """
+    for key, mask in selector.select(timeout):
+        if selector.get_map().get(key.fd) is key:
+            key.data(mask)
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
