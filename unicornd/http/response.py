@@ -24,6 +24,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 _KNOWN_NAMES = 256
 _KNOWN_LENGTHS = 4096
+"""Numbers in Content-Length that are remembered: to look one up takes a fifth of the time to read it."""
 _LENGTH_DIGITS = 19
 """Of the largest Content-Length, 2^63 - 1."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
