@@ -7,6 +7,7 @@ the other ends of them. Applications are closures: what they share with the test
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -239,6 +240,7 @@ class Worker:
         log.addHandler(_log_handler(self._log_file))
         orders = signals.install(on_quit=lambda: None, on_abort=lambda: None, log=log)
         kind = load_kind(setup.kind)
+        gc.freeze()  # gevent looks at all that the collector knows; what other tests left would fail (a dead proxy)
         prepare(kind)
         host, port = (self.address[:2]) if isinstance(self.address, tuple) else ("", 0)
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
