@@ -21,16 +21,17 @@ import os, pathlib
 
 BOOK = pathlib.Path(__file__).parent / "book"
 
+def shown(pid): return f"pid={pid}" if pid else 0
 def note(name, *words):
     with BOOK.open("a") as book:
         book.write(" ".join([str(os.getpid()), name, *map(str, words)]) + "\\n")
 
 def nworkers_changed(server, new, old): note("nworkers_changed", new, old)
-def on_starting(server): note("on_starting", server.cfg.workers, server.pid)
+def on_starting(server): note("on_starting", server.cfg.workers, shown(server.pid))
 def when_ready(server): note("when_ready", server.proc_name)
 def on_reload(server): note("on_reload", server.cfg.workers)
-def pre_fork(server, worker): note("pre_fork", worker.age, worker.pid)
-def post_fork(server, worker): note("post_fork", worker.age, worker.pid, server.pid == worker.ppid == os.getppid())
+def pre_fork(server, worker): note("pre_fork", worker.age, shown(worker.pid))
+def post_fork(server, worker): note("post_fork", worker.age, shown(worker.pid), server.pid == worker.ppid == os.getppid())
 def post_worker_init(worker): note("post_worker_init", worker.age, callable(worker.app), worker.booted)
 def worker_int(worker): note("worker_int", worker.age)
 def worker_abort(worker): note("worker_abort", worker.age)
@@ -41,7 +42,7 @@ def post_request(worker, req, environ, resp): note("post_request", req.noted, en
 def post_request_3(worker, req, environ): note("post_request", 3, environ["PATH_INFO"])
 def post_request_2(worker, req): note("post_request", 2, req.path)
 def post_request_any(*arguments): note("post_request", len(arguments))
-def child_exit(server, worker): note("child_exit", worker.age, worker.pid)
+def child_exit(server, worker): note("child_exit", worker.age, shown(worker.pid))
 def worker_exit(server, worker): note("worker_exit", worker.age, worker.alive)
 def on_exit(server): note("on_exit", os.path.exists("unicornd.pid"))
 def one(a): pass
@@ -79,7 +80,7 @@ def book(fleet: Fleet, *names: str, since: int = 0) -> list[str]:
     for line in lines[since:]:
         pid, name, *words = line.split()
         role = "arbiter" if pid == arbiter else "worker"
-        words = ["PID" if word == pid or (len(word) > 3 and word.isdigit()) else word for word in words]
+        words = ["PID" if word.startswith("pid=") else word for word in words]
         if not names or name in names:
             said.append(" ".join([role, name, *words]))
     return said
