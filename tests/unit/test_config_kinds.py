@@ -9,7 +9,7 @@ import pytest
 
 from unicornd.config.conversions import KIND_ALIASES as ALIASES
 from unicornd.config.kinds import NAMES, entry_point_of, kind_for
-from unicornd.config.texts import parse_kind
+from unicornd.config.parsers import parse_kind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from unicornd.config import evaluate
-from unicornd.config.pyfile import is_python, run_python, source_of
+from unicornd.config.instance import is_python
+from unicornd.config.pyfile import run_python, source_of
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from unicornd.errors import ConfigError
 from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_wire, speaks_tls
 from unicornd.workers.identity import identity_of
-from unicornd.workers.paste import check_paste
 from unicornd.workers.registry import KINDS, check_kind
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def check(loaded: Loaded) -> None:
 def check_app(app: AppSettings) -> None:
     """Raise ConfigError if there is nothing to serve, or no folder to serve it from."""
     if app.paste is not None:
+        from unicornd.workers.paste import check_paste  # noqa: PLC0415 - a start does not wait for what it does not need
+
         check_paste(app.paste)
     elif app.target is None:
         raise ConfigError(

@@ -7,15 +7,16 @@ is text that parses to the same value.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from math import inf
 
 from unicornd.config.values import quoted
 
 MAX_SECONDS = 1000 * 365 * 86400
 """A duration beyond is a slip, and beyond what clocks and kernels count."""
-_UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-"""Decimal, so that what is written is read back exactly."""
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+"""In milliseconds."""
+_PLAIN_DIGITS = 15
+"""Of a number that a float counts exactly."""
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 SIZE = re.compile(r"([0-9]+)\s?(B|KiB|MiB|GiB|KB|MB|GB|)")
@@ -29,7 +30,7 @@ def parse_duration(value: object) -> float:
         ValueError: it is neither.
     """
     if isinstance(value, str) and (match := DURATION.fullmatch(value)):
-        seconds = float(Decimal(match[1]) * _UNITS[match[2]])
+        seconds = _seconds(match[1], _UNITS[match[2]])
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value) if abs(value) < MAX_SECONDS else inf
     else:
@@ -39,13 +40,25 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
+def _seconds(count: str, unit: int) -> float:
+    """Return how long so many units are, exactly: what is written is read back as it was."""
+    if count.isdecimal() and len(count) <= _PLAIN_DIGITS:
+        return int(count) * unit / 1000
+    from decimal import Decimal  # noqa: PLC0415 - few write so, and it takes longer to import than all else here
+
+    return float(Decimal(count) * unit / 1000)
+
+
 def format_duration(seconds: float) -> str:
     """Write seconds in the largest unit that divides them; the text is read back as the same number."""
-    exact = Decimal(repr(seconds))
-    for unit in ("d", "h", "m", "s"):
-        if exact and not exact % _UNITS[unit]:
-            return f"{int(exact / _UNITS[unit])}{unit}"
-    return f"{(exact / _UNITS['ms']).normalize():f}ms" if exact else "0s"
+    if not float(seconds).is_integer():
+        from decimal import Decimal  # noqa: PLC0415 - likewise
+
+        return f"{(Decimal(repr(seconds)) * 1000).normalize():f}ms"
+    whole = int(seconds)
+    fitting = (unit for unit in ("d", "h", "m") if whole and not whole * 1000 % _UNITS[unit])
+    unit = next(fitting, "s")
+    return f"{whole * 1000 // _UNITS[unit]}{unit}"
 
 
 def parse_size(value: object) -> int:

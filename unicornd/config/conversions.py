@@ -12,6 +12,7 @@ import re
 
 from unicornd.config.instance import fitting_name
 from unicornd.config.kinds import ASGI, EVENTLET, GEVENT, GEVENT_PYWSGI, NAMES, SYNC, THREADS, TORNADO
+from unicornd.config.values import quoted
 
 KIND_ALIASES = {
     "gthread": THREADS,
@@ -235,6 +236,4 @@ def header_table(value: object) -> object:
 
 
 def _unexpected(value: object, what: str) -> ValueError:
-    from unicornd.config.values import quoted  # noqa: PLC0415 - brings pydantic; --help does without
-
     return ValueError(f"expected {what}, got {quoted(value)}")

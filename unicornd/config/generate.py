@@ -1,4 +1,4 @@
-"""Files that are made of the models: the JSON Schema of unicornd.toml, and docs/settings.md.
+"""Files that are made of the models: the JSON Schema of unicornd.toml, docs/settings.md, and `config.table`.
 
 Run by hand and by the tests: `python -m unicornd.config.generate write | check [FOLDER]`; `check` fails if a file in the
 repository is not what the models say.
@@ -17,6 +17,7 @@ from unicornd.config.gunicorn import ROWS, row_of_key
 from unicornd.config.sections.section import Section
 from unicornd.config.settings import Settings
 from unicornd.config.show import apply_of, shown_value
+from unicornd.config.tabulate import table_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SCHEMA = Path("schemas/unicornd.schema.json")
 SETTINGS = Path("docs/settings.md")
+TABLE = Path("unicornd/config/table.py")
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """The dialect that TOML editors (Taplo, Even Better TOML) read."""
 
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         case ["write", *folder]:
             for file, text in made_files().items():
                 path = Path(*folder or [str(ROOT)], file)
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
             return 0
         case ["check", *folder]:
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def made_files() -> Mapping[Path, str]:
     """Return the files and what they have to say."""
-    return {SCHEMA: schema_text(), SETTINGS: settings_text()}
+    return {TABLE: table_text(), SCHEMA: schema_text(), SETTINGS: settings_text()}
 
 
 def schema_text() -> str:

@@ -18,6 +18,8 @@ SYSTEM_FOLDER = "/run/unicornd"
 ABSTRACT_PREFIX = "@unicornd/"
 NAME_DIGITS = 6
 MAX_NAME = 64
+MODULE_PREFIX, FILE_PREFIX = "python:", "file:"
+"""Of a Python configuration, as gunicorn has them."""
 UNIX_SOCKETS = Path("/proc/net/unix")
 """All Unix sockets (proc(5))."""
 
@@ -90,6 +92,11 @@ def _is_ours(name: str, folders: list[str]) -> bool:
     """A socket in one of the folders, or in a folder below it (`/run/unicornd/shop/…` of a template unit)."""
     parent, _, file = name.rpartition("/")
     return file.endswith(".sock") and (parent in folders or parent.rpartition("/")[0] in folders)
+
+
+def is_python(file: Path) -> bool:
+    """Whether `-c FILE` names a Python file or module, as gunicorn has them."""
+    return file.suffix == ".py" or str(file).startswith((MODULE_PREFIX, FILE_PREFIX))
 
 
 def _listening(table: Path) -> Iterator[str]:

@@ -14,28 +14,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from unicornd.config.conversions import comma_list
 from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
-from unicornd.config.instance import drop_ins
+from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX, drop_ins, is_python
 from unicornd.config.loaded import Loaded
 from unicornd.config.locate import locate_keys
 from unicornd.config.problems import FREE_TABLES
-from unicornd.config.pyfile import FILE_PREFIX, MODULE_PREFIX, is_python, run_python
 from unicornd.config.record import plain
+from unicornd.config.shortcut import is_plain, settings_of
 from unicornd.config.show import rows_of
-from unicornd.config.translate import lay, notes_of, translated
-from unicornd.config.validation import fields_of, validated
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from unicornd.config.loaded import Sources
-    from unicornd.config.pyfile import PythonFile
+    from unicornd.config.settings import Settings
 
 DEFAULT_FILE = "unicornd.toml"
 GUNICORN_FILE = "gunicorn.conf.py"
@@ -63,9 +59,9 @@ def load(sources: Sources) -> Loaded:
     notes = list(arguments.notes)
     if file is not None:
         if is_python(file):
-            items = translated(_run(file, sources))
-            problems += lay(draft, items, folder=sources.folder)
-            notes += notes_of(items)
+            wrong, idle = _add_python(draft, file, sources=sources)
+            problems += wrong
+            notes += idle
         else:
             _add_file(draft, file, layer="file", folder=file.resolve().parent)
         for drop_in in drop_ins(file):
@@ -74,9 +70,23 @@ def load(sources: Sources) -> Loaded:
     problems += add_given(draft, spoken, layer="environment", folder=sources.folder)
     problems += add_given(draft, sources.given, layer="command line", folder=sources.folder)
     _add_paste_logging(draft)
-    settings = plain(validated(draft, problems))
+    settings = _settled(draft, problems)
     rows = rows_of(settings, draft.origins)
     return Loaded(settings=settings, origins=draft.origins, config_file=file, rows=rows, notes=tuple(notes))
+
+
+def _settled(draft: Draft, problems: list[str]) -> Settings:
+    """Return the settings of everything that was said.
+
+    Raises:
+        ConfigError: something of it is wrong.
+    """
+    found = None if problems else settings_of(draft.values)
+    if found is not None:
+        return found
+    from unicornd.config.validation import validated  # noqa: PLC0415 - the models: what is plainly right needs none
+
+    return plain(validated(draft, problems))
 
 
 def _arguments(environ: Mapping[str, str]) -> CommandLine:
@@ -112,8 +122,14 @@ def _config_file(sources: Sources, argument: str) -> Path | None:
     return next((file for file in found if file.exists()), None)
 
 
-def _run(file: Path, sources: Sources) -> PythonFile:
-    return run_python(file, folder=sources.folder, environ=sources.environ, shown=_shown_path(file))
+def _add_python(draft: Draft, file: Path, *, sources: Sources) -> tuple[list[str], list[str]]:
+    """Lay what a gunicorn.conf.py says over the draft; return lines for what is wrong in it, and for what does nothing."""
+    from unicornd.config.pyfile import run_python  # noqa: PLC0415 - most files are TOML
+    from unicornd.config.translate import lay, notes_of, translated  # noqa: PLC0415 - likewise
+
+    found = run_python(file, folder=sources.folder, environ=sources.environ, shown=_shown_path(file))
+    items = translated(found)
+    return lay(draft, items, folder=sources.folder), notes_of(items)
 
 
 def _add_environment_defaults(draft: Draft, environ: Mapping[str, str]) -> None:
@@ -252,20 +268,11 @@ def read_value(key: Key, text: str) -> Any:  # noqa: ANN401 - validated later
         json.dumps(value)  # no dates: no setting has one
     except (ValueError, TypeError, KeyError):
         return text
-    info = fields_of(key[:-1]).get(key[-1])
-    if info is not None and not isinstance(value, str):
-        adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation())
-        if not _takes(adapter, value) and _takes(adapter, text):
-            return text
-    return value
+    if isinstance(value, str) or is_plain(key, value):
+        return value
+    from unicornd.config.validation import is_rather_text  # noqa: PLC0415 - likewise
 
-
-def _takes(adapter: TypeAdapter[Any], value: object) -> bool:
-    try:
-        adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError:
-        return False
-    return True
+    return text if is_rather_text(key, value, text=text) else value
 
 
 def _shown_path(path: Path) -> str:

@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX
 from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MODULE_PREFIX, FILE_PREFIX = "python:", "file:"
 PATIENCE = 30.0
 """Seconds for a configuration file; an arbiter that reloads waits so long at most."""
 
@@ -60,11 +60,6 @@ class PythonFile:
         """Return `gunicorn.conf.py:12`, or the file alone where the line is not known."""
         line = self.source.lines.get(name)
         return f"{self.shown}:{line}" if line is not None else self.shown
-
-
-def is_python(file: Path) -> bool:
-    """Whether `-c FILE` names a Python file or module, as gunicorn has them."""
-    return file.suffix == ".py" or str(file).startswith((MODULE_PREFIX, FILE_PREFIX))
 
 
 def run_python(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from unicornd.config.kinds import SYNC
 from unicornd.config.values import MAX_PORT, quoted
 from unicornd.dataclass import dataclass
 
@@ -31,6 +32,12 @@ class Rule:
 
     keys: tuple[Key, ...]
     check: Callable[[Settings], str]
+
+
+def _threads_of_sync(settings: Settings) -> str:
+    if settings.workers.kind == SYNC and settings.workers.threads > 1:
+        return 'kind "sync" has one thread; use kind = "threads"'
+    return ""
 
 
 def _key_without_certificate(settings: Settings) -> str:
@@ -82,6 +89,7 @@ _SYSLOG = re.compile(
 _SSL_CONTEXT: Key = ("hooks", "ssl_context")
 
 RULES = (
+    Rule(keys=(("workers", "threads"), ("workers", "kind")), check=_threads_of_sync),
     Rule(
         keys=(("tls", "keyfile"), ("tls", "certfile"), _SSL_CONTEXT),
         check=_key_without_certificate,

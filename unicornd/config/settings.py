@@ -1,7 +1,8 @@
 """The whole configuration as one value.
 
-No rule spans two sections yet. One that does not belongs to its field: pydantic runs a rule of the whole only when
-everything else is right, so its error would not be told with the others. Pure: made by `layers.load` of what the operator said, never changed afterwards.
+Rules that span several keys stand in `config.rules`: pydantic runs a rule of the whole only when everything else is
+right, so its error would not be told with the others. Pure: made by `layers.load` of what the operator said, never
+changed afterwards.
 """
 
 from __future__ import annotations

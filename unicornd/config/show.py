@@ -13,9 +13,7 @@ from unicornd.config.loaded import Row
 from unicornd.config.problems import FREE_TABLES
 from unicornd.config.record import leaves
 from unicornd.config.secrets import masked
-from unicornd.config.sections.section import Section
-from unicornd.config.sections.timeouts import TimeoutsSettings
-from unicornd.config.settings import Settings
+from unicornd.config.table import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,20 +21,15 @@ if TYPE_CHECKING:
     from unicornd.config.draft import Key
     from unicornd.config.given import Origin
     from unicornd.config.loaded import Loaded
+    from unicornd.config.settings import Settings
+    from unicornd.config.table import Entry, Table
 
-_FORMATS: Mapping[Key, Callable[[Any], str]] = {
-    **{("timeouts", name): format_duration for name in TimeoutsSettings.model_fields},
-    ("http", "max_body_size"): format_size,
-    ("http", "body_memory"): format_size,
-    ("http", "response_buffer"): format_size,
-    ("asgi", "disconnect_grace_period"): format_duration,
-    ("asgi", "websocket_max_message_size"): format_size,
-    ("workers", "max_age"): format_duration,
-    ("workers", "max_memory"): format_size,
-    ("server", "socket_mode"): format_mode,
-    ("process", "umask"): format_mode,
-    ("control", "mode"): format_mode,
+_FORMATS: Mapping[str, Callable[[Any], str]] = {
+    "duration": format_duration,
+    "size": format_size,
+    "mode": format_mode,
 }
+"""Form of a setting → how a value is written."""
 
 
 def rows_of(settings: Settings, origins: Mapping[Key, Origin]) -> tuple[Row, ...]:
@@ -55,16 +48,17 @@ def print_lines(loaded: Loaded) -> list[str]:
 
 def apply_of(key: Key) -> str:
     """Return what a change of a setting needs: `live`, `rolling` or `restart`."""
-    model: type[Section] = Settings
-    extra: object = None
+    entry = _entry(key)
+    return "rolling" if entry is None else entry[1]
+
+
+def _entry(key: Key) -> Entry | None:
+    """Return what is known of a setting, or of the table of free keys that it is in; None for no setting."""
+    found: Entry | Table = TABLE
     for name in key:
-        if name not in model.model_fields:
-            break  # below a table of free keys
-        info = model.model_fields[name]
-        extra = info.json_schema_extra
-        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-            model = info.annotation
-    return str(extra.get("x-apply", "rolling")) if isinstance(extra, dict) else "rolling"
+        if isinstance(found, dict):
+            found = found[name]
+    return None if isinstance(found, dict) else found
 
 
 def _row(key: Key, value: object, *, origins: Mapping[Key, Origin]) -> Row:
@@ -92,11 +86,16 @@ def shown_value(key: Key, value: object) -> object:
     match value:
         case None | bool():
             return value
-        case _ if key in _FORMATS:
-            return _FORMATS[key](value)
+        case int() | float() if (form := _form(key)) in _FORMATS:
+            return _FORMATS[form](value)
         case tuple():
             return [shown_value((), item) for item in value]
         case str() | int() | float() | dict():
             return value
         case _:
             return str(value)
+
+
+def _form(key: Key) -> str:
+    entry = _entry(key)
+    return str(entry[2][0][0]) if entry is not None and entry[2] else ""

@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from unicornd.config.problems import Fault, find_faults
 from unicornd.config.rules import RULES
@@ -75,6 +75,23 @@ def fields_of(key: Key) -> Mapping[str, Any]:
             return {}
         model = found
     return model.model_fields
+
+
+def is_rather_text(key: Key, value: object, *, text: str) -> bool:
+    """Return whether a setting takes a text, and not the TOML value that it might be read as."""
+    info = fields_of(key[:-1]).get(key[-1])
+    if info is None:
+        return False
+    adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation())
+    return not _takes(adapter, value) and _takes(adapter, text)
+
+
+def _takes(adapter: TypeAdapter[Any], value: object) -> bool:
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _validate(values: Mapping[str, Any]) -> tuple[Settings | None, list[ErrorDetails]]:

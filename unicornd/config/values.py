@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, Literal
 
 from unicornd.dataclass import dataclass
@@ -19,6 +20,8 @@ DEFAULT_PORT = 8000
 MAX_PORT = 65535
 
 _TCP = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>(?!-)[\w.-]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_NAMES = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+"""What most import strings have behind the colon; whatever else is a name, or a call, Python's parser says."""
 _SCHEMES = frozenset({"tcp", "unix", "fd"})
 """No host is called so: `fd:3` is `fd://3` with a slip."""
 
@@ -166,6 +169,8 @@ class ImportString:
 
 
 def _parse_expression(module: str, expression: str) -> ImportString:
+    if _NAMES.fullmatch(expression) and not any(map(iskeyword, expression.split("."))):
+        return ImportString(module=module, attribute=expression)
     import ast  # noqa: PLC0415 - the fleet gets what has been parsed
 
     try:

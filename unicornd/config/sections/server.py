@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from unicornd.config.parsers import as_tuple
 from unicornd.config.resolved import USUAL_SOCKET_MODE
 from unicornd.config.sections.section import RESTART, ROLLING, Section
 from unicornd.config.texts import AddressText, Mode, Networks
@@ -13,20 +14,6 @@ from unicornd.config.values import Address
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
-
-
-def _as_tuple(value: object) -> object:
-    """Accept one address in place of a list of them."""
-    match value:
-        case str():
-            return (value,)
-        case list():
-            return tuple(value)
-        case int() if not isinstance(value, bool):
-            return (str(value),)  # refused as an address, with what was probably meant
-        case _:
-            return value
-
 
 MAX_BACKLOG = 2**31 - 1
 """What listen(2) takes."""
@@ -42,7 +29,7 @@ class ServerSettings(Section):
     """Where requests come in."""
 
     bind: Annotated[
-        tuple[AddressText, ...], BeforeValidator(_as_tuple), Field(min_length=1), WithJsonSchema(_BIND_SCHEMA)
+        tuple[AddressText, ...], BeforeValidator(as_tuple), Field(min_length=1), WithJsonSchema(_BIND_SCHEMA)
     ] = Field(
         default=(Address(kind="tcp", host="127.0.0.1", port=8000),),
         description='Addresses to listen on: "HOST:PORT", ":PORT", "[IPV6]:PORT", "unix:PATH", "unix:@NAME", '

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from unicornd.config.resolved import MAX_WORKERS
 from unicornd.config.sections.section import LIVE, ROLLING, Section
 from unicornd.config.texts import Duration, KindText, Size
-
-if TYPE_CHECKING:
-    from pydantic import ValidationInfo
-
 
 MAX_THREADS = 512
 
@@ -72,10 +68,3 @@ class WorkersSettings(Section):
         description="Bytes of memory of its own (USS) above which a worker is replaced; 0: never.",
         json_schema_extra=LIVE,
     )
-
-    @field_validator("threads")
-    @classmethod
-    def _check_threads(cls, threads: int, info: ValidationInfo) -> int:
-        if threads > 1 and info.data.get("kind") == "sync":
-            raise ValueError('kind "sync" has one thread; use kind = "threads"')
-        return threads
