@@ -23,7 +23,7 @@ MAX_POSITIONAL = 2
 
 # Functions that may be longer or take more positional parameters, with the reason. Shrinks only.
 FUNCTION_EXCEPTIONS: dict[str, str] = {
-    "http/response.py:encode_head": "once a response: 1.1 µs as it is, 1.4 µs split in two",
+    "http/response.py:encode_head": "once a response: 1.1 µs as it is, 1.4 µs split in two; keywords would cost 0.1 µs",
     "workers/kinds/gevent_pywsgi.py:Visit.handle_error": "gevent calls it with three positional arguments",
     "workers/kinds/tornado_messages.py:Messages._begin_response": "tornado calls it with three positional arguments",
     "workers/wsgi.py:Exchange.start_response": "PEP 3333 gives it three positional parameters",

@@ -101,8 +101,8 @@ def test_a_standing_mount_is_taken_off_where_the_proxy_has_left_it(path: bytes, 
 
 
 def test_strangers_get_the_standing_mount_only() -> None:
-    assert forwarding(mount="/shop").of_stranger() == Forwarded(mount="/shop")
-    assert forwarding().of_stranger() is None
+    assert forwarding(mount="/shop").standing == Forwarded(mount="/shop")
+    assert forwarding().standing is None
 
 
 def test_being_below_is_a_matter_of_whole_segments() -> None:

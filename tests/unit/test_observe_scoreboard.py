@@ -60,6 +60,23 @@ def test_a_request_longer_than_all_buckets_is_counted_above_them() -> None:
         assert row.read().buckets[-1] == 1
 
 
+def test_requests_that_are_counted_together_are_shown_together() -> None:
+    with closing(Row.create(1)) as row:
+        counters = row.counters()
+        counters.add(1.0, 0.001)
+        for seconds in (0.003, 0.02, 0.02, 999.0):
+            counters.count(seconds)
+        counters.errors += 1
+        assert (row.read().requests, sum(row.read().buckets)) == (1, 1)
+        counters.show(2.0)
+        counters.show(3.0)
+        told = row.read()
+        assert (told.requests, told.errors, told.heartbeat) == (5, 1, 3.0)
+        assert told.busy_seconds == pytest.approx(999.044)
+        assert (told.buckets[0], told.buckets[2], told.buckets[-1], sum(told.buckets)) == (2, 2, 1, 5)
+        del counters
+
+
 def test_counters_of_the_dead_are_added_to_those_of_the_living() -> None:
     with closing(Row.create(1)) as row:
         counters = row.counters()

@@ -90,6 +90,10 @@ class Forwarding:
         secure: header name → its value for https.
         allowed: names with underscores that a trusted peer may send, or `*`.
         mount: where the application is mounted if nobody says otherwise.
+
+    Attributes:
+        standing: what holds for a peer that is not trusted, or says nothing.
+        names: CGI names of the headers that tell the scheme.
     """
 
     def __init__(
@@ -97,13 +101,10 @@ class Forwarding:
     ) -> None:
         self.trust = trust
         self._secure = {_key(name): value for name, value in secure.items()}
+        self.names = frozenset(self._secure)
         self._allowed = frozenset(name.upper() for name in allowed)
-        self._standing = Forwarded(mount=mount) if mount else None
+        self.standing = Forwarded(mount=mount) if mount else None
         self._mount = mount
-
-    def of_stranger(self) -> Forwarded | None:
-        """Return what holds for a peer that is not trusted."""
-        return self._standing
 
     def read(self, head: Head, block: bytes) -> Forwarded | None:
         """Return what a trusted peer says with this head; None for nothing.
@@ -111,12 +112,12 @@ class Forwarding:
         Raises:
             Refusal: 400, headers contradict each other, or the mount is no prefix of the path.
         """
-        is_plain = head.fields.keys().isdisjoint(self._secure)
-        if is_plain and b"_" not in block:
-            return self._standing
-        extras = self._extras(block)
+        is_plain = self.names.isdisjoint(head.fields)
+        if is_plain and not head.has_underscores:
+            return self.standing
+        extras = self._extras(block) if head.has_underscores else {}
         if is_plain and not extras:
-            return self._standing
+            return self.standing
         mount = extras.get(SCRIPT_NAME, "")
         if mount and not is_below(head.path, mount):
             raise bad_request("SCRIPT_NAME is no prefix of the path", "RFC 3875 section 4.1.13")

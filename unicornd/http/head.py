@@ -27,6 +27,9 @@ TLS_HANDSHAKE = 22
 
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"})
 
+_DECIDING = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_EXPECT"})
+"""What says how the request goes on behind its head."""
+
 _read_request_line = KnownRequestLines().__getitem__
 _read_field = KnownFields().__getitem__
 
@@ -54,9 +57,10 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
         Refusal: 400, 414, 417, 431, 501 or 505.
     """
     text = block.decode("latin-1")
-    if text[-4:] != "\r\n\r\n":
+    if not text.endswith("\r\n\r\n"):
         raise bad_request("the head is not one", "RFC 9112 section 2.1")
-    request_line, *lines, _, _ = text.split("\r\n")
+    lines = text[:-4].split("\r\n")
+    request_line = lines.pop(0)
     if len(request_line) > limits.request_line:
         raise Refusal(
             HTTPStatus.REQUEST_URI_TOO_LONG, "the request line is too long", section="RFC 9112 section 3"
@@ -66,7 +70,8 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
     head = Head()
     head.method, head.target, head.path, head.query, is_http11, authority = _read_request_line(request_line)
     fields = dict(map(_read_field, lines))
-    if len(fields) != len(lines) or None in fields:
+    head.has_underscores = has_underscores = None in fields
+    if has_underscores or len(fields) != len(lines):
         fields = _merged(lines)
     head.forwarded = None
     head.fields = fields  # type: ignore[assignment] # _merged has dropped the None key
@@ -74,9 +79,13 @@ def parse_head(block: bytes | bytearray, limits: Limits) -> Head:
     head.protocol = "HTTP/1.1" if is_http11 else "HTTP/1.0"
     if is_http11 and "HTTP_HOST" not in fields:
         raise bad_request("Host is missing", "RFC 9112 section 3.2")
-    head.length = body_length(head) if "CONTENT_LENGTH" in fields or "HTTP_TRANSFER_ENCODING" in fields else 0
-    head.keep_alive = is_kept_alive(head) if "HTTP_CONNECTION" in fields else is_http11
-    head.expects_continue = "HTTP_EXPECT" in fields and wants_continue(head)
+    if _DECIDING.isdisjoint(fields):
+        head.length, head.keep_alive, head.expects_continue = 0, is_http11, False
+    else:
+        is_bodied = "CONTENT_LENGTH" in fields or "HTTP_TRANSFER_ENCODING" in fields
+        head.length = body_length(head) if is_bodied else 0
+        head.keep_alive = is_kept_alive(head) if "HTTP_CONNECTION" in fields else is_http11
+        head.expects_continue = "HTTP_EXPECT" in fields and wants_continue(head)
     if authority:
         _take_authority(head, authority)
     return head

@@ -31,6 +31,7 @@ class Head:
         length: bytes of the body, `UNKNOWN_LENGTH` if it is chunked.
         keep_alive: whether the client wants the connection kept after this request.
         expects_continue: whether it waits for `100 Continue` before it sends the body.
+        has_underscores: whether there were such names.
         forwarded: what is believed of those who forwarded it, or None; set by whoever has parsed the head.
         view: what hooks are shown of the request; not there before one is called.
     """
@@ -39,6 +40,7 @@ class Head:
         "expects_continue",
         "fields",
         "forwarded",
+        "has_underscores",
         "is_http11",
         "keep_alive",
         "length",
@@ -52,6 +54,7 @@ class Head:
 
     expects_continue: bool
     fields: dict[str, str]
+    has_underscores: bool
     is_http11: bool
     keep_alive: bool
     length: int

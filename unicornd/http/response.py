@@ -9,8 +9,7 @@ from __future__ import annotations
 import html
 import re
 from enum import IntEnum
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from unicornd.http.grammar import STATUS, TOKEN
 
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
-_KNOWN_NAMES = 256
-_KNOWN_LENGTHS = 4096
-"""Numbers in Content-Length that are remembered: to look one up takes a fifth of the time to read it."""
+_MOST_KNOWN = 4096
+"""Names, statuses, numbers in Content-Length that are remembered of each: to look one up takes a fifth of the time to read it."""
+_LONGEST_KNOWN = 64
+"""Characters of them."""
 _LENGTH_DIGITS = 19
 """Of the largest Content-Length, 2^63 - 1."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
@@ -67,13 +67,23 @@ _NAMES = {
 }
 
 
-class Standing(NamedTuple):
-    r"""What every response says; made anew once a second, since the date is in it (RFC 9110 section 6.6.1)."""
+class Standing:
+    r"""What every response says; made anew once a second, since the date is in it (RFC 9110 section 6.6.1).
 
-    server: str
-    """`Server: unicornd\r\n`."""
-    date: str
-    """`Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n`."""
+    Args:
+        server: `Server: unicornd\r\n`.
+        date: `Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n`.
+
+    Attributes:
+        lines: both.
+    """
+
+    __slots__ = ("date", "lines", "server")
+
+    def __init__(self, server: str, date: str) -> None:
+        self.server = server
+        self.date = date
+        self.lines = server + date
 
 
 _NO_BODY, _SIZED, _CHUNKED, _CLOSE = Framing
@@ -97,30 +107,42 @@ class ResponseHead:
     length: int
 
 
-@lru_cache(maxsize=_KNOWN_NAMES)
+# What was right is remembered in plain dictionaries: `lru_cache` costs three times as much to ask, and nobody sends
+# so many different ones that it mattered which are forgotten.
+_known_names: dict[str, int] = {}
+_known_statuses: dict[str, int] = {}
+_known_lengths: dict[str, int] = {}
+
+
 def _name_kind(name: str) -> int:
     if TOKEN.fullmatch(name) is None:
         raise ResponseError(f"the header name {name!r} is not a token")
-    return _NAMES.get(name.lower(), _ORDINARY)
+    return _remembered(_known_names, name, kind=_NAMES.get(name.lower(), _ORDINARY))
 
 
-@lru_cache(maxsize=_KNOWN_NAMES)
 def _body_of(status: str) -> int:
     """Return whether a response with this status has a body, or at least its length."""
     match = STATUS.fullmatch(status)
     if match is None:
         raise ResponseError(f"the status {status!r} is not of the form '200 OK'")
-    return _BODIES.get(match[1], _BODY)
+    return _remembered(_known_statuses, status, kind=_BODIES.get(match[1], _BODY))
 
 
-def encode_head(
+def _remembered(known: dict[str, int], text: str, *, kind: int) -> int:
+    if len(text) <= _LONGEST_KNOWN:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[text] = kind
+    return kind
+
+
+def encode_head(  # noqa: PLR0917 - see below
     status: str,
     headers: Sequence[tuple[str, str]],
-    *,
     standing: Standing,
-    is_http11: bool,
-    is_head: bool,
-    keep_alive: bool,
+    is_http11: bool,  # noqa: FBT001 - by position: to sort keywords would take a tenth of the whole
+    is_head: bool,  # noqa: FBT001
+    keep_alive: bool,  # noqa: FBT001
     body_size: int = -1,
 ) -> ResponseHead:
     r"""Make a response's head.
@@ -137,11 +159,17 @@ def encode_head(
     Raises:
         ResponseError: status or headers cannot be sent; values are not in the message.
     """
-    body = _body_of(status)
+    try:
+        body = _known_statuses[status]
+    except KeyError:
+        body = _body_of(status)
     length = -1
     fields = ""
     for name, value in headers:
-        kind = _name_kind(name)
+        try:
+            kind = _known_names[name]
+        except KeyError:
+            kind = _name_kind(name)
         if kind:
             if kind == _DROPPED:
                 continue
@@ -149,8 +177,11 @@ def encode_head(
                 keep_alive = keep_alive and "close" not in value.lower()
                 continue
             if kind == _LENGTH:
-                declared = _number(value)
-                if length not in {-1, declared}:
+                try:
+                    declared = _known_lengths[value]
+                except KeyError:
+                    declared = _number(value)
+                if length not in (-1, declared):
                     raise ResponseError("Content-Length is given twice, and not the same")
                 length = declared
                 continue
@@ -158,28 +189,39 @@ def encode_head(
         if not value.isprintable() and _VALUE.fullmatch(value) is None:
             raise ResponseError(f"the value of {name} has a control character or one that is not latin-1")
         fields = f"{fields}{name}: {value}\r\n"  # faster than a list to join, up to dozens of headers
-    if body:
-        length = length if body == _ONLY_LENGTH else -1
-    elif length < 0:
+    if length < 0 and not body:
         length = body_size
     head = ResponseHead()
-    head.length = length
-    framing = _NO_BODY if is_head or body else _SIZED if length >= 0 else _CHUNKED if is_http11 else _CLOSE
-    head.framing = framing
-    head.keep_alive = keep_alive = keep_alive and framing is not _CLOSE
-    if length >= 0:  # said once, and by us
+    if length >= 0 and keep_alive and is_http11 and not (body or is_head):
+        head.framing, head.length, head.keep_alive = _SIZED, length, True  # the usual case
         fields = f"{fields}Content-Length: {length}\r\n"
-    elif framing is _CHUNKED:
-        fields = f"{fields}Transfer-Encoding: chunked\r\n"
-    if not keep_alive:
-        fields = f"{fields}Connection: close\r\n"
-    elif not is_http11:
-        fields = f"{fields}Connection: keep-alive\r\n"
+    else:
+        head.length = -1 if body == _NOTHING else length
+        head.keep_alive = keep_alive
+        fields += _end_of_head(head, is_bodiless=bool(body) or is_head, is_http11=is_http11)
     try:
-        head.data = f"HTTP/1.1 {status}\r\n{standing.server}{standing.date}{fields}\r\n".encode("latin-1")
+        head.data = f"HTTP/1.1 {status}\r\n{standing.lines}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ResponseError("a header value has a character that is not latin-1") from error
     return head
+
+
+def _end_of_head(head: ResponseHead, *, is_bodiless: bool, is_http11: bool) -> str:
+    """Settle how the body ends and whether the connection goes on, and return the fields that say so."""
+    length = head.length
+    framing = _NO_BODY if is_bodiless else _SIZED if length >= 0 else _CHUNKED if is_http11 else _CLOSE
+    head.framing = framing
+    head.keep_alive = head.keep_alive and framing is not _CLOSE
+    fields = ""
+    if length >= 0:  # said once, and by us
+        fields = f"Content-Length: {length}\r\n"
+    elif framing is _CHUNKED:
+        fields = "Transfer-Encoding: chunked\r\n"
+    if not head.keep_alive:
+        fields += "Connection: close\r\n"
+    elif not is_http11:
+        fields += "Connection: keep-alive\r\n"
+    return fields
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -209,14 +251,13 @@ def plain_response(status: HTTPStatus, text: str, *, standing: Standing, is_head
     return head.data if is_head else head.data + body.encode()
 
 
-@lru_cache(maxsize=_KNOWN_LENGTHS)
 def _number(value: str) -> int:
     """Return what a Content-Length says."""
     if not (value.isdecimal() and value.isascii() and len(value) <= _LENGTH_DIGITS):
         raise ResponseError("Content-Length is not a number")
-    return int(value)
+    return _remembered(_known_lengths, value, kind=int(value))
 
 
 def _without(standing: Standing, kind: int) -> Standing:
     """Leave out what the application says itself."""
-    return standing._replace(server="") if kind == _SERVER else standing._replace(date="")
+    return Standing("", standing.date) if kind == _SERVER else Standing(standing.server, "")

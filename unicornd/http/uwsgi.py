@@ -69,7 +69,7 @@ def read_uwsgi(packet: bytes, limits: Limits) -> Head:
     head.path, head.query = path, variables.get("QUERY_STRING", query)
     head.length = _length(variables.get("CONTENT_LENGTH", ""), fields)
     # The answer is not framed by chunks (the server in front would pass them on), and ends the connection.
-    head.is_http11 = head.keep_alive = head.expects_continue = False
+    head.is_http11 = head.keep_alive = head.expects_continue = head.has_underscores = False
     head.protocol = variables.get("SERVER_PROTOCOL", "HTTP/1.0")
     head.forwarded = _forwarded(variables)
     return head

@@ -121,34 +121,45 @@ class Counters:
     Cheaper than to read each number, add, and store it. Where several threads answer requests, a lock is around it.
 
     Args:
-        numbers: the row as whole numbers; times: as seconds.
+        numbers: the row as whole numbers.
         memory: its bytes.
 
     Attributes:
         requests: so far.
-        errors: how many of them ended in one; stored with the next `add`.
+        errors: how many of them ended in one; stored with the next `add` or `show`.
     """
 
-    __slots__ = ("_buckets", "_busy", "_memory", "_numbers", "_times", "errors", "requests")
+    __slots__ = ("_busy", "_long", "_memory", "_numbers", "_short", "errors", "requests")
 
-    def __init__(
-        self, *, numbers: memoryview[int], times: memoryview[float], memory: memoryview[int]
-    ) -> None:
+    def __init__(self, *, numbers: memoryview[int], memory: memoryview[int]) -> None:
         self._numbers = numbers
-        self._times = times
         self._memory = memory
         self._busy = 0.0
-        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._short = 0
+        self._long: list[int] = []
         self.requests = 0
         self.errors = 0
 
     def add(self, now: float, seconds: float) -> None:
-        """Count a request that took so long."""
+        """Count a request that took so long, and show it."""
+        self.count(seconds)
+        self.show(now)
+
+    def count(self, seconds: float) -> None:
+        """Count a request that took so long; `show` lets others see it, once for several."""
         self.requests += 1
         self._busy += seconds
+        if seconds <= SHORTEST:
+            self._short += 1
+        else:
+            self._long.append(bisect_left(BUCKETS, seconds))
+
+    def show(self, now: float) -> None:
+        """Store what has been counted."""
         _PACK_COUNTERS(self._memory, 0, now, self.requests, self.errors, self._busy)
-        bucket = 0 if seconds <= SHORTEST else bisect_left(BUCKETS, seconds)
-        self._buckets[bucket] = self._numbers[_FIRST_BUCKET + bucket] = self._buckets[bucket] + 1
+        self._numbers[_FIRST_BUCKET] = self._short
+        while self._long:
+            self._numbers[_FIRST_BUCKET + self._long.pop()] += 1
 
 
 class Row:
@@ -214,7 +225,7 @@ class Row:
 
     def counters(self) -> Counters:
         """Return the writer of the counters."""
-        return Counters(numbers=self._numbers, times=self._times, memory=self._bytes)
+        return Counters(numbers=self._numbers, memory=self._bytes)
 
     def cell(self, number: int) -> Cell:
         """Return the writer of one thread's cell."""

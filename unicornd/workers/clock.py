@@ -25,19 +25,20 @@ class Clock:
         wall: seconds since the epoch.
     """
 
-    __slots__ = ("_second", "_standing", "_wall")
+    __slots__ = ("_since", "_standing", "_until", "_wall")
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._second = 0
+        self._since = self._until = 0.0
         self._standing = Standing(SERVER, "")
 
     def standing(self) -> Standing:
         """Return Server and Date as of now (RFC 9110 sections 6.6.1 and 10.2.4)."""
-        second = int(self._wall())
-        if second != self._second:
+        now = self._wall()
+        if not self._since <= now < self._until:  # it may have been put back, too
+            second = int(now)
             self._standing = Standing(SERVER, f"Date: {http_date(second)}\r\n")
-            self._second = second
+            self._since, self._until = second, second + 1
         return self._standing
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from unicornd.workers.context import HttpPolicy
 
 RECEIVE_BYTES = 64 * 1024
+RECEIVE_FLAGS = int(socket.MSG_DONTWAIT)
 HEAD_END_SIZE = len(END_OF_HEAD)
 CR = 0x0D
 NOTHING = bytes(4)
@@ -142,11 +143,11 @@ class Connection:
             OSError: the connection is broken.
             EOFError: the client has closed.
         """
-        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        if not data:
-            raise EOFError
+        data = self.sock.recv(RECEIVE_BYTES, RECEIVE_FLAGS)
         if self.stage is IDLE and data.find(END_OF_HEAD) == len(data) - HEAD_END_SIZE > 0 and data[0] != CR:
             return self._take_head(data, now)  # the usual case: one whole head, nothing else
+        if not data:
+            raise EOFError
         return self._take(data, now)
 
     def resume(self, received: bytes, now: float) -> bool:
@@ -286,10 +287,11 @@ class Connection:
     def _take_head(self, block: bytes, now: float) -> bool:
         policy = self.policy
         request = policy.parse(block, policy.limits)
-        if policy.forwarding is not None:
-            forwarding = policy.forwarding
-            is_trusted = self.is_trusted
-            request.forwarded = forwarding.read(request, block) if is_trusted else forwarding.of_stranger()
+        forwarding = policy.forwarding
+        if forwarding is not None:
+            is_silent = not request.has_underscores and forwarding.names.isdisjoint(request.fields)
+            is_heard = self.is_trusted and not is_silent
+            request.forwarded = forwarding.read(request, block) if is_heard else forwarding.standing
         self.block = block
         self._has_skipped = False
         if request.length == 0 or policy.is_streaming:

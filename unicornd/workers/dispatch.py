@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, cast
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.reactor import Reactor
 from unicornd.workers.telling import tell
-from unicornd.workers.wsgi import Exchange
+from unicornd.workers.wsgi import Exchanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unicornd.units import Monotonic
     from unicornd.workers.connection import Connection
-    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.context import Recycling, WorkerContext
 
 LOOK_SECONDS = 0.002
 """How often the monitor looks: what a request may lose behind another one that blocks."""
@@ -39,7 +39,7 @@ BRISK = 16
 """How often it looks while more than so many requests are served between two looks. Each look costs the poller the
 interpreter lock: 7 % of a hello world on one processor with 2 ms, 2 % with 8 ms (72 and 77 k requests/s)."""
 SAMPLE_EVERY = 8
-"""One request of so many is measured for blocked time: two clock readings cost 0.5 µs."""
+"""One request of so many is measured for blocked time, if the last one was slow: two clock readings cost 0.5 µs."""
 BLOCKING_ABOVE = 0.0005
 BLOCKING_BELOW = 0.0002
 """Average blocked seconds above which polling is handed over before the call, and below which it no longer is."""
@@ -78,8 +78,9 @@ class Dispatch:
         self._runs_inline = threading.Event()
         self._monitor_rests = False
         self._held: list[Connection] = []
-        self._served = 0
+        self._exchanges = Exchanges(context, self._reactor.clock)
         context.orders.give_up = self._reactor.give_up_all
+        self._is_slow = True
         self._blocked = 0.0
         self._blocks = False
 
@@ -120,44 +121,45 @@ class Dispatch:
 
     def _lead(self, cell: int) -> None:
         """Poll and run inline, until the right to poll is given or taken away."""
+        ready = self._ready
         while True:
             self._reactor.poll()
             if self._reactor.is_finished:
-                if self._reactor.abandoned:  # a thread is stuck, perhaps the main one: nobody can wait for it
-                    self._context.leave()
-                with self._changed:
-                    self._is_over = True
-                    self._changed.notify_all()
-                self._runs_inline.set()
+                self._end()
                 return
-            for _ in range(len(self._ready)):  # not until it is empty: a pipeline would keep the others out
+            served = len(ready)
+            for _ in range(served):  # not until it is empty: a pipeline would keep the others out
                 if self._blocks:
                     self._give_away(cell)
                     return
-                if not self._run_inline(cell):
+                try:
+                    connection = ready.popleft()
+                except IndexError:  # a thread that had lost the right was faster
+                    break
+                self._inline = self._last_inline = self._last_inline + 1
+                if self._monitor_rests:
+                    self._runs_inline.set()
+                if self._is_watched:  # else nobody would release it while another one blocks
+                    connection.output.may_hold = bool(ready or self._held)
+                if not self._serve(connection, cell):
                     return
-            if self._held:
+            if served:
                 with self._lock:
-                    self._release()
+                    self._settle(cell)
 
-    def _run_inline(self, cell: int) -> bool:
-        """Run the next request while holding the right to poll; False if it was taken away meanwhile."""
-        try:
-            connection = self._ready.popleft()
-        except IndexError:  # a thread that had lost the right was faster
-            return True
-        self._last_inline += 1
-        self._inline = self._last_inline
-        if self._monitor_rests:
-            self._runs_inline.set()
-        if self._is_watched:  # else nobody would release it while another one blocks
-            connection.output.may_hold = bool(self._ready or self._held)
-        return self._serve(connection, cell)
+    def _end(self) -> None:
+        """Everything is answered: end the other threads."""
+        if self._reactor.abandoned:  # a thread is stuck, perhaps the main one: nobody can wait for it
+            self._context.leave()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        self._runs_inline.set()
 
     def _give_away(self, cell: int) -> None:
         """Run the next request, which is expected to block, and let the others poll and run meanwhile."""
         with self._changed:
-            self._release()
+            self._settle(cell)
             self._poller = NOBODY
             connection = self._ready.popleft() if self._ready else None
             self._changed.notify(1 + len(self._ready))
@@ -169,53 +171,69 @@ class Dispatch:
         request = connection.request
         now = _monotonic()
         if request is None or (now - connection.ready_at > HUNG_UP_AFTER and connection.has_hung_up()):
-            with self._lock:
-                self._reactor.drop(connection)
-                return self._has_poll(cell)
-        row = self._cells[cell]
+            return self._drop(connection, cell)
         connection.ready_at = now  # since when it runs, from here on
         connection.output.has_begun = False
-        row.begin(now, f"{request.method} {request.path}".encode("latin-1"))
-        exchange = Exchange(connection, request, context=self._context, clock=self._reactor.clock)
-        is_sample = self._is_watched and self._served % SAMPLE_EVERY == 0
-        cpu = time.thread_time() if is_sample else 0.0
+        self._cells[cell].begin(now, f"{request.method} {request.path}".encode("latin-1"))
+        exchange = self._exchanges.make(connection, request)
+        counters = self._counters
+        is_sample = self._is_watched and not counters.requests % SAMPLE_EVERY
+        cpu = time.thread_time() if is_sample and self._is_slow else 0.0
         is_error = exchange.run()
         end = _monotonic()
         if self._context.on_served is not None:
             tell(exchange, self._context, seconds=end - now)
-        is_last = False
         with self._lock:
-            row.clear()
             if is_error:
-                self._counters.errors += 1
-            self._counters.add(end, end - now)
-            self._served += 1
+                counters.errors += 1
+            counters.count(end - now)
             if is_sample:
-                self._note_blocked(end - now - (time.thread_time() - cpu))
-            if self._context.recycling is not None:
-                is_last = self._context.recycling.count()
-            has_poll = self._has_poll(cell)
-            self._return(connection, keep_alive=exchange.keep_alive, has_poll=has_poll, end=end)
-        if is_last:
-            self._context.report(RetiringReport(why=f"max_requests reached after {self._served} requests"))
+                self._note_blocked(end - now, cpu)
+            connection.keeps_alive = exchange.keep_alive
+            has_poll = self._poller == cell
+            if has_poll:
+                self._inline = 0  # the monitor need not look any more
+            else:
+                self._cells[cell].clear()
+                counters.show(end)
+            if connection.output.held:
+                self._held.append(connection)
+                is_late = not has_poll or end - self._held[0].ready_at > HOLD_SECONDS
+                is_ready = is_late and self._release(end)
+            elif is_ready := self._reactor.take_back(connection, end):
+                self._ready.append(connection)
+            if is_ready and self._idle and not has_poll:
+                self._changed.notify()
+        if self._context.recycling is not None:
+            self._count_down(self._context.recycling)
         return has_poll
 
-    def _return(self, connection: Connection, *, keep_alive: bool, has_poll: bool, end: float) -> None:
-        """Return a connection to the reactor after a request; or later, if its answer is held."""
-        if connection.output.held:
-            connection.keeps_alive = keep_alive
-            self._held.append(connection)
-            if has_poll and end - self._held[0].ready_at <= HOLD_SECONDS:
-                return
-            is_ready = self._release()
-        elif is_ready := self._reactor.take_back(connection, keep_alive=keep_alive, now=end):
-            self._ready.append(connection)
-        if is_ready and self._idle and not has_poll:
-            self._changed.notify()
+    def _count_down(self, recycling: Recycling) -> None:
+        """Tell the arbiter when this worker has answered as many requests as it is to."""
+        with self._lock:
+            is_last = recycling.count()
+        if is_last:
+            why = f"max_requests reached after {self._counters.requests} requests"
+            self._context.report(RetiringReport(why=why))
 
-    def _release(self) -> bool:
+    def _drop(self, connection: Connection, cell: int) -> bool:
+        """Close a connection whose request is not run; True if this thread has the right to poll."""
+        with self._lock:
+            self._reactor.drop(connection)
+            if self._poller != cell:
+                return False
+            self._inline = 0
+            return True
+
+    def _settle(self, cell: int) -> None:
+        """After requests that ran inline: show what has been counted, and let go of the answers that are held."""
+        now = _monotonic()
+        self._cells[cell].clear()
+        self._counters.show(now)
+        self._release(now)
+
+    def _release(self, now: float) -> bool:
         """Send the answers that are held and return their connections; True if further requests on them are ready."""
-        now = time.monotonic()
         held, self._held = self._held, []
         is_any = False
         for connection in held:
@@ -224,20 +242,19 @@ class Dispatch:
             except OSError:  # its client has gone
                 connection.output.close()
                 connection.keeps_alive = False
-            if self._reactor.take_back(connection, keep_alive=connection.keeps_alive, now=now):
+            if self._reactor.take_back(connection, now):
                 self._ready.append(connection)
                 is_any = True
         return is_any
 
-    def _has_poll(self, cell: int) -> bool:
-        """After a request: return whether its thread still has the right to poll; the monitor need not look any more."""
-        if self._poller != cell:
-            return False
-        self._inline = 0
-        return True
+    def _note_blocked(self, seconds: float, cpu: float) -> None:
+        """Note how long a request was blocked: how long it took, but for the processor time since `cpu`.
 
-    def _note_blocked(self, seconds: float) -> None:
-        self._blocked += SMOOTHING * (seconds - self._blocked)
+        What is not slow has not blocked, and is not worth two system calls to know it exactly: the next one is measured.
+        """
+        blocked = seconds - (time.thread_time() - cpu) if cpu else 0.0
+        self._is_slow = seconds > BLOCKING_BELOW
+        self._blocked += SMOOTHING * (blocked - self._blocked)
         self._blocks = self._blocked > (BLOCKING_BELOW if self._blocks else BLOCKING_ABOVE)
 
     def _monitor(self) -> None:
@@ -260,6 +277,8 @@ class Dispatch:
         with self._changed:
             if self._inline == inline:
                 self._inline = 0
-                self._release()
+                now = _monotonic()
+                self._counters.show(now)
+                self._release(now)
                 self._poller = NOBODY
                 self._changed.notify()

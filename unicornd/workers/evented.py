@@ -93,8 +93,10 @@ def head_from(method: str, target: str, *, protocol: str, fields: Iterable[tuple
     head.path, _, head.query = target.partition("?")
     head.is_http11 = protocol == "HTTP/1.1"
     head.fields = {}
+    head.has_underscores = False
     for name, value in fields:
         if "_" in name:  # once it is a key, nobody could tell it from a name with a hyphen
+            head.has_underscores = True
             continue
         key = name.upper().replace("-", "_")
         key = key if key in _UNPREFIXED else f"HTTP_{key}"

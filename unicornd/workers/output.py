@@ -12,7 +12,7 @@ from collections import deque
 from unicornd.dataclass import dataclass
 from unicornd.units import Fd
 
-SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 MAX_SENDFILE_BYTES = 2**30
 """One sendfile(2) sends at most 0x7ffff000 bytes."""
 MOST_HELD = 16 * 1024
@@ -72,8 +72,14 @@ class Output:
         Raises:
             OSError: as `send`.
         """
-        data, self.held = self.held, b""
-        self.send(data)
+        data = self.held
+        self.held = b""
+        try:
+            sent = self._socket.send(data, SEND_FLAGS)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(data):
+            self._keep(data, sent)
 
     def send(self, data: bytes) -> None:
         """Send `data` as far as the socket takes it now, keep the rest.
@@ -90,6 +96,9 @@ class Output:
                 sent = 0
             if sent == len(data):
                 return
+        self._keep(data, sent)
+
+    def _keep(self, data: bytes, sent: int) -> None:
         rest = memoryview(data)[sent:]
         self._pending.append(rest)
         self.is_pending = True

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from unicornd.workers.context import HttpPolicy, WorkerContext
     from unicornd.workers.handover import Handover
 
+READABLE = int(select.EPOLLIN)
 LINGER_SECONDS = 2.0
 """How long a client may go on sending after our last byte; only what its kernel has buffered is waited for."""
 DRAIN_LINGER_SECONDS = 1.0
@@ -62,6 +63,7 @@ class Reactor:
     def __init__(self, context: WorkerContext, *, lock: threading.Lock, ready: deque[Connection]) -> None:
         self._context = context
         self._policy = context.http
+        self._keepalive = context.http.keepalive
         self._lock = lock
         self._ready = ready
         self._orders = context.orders
@@ -117,20 +119,22 @@ class Reactor:
                 self._give_up(now)
             self._drain(now)
 
-    def take_back(self, connection: Connection, *, keep_alive: bool, now: float) -> bool:
+    def take_back(self, connection: Connection, now: float) -> bool:
         """Go on with a connection whose request has been run; True if a further request is complete.
 
         Called under the lock by the thread that has run it. `is_busy` is reset last: then the poller may come.
         """
-        if keep_alive and connection.watched == select.EPOLLIN and not self._drains and connection.rest():
-            connection.deadline = (
-                now + self._policy.keepalive
-            )  # the usual case: all sent, nothing else received
+        if (
+            connection.keeps_alive
+            and connection.watched == READABLE
+            and not self._drains
+            and connection.rest()
+        ):
+            connection.deadline = now + self._keepalive  # the usual case: all sent, nothing else received
             connection.is_busy = False
             return False
         if connection.stage is CLOSED:  # it was given up meanwhile
             return False
-        connection.keeps_alive = keep_alive
         if connection.output.is_pending:
             connection.deadline = _after(now, self._policy.write)
             self._watch(connection, select.EPOLLOUT)

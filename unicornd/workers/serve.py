@@ -36,7 +36,7 @@ from unicornd.workers.reactor import (
 from unicornd.workers.strand import OverdueError, Request, Strand
 from unicornd.workers.stream import Stream, too_slow
 from unicornd.workers.telling import tell
-from unicornd.workers.wsgi import Exchange
+from unicornd.workers.wsgi import Exchanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from unicornd.workers.context import WorkerContext
     from unicornd.workers.greenloop import Loop
     from unicornd.workers.handover import Handover
+    from unicornd.workers.wsgi import Exchange
 
 MOST_DISCARDED = 256 * 1024
 """Bytes of a body that its application has not read, beyond which a connection is closed rather than kept."""
@@ -92,6 +93,7 @@ class Server:
         self._strands: dict[Strand, None] = {}
         self.ledger: Ledger[Request] = Ledger(context.seat.row)
         self.clock = Clock()
+        self._exchanges = Exchanges(context, self.clock)
         self._limit = context.request_timeout
         tick = tick_of(context.http)
         self._tick = max(SHORTEST_TICK, min(tick, self._limit / LOOKS_A_LIMIT)) if self._limit else tick
@@ -324,7 +326,7 @@ class Server:
             connection.base,
             connection.remote,
         )  # a PROXY header may have changed both
-        exchange = Exchange(strand, head, context=self._context, clock=self.clock)
+        exchange = self._exchanges.make(strand, head)
         request = strand.request = Request(time.monotonic(), exchange)
         if strand.spool is not None:
             _bind(strand.spool, exchange)

@@ -20,7 +20,7 @@ def served_of(exchange: Exchange, seconds: float) -> Served:
         head=exchange.request,
         remote=str(exchange.environ.get("REMOTE_ADDR", "")),
         status=exchange.status,
-        headers=exchange.headers,
+        headers=list(exchange.headers),
         size=exchange.sent,
         seconds=seconds,
         environ=exchange.environ,

@@ -48,6 +48,11 @@ class TlsOutput(Output):
         self.is_pending = True
         self.flush()
 
+    def release(self) -> None:
+        """Send the response that was held; as `Output.release`."""
+        data, self.held = self.held, b""
+        self.send(data)
+
     def flush(self) -> bool:
         """Send what the socket takes now; True when nothing is left; as `Output.flush`."""
         while not self._is_broken:

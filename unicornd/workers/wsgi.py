@@ -25,7 +25,7 @@ from unicornd.http.response import (
 from unicornd.workers.line import Interruption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from unicornd.http.environ import Environ
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 ExcInfo = tuple[type[BaseException], BaseException, "TracebackType"] | tuple[None, None, None]
 FILE_BLOCK = 64 * 1024
-SERVER_ERROR = ("5", "")
+NO_HEADERS: Sequence[tuple[str, str]] = ()
+NONE, LENGTH, CHUNKED, CLOSE = Framing
+# A member costs a look-up in its class each time.
 
 
 class ClientGoneError(OSError):
@@ -65,66 +67,73 @@ class FileWrapper:
 
 
 class Exchange:
-    """One request and its response.
+    """One request and its response; `Exchanges` makes it.
 
-    Args:
+    Attributes:
         connection: a connection whose request is complete.
         context: the worker's.
         clock: gives the Date.
-
-    Attributes:
+        request: its head.
+        response: the head that was sent; None before.
         status: what the application said, `200 OK`; empty before.
         headers: its headers.
         sent: bytes of the body that were sent or kept.
+        is_cut: whether the body was longer than it may be.
         keep_alive: whether the connection can be used again.
         environ: the request's environ.
     """
 
     __slots__ = (
-        "_clock",
-        "_connection",
-        "_context",
-        "_head",
-        "_is_cut",
+        "clock",
+        "connection",
+        "context",
         "environ",
         "headers",
+        "is_cut",
         "keep_alive",
         "request",
+        "response",
         "sent",
         "status",
     )
 
-    def __init__(self, connection: Line, request: Head, *, context: WorkerContext, clock: Clock) -> None:
-        self._connection = connection
-        self._context = context
-        self._clock = clock
-        self._head: ResponseHead | None = None
-        self._is_cut = False
-        self.request = request
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
-        self.sent = 0
-        self.keep_alive = request.keep_alive and context.http.is_kept_alive
-        self.environ: Environ = {}
+    clock: Clock
+    connection: Line
+    context: WorkerContext
+    environ: Environ
+    headers: Sequence[tuple[str, str]]
+    is_cut: bool
+    keep_alive: bool
+    request: Head
+    response: ResponseHead | None
+    sent: int
+    status: str
 
     @property
     def has_begun(self) -> bool:
         """Whether the head of the response has been sent."""
-        return self._head is not None
+        return self.response is not None
 
     def run(self) -> bool:
         """Run the application and send what it answers; return whether that was an error (5xx)."""
+        context = self.context
         try:
-            if self._context.pre_request is not None:
-                self._context.pre_request(self.request)
-            self.environ = self._make_environ()
-            self._run_app()
+            if context.pre_request is not None:
+                self.environ = {}
+                context.pre_request(self.request)
+            environ = self.environ = self._make_environ()
+            result = context.app(environ, self.start_response)
+            if type(result) is list and len(result) == 1 and type(body := result[0]) is bytes:
+                self._send_whole(body)  # the usual case; a list has nothing to close
+            else:
+                self._send_result(result)
         except ClientGoneError:
             self.keep_alive = False
-            self._connection.output.close()
+            self.connection.output.close()
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, the worker lives on
             self._fail(error)
-        return self.status[:1] in SERVER_ERROR
+        status = self.status
+        return not status or status[0] == "5"
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
@@ -132,7 +141,7 @@ class Exchange:
         """Take status and headers; they are sent with the first part of the body (PEP 3333)."""
         if exc_info is not None:
             try:
-                if self._head is not None and exc_info[1] is not None:
+                if self.response is not None and exc_info[1] is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # the traceback refers to this frame
@@ -151,19 +160,16 @@ class Exchange:
         if not data:
             return
         data = bytes(data)
-        head = self._head
+        head = self.response
         prefix = b""
         if head is None:
-            head = self._head = self._encode_head()
+            head = self.response = self._encode_head()
             prefix = head.data
         self._send(prefix + self._framed(head, data))
 
-    def _run_app(self) -> None:
-        result = self._context.app(self.environ, self.start_response)
+    def _send_result(self, result: Any) -> None:  # noqa: ANN401 - whatever the application has returned
         try:
-            if type(result) is list and len(result) == 1 and self._head is None and type(result[0]) is bytes:
-                self._send_whole(result[0])
-            elif isinstance(result, FileWrapper):
+            if isinstance(result, FileWrapper):
                 self._send_file(result)
                 self._finish()
             else:
@@ -181,7 +187,7 @@ class Exchange:
             self._complain("the response's close() failed", error)
 
     def _make_environ(self) -> Environ:
-        connection = self._connection
+        connection = self.connection
         environ = build_environ(connection.base, self.request)
         host, port = connection.remote
         environ["REMOTE_ADDR"] = host
@@ -193,97 +199,103 @@ class Exchange:
         return environ
 
     def _ends_connection(self) -> bool:
-        orders = self._context.orders
-        return (orders.is_draining or orders.is_last_call) and (
-            orders.ends_connections or not self._connection.may_move
-        )
+        """Whether a worker that leaves closes the connection, as no other one goes on with it."""
+        return self.context.orders.ends_connections or not self.connection.may_move
 
     def _encode_head(self, body_size: int = -1) -> ResponseHead:
         if not self.status:
-            if self._connection.is_taken:
+            if self.connection.is_taken:
                 raise ClientGoneError("the application has taken the connection over")
             raise AssertionError("the application sent a body before it called start_response()")
         request = self.request
         is_head = request.method == "HEAD"
         if is_head and body_size == 0:  # left out; that of GET may have another length (RFC 9110 section 8.6)
             body_size = -1
+        orders = self.context.orders
+        is_kept = self.keep_alive
+        if is_kept and (orders.is_draining or orders.is_last_call):
+            is_kept = not self._ends_connection()
         head = encode_head(
             self.status,
             self.headers,
-            standing=self._clock.standing(),
-            is_http11=request.is_http11,
-            is_head=is_head,
-            keep_alive=self.keep_alive and not self._ends_connection(),
-            body_size=body_size,
+            self.clock.standing(),
+            request.is_http11,
+            is_head,
+            is_kept,
+            body_size,
         )
         self.keep_alive = head.keep_alive
         return head
 
     def _send_whole(self, body: bytes) -> None:
         """Send head and body of a response that is known as a whole, in one go."""
-        head = self._head = self._encode_head(len(body))
-        if head.framing is Framing.LENGTH and head.length == len(body):
-            self.sent = len(body)
+        if self.response is not None:  # `write` was called before
+            self._send_parts((body,))
+            return
+        size = len(body)
+        head = self.response = self._encode_head(size)
+        if head.length == size and head.framing is LENGTH:
+            self.sent = size
             try:
-                self._connection.output.send_whole(head.data + body)
+                self.connection.output.send_whole(head.data + body)
             except OSError as error:
                 raise ClientGoneError from error
             return
-        if head.framing is Framing.LENGTH and head.length < len(body):
+        if head.framing is LENGTH and head.length < size:
             self.keep_alive = False  # see _framed; here there is time to say so
-            head = self._head = self._encode_head(len(body))
+            head = self.response = self._encode_head(size)
         self._send(head.data + self._framed(head, body) if body else head.data)
         self._finish()
 
     def _send_parts(self, result: Iterable[bytes]) -> None:
         for data in result:
             self.write(data)
-        if self._head is None:
-            head = self._head = self._encode_head(0)
+        if self.response is None:
+            head = self.response = self._encode_head(0)
             self._send(head.data)
         self._finish()
 
     def _framed(self, head: ResponseHead, data: bytes) -> bytes:
         """Return `data` as it goes over the wire; what is more than Content-Length promised is cut."""
-        if head.framing is Framing.NONE:
+        if head.framing is NONE:
             return b""
-        if head.framing is Framing.LENGTH and self.sent + len(data) > head.length:
+        if head.framing is LENGTH and self.sent + len(data) > head.length:
             data = data[: head.length - self.sent]
-            if not self._is_cut:
-                self._is_cut = True
+            if not self.is_cut:
+                self.is_cut = True
                 self.keep_alive = False  # whoever counts wrongly is not trusted with a further response
                 self._warn(
                     "a response was longer than its Content-Length; it is cut, the connection is closed"
                 )
         self.sent += len(data)
-        return encode_chunk(data) if head.framing is Framing.CHUNKED and data else data
+        return encode_chunk(data) if head.framing is CHUNKED and data else data
 
     def _finish(self) -> None:
         """End the body, or the connection if the body did not become what its head had promised."""
-        head = self._head
+        head = self.response
         if head is None:
             return
-        if head.framing is Framing.CHUNKED:
+        if head.framing is CHUNKED:
             self._send(LAST_CHUNK)
-        elif head.framing is Framing.LENGTH and self.sent < head.length:
+        elif head.framing is LENGTH and self.sent < head.length:
             self.keep_alive = False
             self._warn("a response was shorter than its Content-Length; the connection is closed")
 
     def _send(self, data: bytes) -> None:
-        output = self._connection.output
+        output = self.connection.output
         try:
             output.send(data)
         except OSError as error:
             raise ClientGoneError from error
-        if output.size > self._context.http.response_buffer and self._head is not None:
+        if output.size > self.context.http.response_buffer and self.response is not None:
             self._wait_for_client()
 
     def _wait_for_client(self) -> None:
         """Wait until the client has taken half of what is kept; a client that does not read is given up."""
-        policy = self._context.http
-        output = self._connection.output
+        policy = self.context.http
+        output = self.connection.output
         while output.size > policy.response_buffer // 2:
-            if not self._connection.wait_writable(policy.write):
+            if not self.connection.wait_writable(policy.write):
                 raise ClientGoneError("the client does not read")
             try:
                 output.flush()
@@ -292,26 +304,26 @@ class Exchange:
 
     def _send_file(self, wrapper: FileWrapper) -> None:
         """Send a file by sendfile(2), or in pieces if it is not a plain file or the body is chunked."""
-        span = _plain_file(wrapper.file) if self._context.http.has_sendfile else None
+        span = _plain_file(wrapper.file) if self.context.http.has_sendfile else None
         if span is None:
             for data in wrapper:
                 self.write(data)
-            if self._head is None:
-                self._head = self._encode_head(0)
-                self._send(self._head.data)
+            if self.response is None:
+                self.response = self._encode_head(0)
+                self._send(self.response.data)
             return
         fd, offset, count = span
-        head = self._head
+        head = self.response
         if head is None:
-            head = self._head = self._encode_head(count)
+            head = self.response = self._encode_head(count)
             self._send(head.data)
-        if head.framing is Framing.CHUNKED:
+        if head.framing is CHUNKED:
             for data in wrapper:
                 self.write(data)
-        elif head.framing is not Framing.NONE and count:
-            count = min(count, head.length - self.sent) if head.framing is Framing.LENGTH else count
+        elif head.framing is not NONE and count:
+            count = min(count, head.length - self.sent) if head.framing is LENGTH else count
             try:
-                self._connection.output.send_file(fd, offset=offset, count=count)
+                self.connection.output.send_file(fd, offset=offset, count=count)
             except (ConnectionError, TimeoutError) as error:  # others are the file's
                 raise ClientGoneError from error
             self.sent += count
@@ -320,12 +332,12 @@ class Exchange:
         """Answer 500 if nothing was sent, else break the connection so that nobody takes the rest for whole."""
         self.keep_alive = False
         if (
-            self._connection.is_taken
+            self.connection.is_taken
         ):  # there is nobody to be answered; StopIteration is how some say that they are done
             if not isinstance(error, StopIteration | OSError | Interruption):
                 self._complain("the application failed", error)
             return
-        body = self._connection.spool
+        body = self.connection.spool
         refusal = body.refusal if body is not None else None
         if isinstance(error, Interruption):
             refusal = error.refusal
@@ -333,20 +345,20 @@ class Exchange:
             self._complain("the application failed", error)
         status = HTTPStatus.INTERNAL_SERVER_ERROR if refusal is None else refusal.status
         self.status = f"{status.value} {status.phrase}"
-        if self._head is not None:
-            self._connection.output.close()
-            if self._head.framing is Framing.CLOSE:
-                self._connection.reset_on_close()
+        if self.response is not None:
+            self.connection.output.close()
+            if self.response.framing is CLOSE:
+                self.connection.reset_on_close()
             return
         self._answer_for(error, refusal)
 
     def _answer_for(self, error: BaseException, refusal: Refusal | None) -> None:
         """Send what the client is told of a failure."""
         is_head = self.request.method == "HEAD"
-        standing = self._clock.standing()
+        standing = self.clock.standing()
         if refusal is not None:
             facts = {"status": refusal.status.value, "why": str(refusal), "path": self.request.path}
-            self._context.log.info("request refused", extra=facts)
+            self.context.log.info("request refused", extra=facts)
             answer = refusal_response(refusal, standing=standing, is_head=is_head)
         else:
             what = (
@@ -358,16 +370,49 @@ class Exchange:
                 HTTPStatus.INTERNAL_SERVER_ERROR, what, standing=standing, is_head=is_head
             )
         try:
-            self._connection.output.send(answer)
+            self.connection.output.send(answer)
         except OSError:
-            self._connection.output.close()
+            self.connection.output.close()
 
     def _complain(self, what: str, error: BaseException) -> None:
         facts = {"method": self.request.method, "path": self.request.path}
-        self._context.log.error(what, exc_info=error, extra=facts)
+        self.context.log.error(what, exc_info=error, extra=facts)
 
     def _warn(self, what: str) -> None:
-        self._context.log.warning(what, extra={"method": self.request.method, "path": self.request.path})
+        self.context.log.warning(what, extra={"method": self.request.method, "path": self.request.path})
+
+
+class Exchanges:
+    """Makes the exchanges of one worker.
+
+    Once for every request: a class whose `__init__` takes all this costs four times as much to call.
+
+    Args:
+        context: the worker's.
+        clock: gives the Date.
+    """
+
+    __slots__ = ("_clock", "_context", "_is_kept_alive")
+
+    def __init__(self, context: WorkerContext, clock: Clock) -> None:
+        self._context = context
+        self._clock = clock
+        self._is_kept_alive = context.http.is_kept_alive
+
+    def make(self, connection: Line, request: Head) -> Exchange:
+        """Return the exchange of a request that is complete."""
+        exchange = Exchange()
+        exchange.connection = connection
+        exchange.context = self._context
+        exchange.clock = self._clock
+        exchange.request = request
+        exchange.response = None
+        exchange.is_cut = False
+        exchange.status = ""
+        exchange.headers = NO_HEADERS
+        exchange.sent = 0
+        exchange.keep_alive = request.keep_alive and self._is_kept_alive
+        return exchange
 
 
 _Write = Any  # Callable[[bytes], object]; a name of its own because slots and protocols do not mix

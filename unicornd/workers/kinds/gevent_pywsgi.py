@@ -223,7 +223,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         head = policy.parse(block, policy.limits)
         if policy.forwarding is not None:
             is_trusted, forwarding = connection.is_trusted, policy.forwarding
-            head.forwarded = forwarding.read(head, block) if is_trusted else forwarding.of_stranger()
+            head.forwarded = forwarding.read(head, block) if is_trusted else forwarding.standing
         return head
 
     def _read_block(self) -> bytes:

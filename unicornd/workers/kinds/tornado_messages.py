@@ -109,7 +109,7 @@ class Messages(HTTPMessageDelegate):
         head.forwarded = (
             forwarding.read(head, underscored.encode("latin-1", "replace"))
             if is_trusted
-            else forwarding.of_stranger()
+            else forwarding.standing
         )
         connection.forwarded = head.forwarded
         said = head.forwarded.scheme if head.forwarded is not None else ""
