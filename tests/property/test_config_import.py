@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unicornd.config.flags import CommandLine
@@ -47,6 +47,7 @@ def imported(told: dict[str, dict[str, Any]]) -> Imported:
     return combine(translated(file), line, folder=FOLDER, target=FOLDER)
 
 
+@example(told={"worker_class": {"plain": []}, "threads": {"plain": []}})
 @given(told=st.dictionaries(NAMES, TOLD, max_size=12))
 def test_an_import_is_right_and_drops_nothing_in_silence(
     tmp_path_factory: Any, told: dict[str, dict[str, Any]]

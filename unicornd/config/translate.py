@@ -75,7 +75,8 @@ def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
     reference = reference or file.reference
     found = [_item(name, told, file=file, reference=reference) for name, told in file.values.items()]
     items = [item for item in found if item is not None]
-    kind = next((value for item in items for key, value in item.ours if key == _KIND), "")
+    kinds = (value for item in items for key, value in item.ours if key == _KIND)
+    kind = next((kind for kind in kinds if isinstance(kind, str)), "")
     items = [_without_effect(item, kind) for item in items]
     if not any(key in _CERTIFICATE for item in items for key, _ in item.ours):
         items = [_without_certificate(item) for item in items]
