@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,14 @@ from wsgiref.validate import validator
 import pytest
 
 from tests.support.waiting import eventually
-from tests.support.worker import POLICY, Gate, Setup, request, worker
+from tests.support.worker import POLICY, Client, Gate, Setup, request, worker
 from unicornd.dataclass import replace
 from unicornd.http.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
 
 KINDS = ["sync", "threads"]
 
@@ -119,6 +121,30 @@ def test_a_pipeline_does_not_keep_another_client_waiting(tmp_path: Path) -> None
         assert other.read().body == b"GET /other "  # while the last one of the pipeline is still running
         reached.open()
         assert [greedy.read().body for _ in range(4)][-1] == b"GET /last "
+
+
+def test_no_more_requests_are_accepted_than_threads_are_free_to_run(tmp_path: Path) -> None:
+    gate = Gate()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        gate.enter()
+        return echo(environ, start_response)
+
+    with worker(app, tmp_path, Setup(threads=4)) as running, contextlib.ExitStack() as stack:
+
+        def ask() -> Client:
+            client = stack.enter_context(running.connect())
+            client.send(request("/"))
+            return client
+
+        clients = [ask() for _ in range(3)]
+        gate.wait_for(3)
+        with running.paused():
+            clients += [ask() for _ in range(5)]
+        gate.wait_for(4)
+        assert running.queued() == 4  # for another worker
+        gate.open()
+        assert {client.read().code for client in clients} == {200}
 
 
 @pytest.mark.parametrize("kind", KINDS)

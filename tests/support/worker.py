@@ -24,7 +24,7 @@ from unicornd.dataclass import dataclass, field, replace
 from unicornd.http.limits import Limits
 from unicornd.observe.logs import ErrorStream
 from unicornd.observe.scoreboard import Reading, Row
-from unicornd.sockets.listener import Listener
+from unicornd.sockets.listener import Listener, queue_length
 from unicornd.units import Fd, Generation, Seconds, Slot
 from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
@@ -172,6 +172,13 @@ class Worker:
         eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the worker stands still")
         yield
         self.send(signal.SIGCONT)
+
+    def queued(self) -> int:
+        """Return how many connections wait to be accepted."""
+        address = Address.parse(f"127.0.0.1:{self.address[1]}")
+        queue = queue_length(Listener(address=address, sock=self._sock, is_inherited=False))
+        assert queue is not None
+        return queue[0]
 
     def stop_listening(self) -> None:
         """Close the test's own copy of the listener, as an arbiter does that is leaving."""

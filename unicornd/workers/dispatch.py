@@ -69,7 +69,7 @@ class Dispatch:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._ready: deque[Connection] = deque()
-        self._reactor = Reactor(context, lock=self._lock, ready=self._ready)
+        self._reactor = Reactor(context, lock=self._lock, ready=self._ready, free=self._free)
         self._poller = NOBODY
         self._idle = 0
         self._is_over = False
@@ -146,6 +146,10 @@ class Dispatch:
             if served:
                 with self._lock:
                     self._settle(cell)
+
+    def _free(self) -> int:
+        """How many threads could run a request: the one that polls, and those that sleep."""
+        return self._idle + 1
 
     def _end(self) -> None:
         """Everything is answered: end the other threads."""

@@ -29,6 +29,7 @@ from unicornd.workers.signals import EXPIRE, STACKS, expire
 if TYPE_CHECKING:
     import threading
     from collections import deque
+    from collections.abc import Callable
 
     from unicornd.workers.connection import Connection
     from unicornd.workers.context import HttpPolicy, WorkerContext
@@ -53,6 +54,7 @@ class Reactor:
         context: the worker's.
         lock: guards the return of connections by other threads than the one that polls.
         ready: where connections with a complete request are put.
+        free: returns how many threads could run a request now.
 
     Attributes:
         clock: for the Date of responses.
@@ -60,12 +62,20 @@ class Reactor:
         abandoned: requests that were given up while they ran.
     """
 
-    def __init__(self, context: WorkerContext, *, lock: threading.Lock, ready: deque[Connection]) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        *,
+        lock: threading.Lock,
+        ready: deque[Connection],
+        free: Callable[[], int],
+    ) -> None:
         self._context = context
         self._policy = context.http
         self._keepalive = context.http.keepalive
         self._lock = lock
         self._ready = ready
+        self._free = free
         self._orders = context.orders
         self._lifeline = context.seat.lifeline
         self._epoll = select.epoll()
@@ -274,7 +284,7 @@ class Reactor:
             self._accept(fd, now)
 
     def _accept(self, fd: int, now: float) -> bool:
-        """Accept what waits at a listener, but no more requests than there are threads: a sibling may be free.
+        """Accept what waits at a listener, but no more requests than there are free threads: a sibling may have some.
 
         Returns:
             Whether anything was accepted.
@@ -283,7 +293,7 @@ class Reactor:
         for connection in self._acceptor.accept(fd, room=self._room(), now=now):
             is_any = True
             self._welcome(connection, now)
-            if len(self._ready) >= self._context.threads and not self._drains:
+            if len(self._ready) >= self._free() and not self._drains:
                 break
         return is_any
 
