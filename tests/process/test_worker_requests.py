@@ -123,26 +123,31 @@ def test_a_pipeline_does_not_keep_another_client_waiting(tmp_path: Path) -> None
         assert [greedy.read().body for _ in range(4)][-1] == b"GET /last "
 
 
-def test_no_more_requests_are_accepted_than_threads_are_free_to_run(tmp_path: Path) -> None:
-    gate = Gate()
+@pytest.mark.parametrize("busy", [0, 3])
+def test_no_more_requests_are_accepted_than_threads_are_free_to_run(tmp_path: Path, busy: int) -> None:
+    slow, gate = Gate(), Gate()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        gate.enter()
+        (slow if environ["PATH_INFO"] == "/slow" else gate).enter()
         return echo(environ, start_response)
 
     with worker(app, tmp_path, Setup(threads=4)) as running, contextlib.ExitStack() as stack:
 
-        def ask() -> Client:
+        def ask(path: str = "/") -> Client:
             client = stack.enter_context(running.connect())
-            client.send(request("/"))
+            client.send(request(path))
             return client
 
-        clients = [ask() for _ in range(3)]
-        gate.wait_for(3)
+        first = ask("/slow")  # so the worker knows that its requests are
+        slow.wait_for(1)
+        slow.open()
+        assert first.read().code == 200
+        clients = [ask() for _ in range(busy)]
+        gate.wait_for(busy)
         with running.paused():
-            clients += [ask() for _ in range(5)]
+            clients += [ask() for _ in range(8)]
         gate.wait_for(4)
-        assert running.queued() == 4  # for another worker
+        assert running.queued() == busy + 4  # for another worker
         gate.open()
         assert {client.read().code for client in clients} == {200}
 

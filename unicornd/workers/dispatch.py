@@ -148,8 +148,11 @@ class Dispatch:
                     self._settle(cell)
 
     def _free(self) -> int:
-        """How many threads could run a request: the one that polls, and those that sleep."""
-        return self._idle + 1
+        """How many further requests could begin now: a thread polls, others sleep, and some are to run what is ready."""
+        free, waiting = self._idle + 1, len(self._ready)
+        if free < self._context.threads or self._blocks:
+            return max(0, free - waiting)
+        return max(1, free - waiting)  # all of them are short, so that newcomers need not wait for others
 
     def _end(self) -> None:
         """Everything is answered: end the other threads."""
