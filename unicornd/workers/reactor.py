@@ -40,8 +40,6 @@ LINGER_SECONDS = 2.0
 """How long a client may go on sending after our last byte; only what its kernel has buffered is waited for."""
 DRAIN_LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
-YIELD_SECONDS = 0.02
-"""How long newcomers are left to workers that have a free thread, before they queue here."""
 MOST_LAST_ROUNDS = 128
 """Rounds of accepting before a listener is left: 8192 connections, twice the usual net.core.somaxconn."""
 LONGEST_TICK = 1.0
@@ -56,7 +54,7 @@ class Reactor:
         context: the worker's.
         lock: guards the return of connections by other threads than the one that polls.
         ready: where connections with a complete request are put.
-        free: returns how many further requests the worker's threads could begin now.
+        free: returns how many further requests may be accepted now, for threads that could begin them.
 
     Attributes:
         clock: for the Date of responses.
@@ -70,7 +68,7 @@ class Reactor:
         *,
         lock: threading.Lock,
         ready: deque[Connection],
-        free: Callable[[], int],
+        free: Callable[[float], int],
     ) -> None:
         self._context = context
         self._policy = context.http
@@ -78,7 +76,6 @@ class Reactor:
         self._lock = lock
         self._ready = ready
         self._free = free
-        self._full_since = 0.0
         self._orders = context.orders
         self._lifeline = context.seat.lifeline
         self._epoll = select.epoll()
@@ -289,18 +286,12 @@ class Reactor:
     def _accept(self, fd: int, now: float) -> bool:
         """Accept what waits at a listener, but no more requests than there are free threads: a sibling may have some.
 
-        If there are none for a while, no sibling has any either: then they queue here.
-
         Returns:
             Whether anything was accepted.
         """
-        free = sys.maxsize if self._drains else self._free()
+        free = sys.maxsize if self._drains else self._free(now)
         if free == 0:
-            self._full_since = self._full_since or now
-            if now - self._full_since < YIELD_SECONDS:
-                return False
-            free = self._context.threads
-        self._full_since = 0.0
+            return False
         is_any = False
         for connection in self._acceptor.accept(fd, room=self._room(), now=now):
             is_any = True
