@@ -72,6 +72,7 @@ def test_names_with_underscores_pass_if_they_are_allowed() -> None:
     environ = read(b"REMOTE_USER: joe \r\nX_Other: no\r\nRemote-Addr: a\r\n")
     assert environ["HTTP_REMOTE_USER"] == "joe"
     assert "HTTP_X_OTHER" not in environ
+    assert "HTTP_X_OTHER" not in read(b"X_Other: no\r\n")
     assert read(b"X_Other: yes\r\n", allowed=["*"])["HTTP_X_OTHER"] == "yes"
 
 

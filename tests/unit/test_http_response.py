@@ -13,6 +13,9 @@ from unicornd.http.response import (
     ResponseError,
     ResponseHead,
     Standing,
+    _known_lengths,
+    _known_names,
+    _known_statuses,
     encode_chunk,
     encode_head,
     plain_response,
@@ -45,6 +48,19 @@ def test_a_head_has_status_standing_fields_and_the_applications_own() -> None:
         "Set-Cookie: a\tb=\xe9", "Content-Length: 5",
     ]  # fmt: skip
     assert (head.framing, head.length, head.keep_alive) == (Framing.LENGTH, 5, True)
+
+
+def test_what_is_remembered_of_responses_is_bounded_and_changes_nothing() -> None:
+    for number in (*range(5000), 3, 10**15):
+        head = made(
+            f"{200 + number % 300} Number {number}", [("Content-Length", str(number)), (f"X-{number}", "a")]
+        )
+        assert head.length in {number, -1}
+        assert f"X-{number}: a" in lines_of(head)
+    long = "X-" + "a" * 100
+    assert f"{long}: b" in lines_of(made(headers=[(long, "b")]))
+    assert max(map(len, (_known_names, _known_statuses, _known_lengths))) <= 4096
+    assert long not in _known_names
 
 
 def test_the_applications_server_and_date_take_the_place_of_ours() -> None:
