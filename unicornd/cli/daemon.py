@@ -101,7 +101,7 @@ def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
     )
     if command.actions:
         return _tell_somebody(command, sources)
-    from unicornd.arbiter.reading import read  # noqa: PLC0415 - brings the models
+    from unicornd.arbiter.reading import read  # noqa: PLC0415 - not in the arbiter
 
     try:
         return sources, read(sources)

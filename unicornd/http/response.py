@@ -136,7 +136,7 @@ def _remembered(known: dict[str, int], text: str, *, kind: int) -> int:
     return kind
 
 
-def encode_head(  # noqa: PLR0917 - see below
+def encode_head(  # noqa: PLR0917 - once a response, see `is_http11`
     status: str,
     headers: Sequence[tuple[str, str]],
     standing: Standing,

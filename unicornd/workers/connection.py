@@ -289,6 +289,7 @@ class Connection:
         request = policy.parse(block, policy.limits)
         forwarding = policy.forwarding
         if forwarding is not None:
+            # As `read` asks first, without the call: most say nothing.
             is_silent = not request.has_underscores and forwarding.names.isdisjoint(request.fields)
             is_heard = self.is_trusted and not is_silent
             request.forwarded = forwarding.read(request, block) if is_heard else forwarding.standing

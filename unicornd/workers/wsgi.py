@@ -119,7 +119,6 @@ class Exchange:
         context = self.context
         try:
             if context.pre_request is not None:
-                self.environ = {}
                 context.pre_request(self.request)
             environ = self.environ = self._make_environ()
             result = context.app(environ, self.start_response)
@@ -409,6 +408,7 @@ class Exchanges:
         exchange.response = None
         exchange.is_cut = False
         exchange.status = ""
+        exchange.environ = {}
         exchange.headers = NO_HEADERS
         exchange.sent = 0
         exchange.keep_alive = request.keep_alive and self._is_kept_alive
