@@ -59,11 +59,14 @@ generate: $(VENV)/.installed-test
 
 # The pure parts are held to 100 % branch coverage (the list is in pyproject.toml, [tool.coverage.run]).
 test-unit: $(VENV)/.installed-test
-	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/property tests/conformance tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist worksteal tests/unit tests/property
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=100
 
 test-process: $(VENV)/.installed-test tools-test
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/process tests/golden
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/process
 
 bench: $(VENV)/.installed-bench tools-bench
 	$(BIN)/python -m tests.benchmarks
