@@ -25,6 +25,12 @@ def test_a_value_that_is_missing_or_not_declared_is_a_defect() -> None:
         Failure(exit_code=1, message="", massage="")  # type: ignore[call-arg] # on purpose
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_has_no_word_for_is_a_defect(number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Event(seq=1, at="", kind="", text="", facts={"seconds": number}).json()
+
+
 def test_it_does_not_change() -> None:
     event = Event(seq=1, at="", kind="", text="")
     with pytest.raises(AttributeError, match="a document does not change: seq"):

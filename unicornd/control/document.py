@@ -65,8 +65,14 @@ class Document:
         return {name.rstrip("_"): each for name, each in self.__dict__.items()}
 
     def json(self) -> bytes:
-        """Return the document as JSON (RFC 8259), on one line."""
-        text = json.dumps(self, default=Document.table, ensure_ascii=False, separators=(",", ":"))
+        """Return the document as JSON (RFC 8259), on one line.
+
+        Raises:
+            ValueError: a number is not finite, for which JSON has no word: a defect of ours.
+        """
+        text = json.dumps(
+            self, default=Document.table, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
         return text.encode(errors="replace")
 
 
