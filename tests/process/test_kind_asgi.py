@@ -143,7 +143,7 @@ def test_an_application_that_will_not_be_cancelled_is_answered_for(tmp_path: Pat
 
     with worker(app, tmp_path, with_asgi(request=SHORT)) as running, running.connect() as client:
         assert client.get().code == 504
-        assert running.row.oldest()[1] is not None  # for the arbiter, which ends the worker
+        assert running.reading().busy_since is not None  # for the arbiter, which ends the worker
         running.send(signal.SIGABRT)
         assert running.wait() == 128 + signal.SIGABRT
         assert "where tasks and greenlets are" in running.log()

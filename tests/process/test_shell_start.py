@@ -278,7 +278,7 @@ def test_workers_have_nothing_open_that_is_not_theirs(fleet: Fleet) -> None:
     # The listener, its channel, the two ends of its own wake-up, and of the handover.
     assert {slot: len(found) for slot, found in sockets.items()} == dict.fromkeys(pids, 6)
     assert {len(open_files(pid, "pipe:")) for pid in pids.values()} == {1}, "the lifeline's reading end"
-    assert {len(open_files(pid, "/memfd:")) for pid in pids.values()} == {1}, "its row"
+    assert {len(open_files(pid, "/memfd:")) for pid in pids.values()} == {2}, "its row and its stacks"
 
 
 def open_files(pid: int, kind: str) -> set[str]:

@@ -25,7 +25,7 @@ from unicornd.http.limits import Limits
 from unicornd.observe.logs import ErrorStream
 from unicornd.observe.scoreboard import Reading, Row
 from unicornd.sockets.listener import Listener, queue_length
-from unicornd.units import Fd, Generation, Seconds, Slot
+from unicornd.units import Fd, Generation, Monotonic, Seconds, Slot
 from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
@@ -198,7 +198,7 @@ class Worker:
         return self._channel.recv(65536) == b""
 
     def reading(self) -> Reading:
-        return self.row.read()
+        return self.row.read(Monotonic(time.monotonic()))
 
     def log(self) -> str:
         return self._log_file.read_text() if self._log_file.exists() else ""

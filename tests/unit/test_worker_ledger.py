@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from unicornd.observe.scoreboard import Row
+from unicornd.units import Monotonic
 from unicornd.workers.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CELLS = 3
+LATER = Monotonic(1000.0)
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def begin(ledger: Ledger[Entry], began: float, text: str) -> Entry:
 
 
 def shown(row: Row) -> set[str]:
-    return {each.text for each in row.read().in_flight}
+    return {each.text for each in row.read(LATER).in_flight}
 
 
 def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row) -> None:
@@ -44,7 +46,7 @@ def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row)
     assert shown(row) == {"GET /1", "GET /3", "GET /4"}
     for number in (0, 2, 3, 4, 6):
         ledger.finish(entries[number], 10.0)
-    reading = row.read()
+    reading = row.read(LATER)
     assert (reading.requests, reading.errors, ledger.count) == (7, 1, 7)
     assert reading.busy_seconds == sum(10.0 - n for n in range(1, 8))
     assert reading.in_flight == ()
@@ -54,14 +56,14 @@ def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row)
 def test_a_stream_is_shown_but_no_limit_counts_for_it(row: Row) -> None:
     ledger: Ledger[Entry] = Ledger(row)
     entry = begin(ledger, 5.0, "GET /events")
-    assert row.oldest()[1] == 5.0
+    assert row.oldest(LATER, grace=5.0)[1] == 5.0
     ledger.begin_stream(entry)
-    assert row.oldest()[1] is None
-    [seen] = row.read().in_flight
+    assert row.oldest(LATER, grace=5.0)[1] is None
+    [seen] = row.read(LATER).in_flight
     assert (seen.text, seen.since, seen.is_stream) == ("GET /events", 5.0, True)
-    assert row.read().busy_since is None
+    assert row.read(LATER).busy_since is None
     ledger.finish(entry, 9.0)
-    assert row.read().busy_seconds == 4.0
+    assert row.read(LATER).busy_seconds == 4.0
 
 
 def test_a_stream_that_waited_for_a_cell_is_a_stream_there_too(row: Row) -> None:
@@ -70,7 +72,7 @@ def test_a_stream_that_waited_for_a_cell_is_a_stream_there_too(row: Row) -> None
     stream = begin(ledger, 8.0, "GET /ws")
     ledger.begin_stream(stream)
     ledger.finish(first, 9.0)
-    assert [(each.text, each.is_stream) for each in row.read().in_flight if each.since == 8.0] == [
+    assert [(each.text, each.is_stream) for each in row.read(LATER).in_flight if each.since == 8.0] == [
         ("GET /ws", True)
     ]
 
@@ -79,12 +81,12 @@ def test_a_limit_may_be_counted_anew(row: Row) -> None:
     ledger: Ledger[Entry] = Ledger(row)
     entry = begin(ledger, 1.0, "POST /")
     ledger.postpone(entry, 6.0)
-    assert row.oldest()[1] == 6.0
+    assert row.oldest(LATER, grace=5.0)[1] == 6.0
 
 
 def test_a_worker_that_ends_requests_itself_has_some_grace(row: Row) -> None:
     row.set_grace(3.0)
-    assert row.oldest()[1] is None
+    assert row.oldest(LATER, grace=5.0)[1] is None
     begin(Ledger(row), 1.0, "GET /")
-    assert row.oldest()[1] == 4.0
-    assert row.read().busy_since == 1.0
+    assert row.oldest(LATER, grace=5.0)[1] == 4.0
+    assert row.read(LATER).busy_since == 1.0

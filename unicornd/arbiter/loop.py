@@ -183,10 +183,11 @@ class Loop:
         self._means.narrator.tell_order(child, action.order, why=action.why)
         seated = self.seats.seated.get(action.pid)
         if action.order in GIVES_UP and seated is not None:
+            now = self._means.kernel.now()
             request = self.state.pools[child.pool].patience.request
-            oldest = self._means.kernel.now() - request if action.order is Order.EXPIRE else inf
+            oldest = now - request if action.order is Order.EXPIRE else inf
             self._tell_requests(
-                seated.row.read(), "was stuck in", slot=child.slot, pid=action.pid, until=oldest
+                seated.row.read(now), "was stuck in", slot=child.slot, pid=action.pid, until=oldest
             )
 
     def _wait(self, wake_at: Monotonic | None) -> None:
@@ -307,7 +308,7 @@ class Loop:
             return
         self._next_line = now + WAITING_LINE
         for pid, seated in self.seats.seated.items():
-            for request in seated.row.read().in_flight:
+            for request in seated.row.read(now).in_flight:
                 facts = {"slot": seated.slot, "pid": pid, "seconds": round(now - request.since, 1)}
                 self._means.log.info("waiting for worker %s: %s", seated.slot, request.text, extra=facts)
 

@@ -183,19 +183,21 @@ class Port:
         if not seated:
             return no_worker(slot, self.state)
         newest = max(seated, key=lambda each: each.age)
-        newest.row.forget_stacks()
+        newest.row.stacks.forget()
         self._means.kernel.kill(newest.pid, signals.STACKS)
         return newest.pid
 
     def insist_on_stacks(self, pid: Pid) -> None:
         """Have it write them from inside a signal: it has not done so, something holds its interpreter."""
-        if pid in self.loop.seats.seated:
+        seated = self.loop.seats.seated.get(pid)
+        if seated is not None:
+            seated.row.stacks.insist()
             self._means.kernel.kill(pid, signals.STACKS_AT_ONCE)
 
     def stacks(self, pid: Pid) -> str:
         """Return what it has written."""
         seated = self.loop.seats.seated.get(pid)
-        return seated.row.stacks() if seated is not None else ""
+        return seated.row.stacks.read() if seated is not None else ""
 
     def postmortems(self) -> Iterable[Postmortem]:
         """Return the workers that have died, newest first."""

@@ -12,6 +12,7 @@ import selectors
 from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import events
+from unicornd.arbiter.deadlines import SILENCE
 from unicornd.arbiter.state import Role
 from unicornd.observe.metrics import Totals
 from unicornd.units import Pid
@@ -171,7 +172,7 @@ class Seats:
             del self._seated[pid]
         if self._is_watched(seated):
             self._selector.unregister(seated.channel)
-        reading = seated.row.read()
+        reading = seated.row.read(self._kernel.now())
         self.totals.add(reading)
         seated.close()
         return reading
@@ -182,7 +183,9 @@ class Seats:
             child = state.children.get(pid)
             if child is None:
                 continue
-            beat, busy = seated.row.oldest()
+            # As long as a worker has to react when it is told to give a request up: more it cannot ask for.
+            grace = max(state.pools[child.pool].patience.kill, SILENCE)
+            beat, busy = seated.row.oldest(now, grace=grace)
             if busy is not None and now - busy < SHORT_REQUEST:
                 busy = None
             beat = max(beat, child.beat_at)
@@ -191,7 +194,8 @@ class Seats:
 
     def readings(self) -> dict[Pid, Reading]:
         """Return what all rows say now."""
-        return {pid: seated.row.read() for pid, seated in self._seated.items()}
+        now = self._kernel.now()
+        return {pid: seated.row.read(now) for pid, seated in self._seated.items()}
 
     def inherit(self, counted: Totals) -> None:
         """Take over what the predecessor has counted; the last word counts."""

@@ -5,7 +5,10 @@ without locks and without system calls; each number has one writer, and 8-byte a
 machines that we run on. A reader may see a number that is one request old, never half of one. The row outlives its
 worker: what it was serving when it died can still be read.
 
-    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace
+The worker may be hostile, and the arbiter root. So the size of the memory is sealed, and whatever is read is held against
+what it can be: times are past, counts do not sink and are not absurd, texts can be printed.
+
+    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace · stacks
     cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
 
 A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit.
@@ -20,6 +23,8 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass
+from unicornd.observe.sealed import sealed_memory
+from unicornd.observe.stacks import Stacks
 from unicornd.units import Fd, Monotonic, Seconds
 
 if TYPE_CHECKING:
@@ -33,12 +38,22 @@ SHORTEST = BUCKETS[0]
 _WORD = 8
 _HEARTBEAT, _REQUESTS, _ERRORS, _BUSY, _CONNECTIONS, _FIRST_BUCKET = range(6)
 _GRACE = _FIRST_BUCKET + len(BUCKETS) + 1
+_STACKS = _GRACE + 1
 _HEADER_WORDS = 24
 _CELL_WORDS = 32
 _TEXT_LENGTH = 1
 _TEXT_OFFSET = 2 * _WORD
 MAX_TEXT_BYTES = (_CELL_WORDS - 2) * _WORD
-MAX_STACKS_BYTES = 256 * 1024
+LEEWAY = 1.0
+"""Seconds by which a time may be ahead of the reader's clock, which was looked at before: one that is further ahead is
+none. Otherwise one store would be a sign of life for ever."""
+MAX_COUNT = 2**40
+"""No worker counts further: at 100,000 requests a second it would take four months. What is summed of such numbers is exact
+in JSON and in Prometheus, which know floats of 53 bits."""
+MAX_CONNECTIONS = 2**30
+"""The kernel's own limit of a process's descriptors (fs.nr_open cannot be larger)."""
+_PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""Control characters → how they are shown: a terminal would obey them (C0, DEL, C1)."""
 _PACK_CELL = struct.Struct(f"@dQ{MAX_TEXT_BYTES}s").pack_into
 """A cell in one call: 0.2 µs, in three 0.4 µs. What is longer is cut. Native ("@"), not standard ("="): that stores each
 number at once, this byte by byte, and a reader that saw half of a time would take it for a request without end."""
@@ -163,20 +178,24 @@ class Counters:
 
 
 class Row:
-    """One worker's row.
+    """One worker's row, and the file of its stacks.
 
     Args:
         fd: memfd of the row.
+        stacks: memfd of the stacks.
         cells: how many threads the worker has.
     """
 
-    def __init__(self, fd: Fd, *, cells: int) -> None:
+    def __init__(self, fd: Fd, stacks: Fd, *, cells: int) -> None:
         self.fd = fd
         self.cells = cells
-        self._map = mmap.mmap(fd, (_HEADER_WORDS + cells * _CELL_WORDS) * _WORD)
+        self._map = mmap.mmap(fd, _size(cells))
         self._bytes = memoryview(self._map)
         self._numbers = self._bytes.cast("Q")
         self._times = self._bytes.cast("d")
+        self.stacks = Stacks(stacks, flag=self._numbers[_STACKS : _STACKS + 1])
+        self._counted = [0] * _GRACE
+        self._busy = 0.0
 
     @classmethod
     def create(cls, cells: int) -> Self:
@@ -185,37 +204,21 @@ class Row:
         Raises:
             OSError: no memory or no file descriptor.
         """
-        fd = os.memfd_create("unicornd-row")
-        os.ftruncate(fd, (_HEADER_WORDS + cells * _CELL_WORDS) * _WORD)
-        return cls(Fd(fd), cells=cells)
+        fd = sealed_memory("unicornd-row", _size(cells))
+        try:
+            stacks = Stacks.create()
+        except OSError:
+            os.close(fd)
+            raise
+        return cls(fd, stacks, cells=cells)
 
     def close(self) -> None:
         """Let go of the memory; it is freed when the last process has."""
+        self.stacks.close()
         for view in (self._times, self._numbers, self._bytes):
             view.release()
         self._map.close()
         os.close(self.fd)
-
-    # Stacks: written behind the row, through the descriptor, which faulthandler can do, too.
-
-    def forget_stacks(self) -> None:
-        """Have the next stacks written behind the row (the offset is that of all processes, open(2))."""
-        size = len(self._map)
-        os.ftruncate(self.fd, size)
-        os.lseek(self.fd, size, os.SEEK_SET)
-
-    def stacks(self) -> str:
-        """Return what was written since."""
-        return os.pread(self.fd, MAX_STACKS_BYTES, len(self._map)).decode(errors="replace")
-
-    def write_stacks(self, text: bytes) -> None:
-        """Write them at one go, if they do not come from faulthandler itself; raises OSError."""
-        os.pwrite(self.fd, text, len(self._map))
-
-    @property
-    def has_stacks(self) -> bool:
-        """Whether anything was."""
-        return os.fstat(self.fd).st_size > len(self._map)
 
     # The worker's side.
 
@@ -244,33 +247,64 @@ class Row:
         """Say how long the worker takes to end a request itself whose time is up, before the arbiter may."""
         self._times[_GRACE] = seconds
 
-    # The arbiter's side.
+    # The arbiter's side: what is read is nothing but bytes that somebody else has chosen.
 
-    def read(self) -> Reading:
-        """Return what the row says now."""
-        numbers, times = self._numbers, self._times
+    def read(self, now: Monotonic) -> Reading:
+        """Return what the row says at `now`; counts are never lower than at an earlier reading."""
+        connections = self._numbers[_CONNECTIONS]
+        busy = self._times[_BUSY]
+        if self._busy < busy <= MAX_COUNT:
+            self._busy = busy
         return Reading(
-            heartbeat=Monotonic(times[_HEARTBEAT]),
-            requests=numbers[_REQUESTS],
-            errors=numbers[_ERRORS],
-            connections=numbers[_CONNECTIONS],
-            busy_seconds=Seconds(times[_BUSY]),
-            buckets=tuple(numbers[_FIRST_BUCKET : _FIRST_BUCKET + len(BUCKETS) + 1]),
-            in_flight=tuple(request for cell in range(self.cells) if (request := self._read_cell(cell))),
+            heartbeat=_past(self._times[_HEARTBEAT], now),
+            requests=self._count(_REQUESTS),
+            errors=self._count(_ERRORS),
+            connections=connections if connections <= MAX_CONNECTIONS else 0,
+            busy_seconds=Seconds(self._busy),
+            buckets=tuple(self._count(_FIRST_BUCKET + number) for number in range(len(BUCKETS) + 1)),
+            in_flight=tuple(request for cell in range(self.cells) if (request := self._read_cell(cell, now))),
         )
 
-    def oldest(self) -> tuple[Monotonic, Monotonic | None]:
-        """Return the heartbeat, and from when on the oldest running request's time counts; cheaper than `read`."""
-        times = self._times
-        began = [since for since in times[_HEADER_WORDS::_CELL_WORDS] if since > 0.0]
-        return Monotonic(times[_HEARTBEAT]), Monotonic(min(began) + times[_GRACE]) if began else None
+    def oldest(self, now: Monotonic, *, grace: float) -> tuple[Monotonic, Monotonic | None]:
+        """Return the heartbeat, and from when on the oldest running request's time counts; cheaper than `read`.
 
-    def _read_cell(self, cell: int) -> InFlight | None:
+        Args:
+            now: nothing is later.
+            grace: the most that the worker's own grace (`set_grace`) may be, in seconds.
+        """
+        times = self._times
+        latest = now + LEEWAY
+        # No comparison holds for a NaN.
+        began = [since for since in times[_HEADER_WORDS::_CELL_WORDS] if 0.0 < since <= latest]
+        beat = _past(times[_HEARTBEAT], now)
+        if not began:
+            return beat, None
+        asked = times[_GRACE]
+        granted = min(asked, grace) if asked > 0.0 else 0.0
+        return beat, Monotonic(min(*began, now) + granted)
+
+    def _count(self, word: int) -> int:
+        count = self._numbers[word]
+        if self._counted[word] < count <= MAX_COUNT:
+            self._counted[word] = count
+        return self._counted[word]
+
+    def _read_cell(self, cell: int, now: Monotonic) -> InFlight | None:
         word = _HEADER_WORDS + cell * _CELL_WORDS
-        since = self._times[word]
+        said = self._times[word]
+        since = _past(abs(said), now)
         if not since:
             return None
         offset = word * _WORD + _TEXT_OFFSET
         length = min(self._numbers[word + _TEXT_LENGTH], MAX_TEXT_BYTES)
-        text = bytes(self._bytes[offset : offset + length]).decode("latin-1")
-        return InFlight(cell=cell, since=Monotonic(abs(since)), text=text, is_stream=since < 0.0)
+        text = bytes(self._bytes[offset : offset + length]).decode("latin-1").translate(_PRINTABLE)
+        return InFlight(cell=cell, since=since, text=text, is_stream=said < 0.0)
+
+
+def _size(cells: int) -> int:
+    return (_HEADER_WORDS + cells * _CELL_WORDS) * _WORD
+
+
+def _past(time: float, now: Monotonic) -> Monotonic:
+    """Return a time that is not after `now`; 0 for one that cannot be."""
+    return Monotonic(min(time, now) if 0.0 < time <= now + LEEWAY else 0.0)

@@ -62,7 +62,7 @@ class Heartbeat:
 
     def last_update(self) -> float:
         """Return when the worker last gave one (CLOCK_MONOTONIC)."""
-        return self._row.oldest()[0]
+        return self._row.read(Monotonic(time.monotonic())).heartbeat
 
 
 class ServerView:

@@ -1,6 +1,6 @@
 """What the arbiter asks of a mold: one datagram with descriptors for each worker that it is to fork.
 
-The arbiter sends it over the mold's channel; the mold makes the worker's `Seat` of it. Row, channel and listeners come as
+The arbiter sends it over the mold's channel; the mold makes the worker's `Seat` of it. Row, stacks, channel and listeners come as
 descriptors (SCM_RIGHTS, unix(7)), so the mold itself listens on nothing.
 """
 
@@ -38,7 +38,8 @@ def send_order(mold: socket.socket, seat: Seat) -> None:
         "cells": seat.row.cells,
         "listeners": [[str(listener.address), listener.is_inherited] for listener in seat.listeners],
     }
-    descriptors = [seat.row.fd, seat.channel.fileno(), *(each.sock.fileno() for each in seat.listeners)]
+    listening = [each.sock.fileno() for each in seat.listeners]
+    descriptors = [seat.row.fd, seat.row.stacks.fd, seat.channel.fileno(), *listening]
     socket.send_fds(mold, [json.dumps(order).encode()], descriptors)
 
 
@@ -52,7 +53,7 @@ def receive_order(mold: Seat) -> Seat | None:
     if not datagram:
         return None
     order = json.loads(datagram)
-    row, theirs, *listening = descriptors
+    row, stacks, theirs, *listening = descriptors
     listeners = tuple(
         Listener(address=Address.parse(address), sock=socket.socket(fileno=fd), is_inherited=is_inherited)
         for (address, is_inherited), fd in zip(order["listeners"], listening, strict=True)
@@ -65,7 +66,7 @@ def receive_order(mold: Seat) -> Seat | None:
         pool=order["pool"],
         age=order["age"],
         listeners=listeners,
-        row=Row(Fd(row), cells=order["cells"]),
+        row=Row(Fd(row), Fd(stacks), cells=order["cells"]),
         channel=socket.socket(fileno=theirs),
         lifeline=mold.lifeline,
         handover=mold.handover,

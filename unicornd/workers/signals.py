@@ -53,7 +53,7 @@ def install(
         on_quit: called before the process ends at once (INT, QUIT).
         on_abort: called after the stacks have been written, before the process ends (ABRT).
         log: gets what the kind knows beside the stacks of threads (ABRT).
-        row: behind which the stacks are written that are asked for.
+        row: beside which the stacks are written that are asked for.
 
     Returns:
         What the poller has to look at.
@@ -110,7 +110,7 @@ def expire(orders: Orders) -> None:
 
 
 def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
-    """Have STACKS and STACKS_AT_ONCE write the stacks of all threads behind a row; return what a poller does for STACKS.
+    """Have STACKS and STACKS_AT_ONCE write the stacks of all threads beside a row; return what a poller does for STACKS.
 
     Handler and poller both come to it, in any order and in each other's middle: who is first writes. They are written at
     one go, so whoever asks while another one reads gets no halves.
@@ -120,15 +120,15 @@ def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
     def write() -> None:
         if lock.acquire(blocking=False):
             try:
-                if not row.has_stacks:
-                    row.write_stacks(_stacks(_more_stacks(orders)))
+                if not row.stacks.are_written:
+                    row.stacks.write(_stacks(_more_stacks(orders)))
             except OSError:  # no file descriptor is left: STACKS_AT_ONCE needs none
                 pass
             finally:
                 lock.release()
 
     signal.signal(STACKS, lambda _number, _frame: write())
-    faulthandler.register(STACKS_AT_ONCE, file=row.fd, all_threads=True)
+    faulthandler.register(STACKS_AT_ONCE, file=row.stacks.fd, all_threads=True)
     return write
 
 
