@@ -23,6 +23,7 @@ from unicornd.arbiter.events import HaltAsked, PoolDeclared
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
 from unicornd.arbiter.loop import Loop, Means
+from unicornd.arbiter.mending import Mending
 from unicornd.arbiter.narration import Narrator
 from unicornd.arbiter.operations import Operations
 from unicornd.arbiter.pidfile import Pidfile
@@ -209,6 +210,7 @@ class Assembly:
         hooks.connect(loop, port, deployments=self._deployments)
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
         loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
+        loop.tickers.append(Mending(loop, self._deployments).tick)
         self._watch_files(port, loop)
         self._receive(port)
         self._prepare_upgrades(port, loop, hooks=hooks)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from tests.support.control_port import make_child, make_facts, make_pool, make_state
 from unicornd.arbiter import view
+from unicornd.arbiter.events import ListenersLooked
+from unicornd.arbiter.fold import fold
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import Kind, Operations, Outcome
 from unicornd.arbiter.state import Backoff, Halt, Phase, Rollout, State
@@ -47,6 +49,8 @@ def rollout(state: State) -> State:
         (replace(make_state(2, make_child(1)),
                  backoffs=MappingProxyType({"web": Backoff(failures=4, not_before=Monotonic(103.2))})),
          "degraded", "1 of 2 workers are ready; 4 failed to boot, next try in 3.2 s"),
+        (replace(make_state(2), shut_listeners=("127.0.0.1:8000", "unix:/run/x.sock")), "degraded",
+         "nobody can connect to 127.0.0.1:8000, unix:/run/x.sock: shut down by a worker"),
         (replace(make_state(2), halt=Halt.GRACEFUL), "stopping", "2 workers have not left yet"),
         (replace(make_state(1), halt=Halt.GRACEFUL), "stopping", "1 worker has not left yet"),
         (rollout(make_state(2)), "reloading", "generation 2 is to replace 1; 2 of 2 workers are ready"),
@@ -108,6 +112,13 @@ def test_during_a_rollout_the_generation_is_the_one_that_serves() -> None:
 )
 def test_a_fleet_is_ready_while_one_worker_serves_and_nobody_stops_it(state: State, *, ok: bool) -> None:
     assert view.readiness(state, pool=POOL).ok is ok
+
+
+def test_a_fleet_to_which_nobody_can_connect_is_not_ready() -> None:
+    state = fold(make_state(2), ListenersLooked(at=NOW, shut=("127.0.0.1:8000",)))
+    assert "nobody can connect to 127.0.0.1:8000" in view.readiness(state, pool=POOL).reason
+    assert not view.readiness(state, pool=POOL).ok
+    assert view.readiness(fold(state, ListenersLooked(at=NOW, shut=())), pool=POOL).ok
 
 
 def test_what_an_operation_waits_for_names_the_worker_and_its_oldest_request() -> None:

@@ -163,6 +163,14 @@ class ListenersLeft:
     at: Monotonic
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenersLooked:
+    """The listeners were looked at, and it is news which are shut down: `shut`, their addresses."""
+
+    at: Monotonic
+    shut: tuple[str, ...]
+
+
 Event = (
     SpawnAsked
     | Spawned
@@ -180,4 +188,5 @@ Event = (
     | RolloutAbandoned
     | HaltAsked
     | ListenersLeft
+    | ListenersLooked
 )

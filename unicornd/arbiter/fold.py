@@ -90,6 +90,8 @@ def fold(state: State, event: Event) -> State:
             return _halt(state, event.halt, at=event.at)
         case events.ListenersLeft():
             return replace(state, has_left_listeners=True)
+        case events.ListenersLooked():
+            return replace(state, shut_listeners=event.shut)
         case _:
             assert_never(event)
 

@@ -65,11 +65,8 @@ class Narrator:
                     self._tell_of_child(event, child)
             case events.Resized():
                 before = previous.pools[event.pool].size
-                self.say(
-                    "fleet.scaled",
-                    f"scaled from {before} to {event.size} workers",
-                    facts={"size": event.size},
-                )
+                text = f"scaled from {before} to {event.size} workers"
+                self.say("fleet.scaled", text, facts={"size": event.size})
             case events.RolloutStarted():
                 generation = event.pool.generation
                 self.say(
@@ -88,6 +85,8 @@ class Narrator:
                 if state.halt is not previous.halt:
                     how = "at once" if state.halt is Halt.QUICK else "gracefully"
                     self.say("fleet.stopping", f"stopping {how}", facts={"workers": len(state.children)})
+            case events.ListenersLooked():
+                self._tell_of_listeners(event, previous=previous)
             case _:
                 pass  # Beaten is no news; Ordered is told with its reason by `perform`; PoolDeclared by `daemon`
 
@@ -137,6 +136,15 @@ class Narrator:
         else:
             text = f"{name_of(child)} died: {how}"
             self.say("worker.died", text, level=logging.ERROR, facts={**_who(child), "lived_seconds": lived})
+
+    def _tell_of_listeners(self, event: events.ListenersLooked, *, previous: State) -> None:
+        for address in event.shut:
+            if address not in previous.shut_listeners:
+                text = f"a process of the fleet has shut {address} down: nobody can connect"
+                self.say("listener.shut", text, level=logging.ERROR, facts={"address": address})
+        for address in previous.shut_listeners:
+            if address not in event.shut:
+                self.say("listener.open", f"{address} is open again", facts={"address": address})
 
     def _tell_of_rollback(self, event: events.RolloutAbandoned, *, previous: State, state: State) -> None:
         rollout = previous.rollouts.get(event.pool)

@@ -21,7 +21,7 @@ from unicornd.config.loaded import in_force, needing_restart
 from unicornd.config.record import replaced
 from unicornd.config.resolved import socket_mode_of, under_their_names
 from unicornd.dataclass import dataclass, replace
-from unicornd.errors import ConfigError
+from unicornd.errors import ConfigError, ListenError
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
 from unicornd.sockets.legacy import Legacy
@@ -231,6 +231,24 @@ class Deployments:
             _close_others(self.next.listeners, kept=self.present.listeners)
             self.next = None
 
+    def reopen(self, listener: Listener) -> None:
+        """Put a new socket in the place of a Unix socket that was shut down; workers that are there have the old one.
+
+        Raises:
+            ListenError: it cannot be had.
+        """
+        if listener.is_inherited or listener.address.kind != "unix" or self.is_shared():
+            raise ListenError(
+                f"{listener.bound} was shut down, and nothing but a restart can open it again",
+                hint="it has an abstract name, or others use it, too",
+            )
+        (fresh,) = open_wanted((listener.address,), (), manner=_manner(self.present.settings))
+        self.present = _with_listener(self.present, fresh, old=listener)
+        if self.next is not None:
+            self.next = _with_listener(self.next, fresh, old=listener)
+        close_listener(listener)
+        self._store.settle(self.present.listeners)
+
     def blueprint(self, generation: Generation) -> Blueprint:
         """Return how workers of a generation are made."""
         if self.next is not None and self.next.blueprint.generation == generation:
@@ -369,6 +387,11 @@ def _with_settings(loaded: Loaded, settings: Settings) -> Loaded:
     }
     rows = tuple(row._replace(value=places.get(row.key, row.value)) for row in loaded.rows)
     return replace(loaded, settings=settings, rows=rows)
+
+
+def _with_listener(deployment: Deployment, fresh: Listener, *, old: Listener) -> Deployment:
+    listeners = tuple(fresh if each is old else each for each in deployment.listeners)
+    return replace(deployment, blueprint=replace(deployment.blueprint, listeners=listeners))
 
 
 def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]) -> None:

@@ -209,6 +209,7 @@ class State:
         halt: whether everything is to end.
         halt_since: when that was asked for.
         has_left_listeners: nobody new is let in any more.
+        shut_listeners: addresses of listeners that a worker has shut down: nobody can connect.
         fatal: why the daemon has to end (boot failure at first start), or empty.
         fatal_cause: `app` or `boot`.
     """
@@ -224,5 +225,6 @@ class State:
     halt: Halt = Halt.NO
     halt_since: Monotonic | None = None
     has_left_listeners: bool = False
+    shut_listeners: tuple[str, ...] = ()
     fatal: str = ""
     fatal_cause: str = ""

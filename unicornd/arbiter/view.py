@@ -184,7 +184,13 @@ def fleet_state(
         return "empty", "no workers are wanted"
     if ready < pool.size:
         return "degraded", missing + _next_try(state, pool=pool, now=now)
+    if state.shut_listeners:
+        return "degraded", _shut(state)
     return "ready", ""
+
+
+def _shut(state: State) -> str:
+    return f"nobody can connect to {', '.join(state.shut_listeners)}: shut down by a worker"
 
 
 def _change(
@@ -224,6 +230,8 @@ def readiness(state: State, *, pool: Pool) -> protocol.Health:
     """Whether requests are served: not before the first worker is ready, and not once the fleet is stopping."""
     if state.halt is not Halt.NO:
         return protocol.Health(ok=False, reason="the fleet is being stopped")
+    if state.shut_listeners:
+        return protocol.Health(ok=False, reason=_shut(state))
     ready = count_ready(state, pool=pool)
     return protocol.Health(ok=ready > 0, reason=f"{ready} of {pool.size} workers are ready")
 

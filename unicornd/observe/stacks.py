@@ -1,9 +1,9 @@
 """Where a worker writes the stacks of its threads when somebody asks: a file in memory beside its row.
 
 The worker writes from Python, and, if that cannot run, from inside a signal (faulthandler), which knows a descriptor and
-nothing else. The arbiter only reads, by pread(2). It neither truncates the file nor moves its offset: both take locks
-that a process which writes to it holds for as long as its buffer cannot be read (a page of a file system of its own),
-and the arbiter may wait for nobody. So it remembers what was there when it asked.
+nothing else. The arbiter only reads, by pread(2). It neither truncates the file nor writes to it: both take the inode's
+lock, which a write(2) of the worker holds for as long as its buffer cannot be read (a page of a file system of its own,
+userfaultfd(2)), and the arbiter may wait for nobody. So it remembers what was there when it asked.
 """
 
 from __future__ import annotations
