@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
+from tests.support.kinds import keeps_alive
 from tests.support.waiting import eventually
+from tests.support.worker import Setup, worker
 from unicornd.control.client import ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 ATTACK = """\
 import os, socket
@@ -106,6 +109,27 @@ def test_a_listener_that_cannot_be_opened_again_is_told_of(fleet: Fleet) -> None
     assert any(event["kind"] == "listener.shut" for event in fleet.status()["events"])
     with pytest.raises(ControlError, match="503"):
         fleet.client.get("/readyz")
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads", "gevent", "eventlet"])
+def test_a_worker_leaves_a_unix_listener_that_was_shut_down_rather_than_spin(
+    tmp_path: Path, kind: str
+) -> None:
+    """The socket is readable from then on, and stays so."""
+    setup = Setup(kind=kind, family=socket.AF_UNIX)
+    with worker(answer, tmp_path, setup) as running, running.connect() as client:
+        if keeps_alive(kind):
+            assert client.get().body == b"ok"
+        name = running.shut_listener()
+        eventually(lambda: name not in running.open_files(), "it has closed its listener")
+        eventually(lambda: "a listener was shut down" in running.log(), "it has said so")
+        if keeps_alive(kind):
+            assert client.get().body == b"ok", "connections go on"
+
+
+def answer(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
 
 
 def ask(fleet: Fleet, path: str, address: str = "") -> bytes:

@@ -184,6 +184,11 @@ class Worker:
         """Close the test's own copy of the listener, as an arbiter does that is leaving."""
         self._sock.close()
 
+    def shut_listener(self) -> str:
+        """Shut the listener down, which ends it in all processes that share it; return how `open_files` names it."""
+        self._sock.shutdown(socket.SHUT_RDWR)
+        return f"socket:[{os.fstat(self._sock.fileno()).st_ino}]"
+
     def abandon(self) -> None:
         """Close the lifeline, as an arbiter does that dies."""
         os.close(self._lifeline)

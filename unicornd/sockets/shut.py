@@ -1,7 +1,7 @@
 """Listeners that somebody has shut down: shutdown(2) on a shared listening socket ends it in every process.
 
-Run by the arbiter. Any worker can do that to all of them. Linux lets a TCP socket listen again, with the same descriptors in
-all workers; of a Unix socket the state cannot be undone.
+Asked by the arbiter, and by a worker when there was nothing to accept. Any worker can do that to all of them. Linux lets a
+TCP socket listen again, with the same descriptors in all workers; of a Unix socket the state cannot be undone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from unicornd.sockets.listener import Listener
 
+_new_poll = select.poll
+"""Held on to: gevent and eventlet put one in its place that waits in their loop."""
 _SHUT = select.POLLHUP | select.POLLRDHUP
 """What poll(2) says of one: a TCP socket hangs up (it is TCP_CLOSE), a Unix socket has no reading side. A connection that
 waits to be accepted is neither."""
@@ -26,7 +28,7 @@ def shut_among(listeners: Iterable[Listener]) -> list[Listener]:
     watched = {each.sock.fileno(): each for each in listeners if each.sock.fileno() >= 0}
     if not watched:
         return []
-    poll = select.poll()
+    poll = _new_poll()
     for fd in watched:
         poll.register(fd, select.POLLRDHUP)
     return [watched[fd] for fd, mask in poll.poll(0) if mask & _SHUT]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from unicornd.http.environ import shared_environ
+from unicornd.sockets.shut import shut_among
 from unicornd.workers.connection import Connection
 from unicornd.workers.prefaced import ProxiedConnection, UwsgiConnection
 from unicornd.workers.wsgi import FileWrapper
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from unicornd.http.environ import Environ
+    from unicornd.sockets.listener import Listener
     from unicornd.workers.context import HttpPolicy, WorkerContext
     from unicornd.workers.handover import Handed
 
@@ -81,13 +83,15 @@ class Acceptor:
         if listener is None:
             return
         make, base, _ = self._doors[fd]
-        for _ in range(LARGEST_ROUND):
+        for number in range(LARGEST_ROUND):
             if room <= 0:
                 self._pause(until=0.0)
                 return
             try:
                 sock, address = listener.sock.accept()
             except BlockingIOError:
+                if number == 0:  # a sibling was faster, mostly
+                    self._leave_if_shut(fd, listener)
                 return
             except ConnectionAbortedError:
                 continue
@@ -129,6 +133,15 @@ class Acceptor:
         for listener in self._listeners.values():
             listener.sock.close()
         self._listeners.clear()
+
+    def _leave_if_shut(self, fd: int, listener: Listener) -> None:
+        """Close a Unix socket that somebody has shut down: it is for ever readable, and nobody can connect."""
+        if listener.sock.family == socket.AF_UNIX and shut_among([listener]):
+            with suppress(FileNotFoundError):
+                self._epoll.unregister(fd)
+            del self._listeners[fd]
+            listener.sock.close()
+            self._context.log.error("a listener was shut down", extra={"address": str(listener.address)})
 
     def _take_failure(self, error: OSError, now: float) -> None:
         self._pause(until=now + PAUSE_SECONDS)  # whatever it is: to try again at once would spin
