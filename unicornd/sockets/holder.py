@@ -5,6 +5,7 @@ Reads files, changes nothing. What may not be looked into stays unknown.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,40 @@ def holder_of(address: Address) -> str:
     if not wanted:
         return ""
     pids = sorted(int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit())
-    for pid in pids:  # a fleet's arbiter is older than its workers, so it is found first
+    for pid in pids:
         if _holds(pid, wanted):
-            return f"{_name_of(pid)} (pid {pid})"
+            oldest = oldest_holder(pid, wanted)
+            return f"{_name_of(oldest)} (pid {oldest})"
     return ""
+
+
+def oldest_holder(pid: int, wanted: set[str]) -> int:
+    """Return who began it: of a fleet, the arbiter and not one of its workers.
+
+    That is the farthest ancestor that holds the socket, too, or that we may not look into and that has the same name.
+    """
+    while parent := _parent_of(pid):
+        is_hidden = not os.access(f"/proc/{parent}/fd", os.R_OK)
+        if not _holds(parent, wanted) and not (is_hidden and _comm_of(parent) == _comm_of(pid)):
+            break
+        pid = parent
+    return pid
+
+
+def _parent_of(pid: int) -> int:
+    """Return the parent's pid (proc(5)); 0 where the kernel does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _comm_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _tcp_inodes(port: int) -> set[str]:
