@@ -271,7 +271,7 @@ class Assembly:
         self._stack.callback(self._reception.close)
         left = legacy.admin if legacy is not None else None
         mode = socket_mode_of(settings.server, settings.process)
-        self._reception.open_admin(settings.admin.bind, mode=mode, left=left)
+        self._reception.open_admin(settings.admin, mode=mode, left=left)
 
     def _open_control(self) -> None:
         """Open the control socket; one that cannot be had is a line in the log, one that answers is the end.
@@ -287,14 +287,17 @@ class Assembly:
             self._control = ControlSocket.inherited(legacy.control, legacy.control_address)
             self._stack.callback(self._remove_control)
             return
-        rule = make_peer_rule(control.allow_users, control.allow_groups)
+        rule = make_peer_rule(control)
         try:
             self._control = open_control_socket(
                 self._address.candidates, mode=socket_mode(control.mode, rule)
             )
             self._stack.callback(self._remove_control)
+            if self._control.note:
+                self._log.warning("%s; listening at %s instead", self._control.note, self._control.address)
         except ListenError as error:
-            self._log.info("no control socket: unicornctl cannot reach this fleet\n%s", error.detail)
+            reason = error.detail or error.message
+            self._log.info("no control socket: unicornctl cannot reach this fleet\n%s", reason)
         except AlreadyRunningError as error:
             raise AlreadyRunningError(
                 f"{self._address.instance} is already running: {error.message}", hint=error.hint

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import socket
+import tempfile
 import threading
 import uuid
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.control_port import FakePort, Served, make_child, make_state, serve
+from tests.support.squatter import NOBODY, become
 from tests.support.waiting import eventually
 from unicornd.arbiter.events import BecameReady
 from unicornd.arbiter.journal import CAPACITY
 from unicornd.arbiter.state import Phase
+from unicornd.config.sections.control import ControlSettings
 from unicornd.control.client import Client, ControlError, connect
 from unicornd.control.endpoints import READ_ONLY
 from unicornd.control.listening import open_control_socket
@@ -27,9 +30,7 @@ from unicornd.control.server import MAX_CONNECTIONS
 from unicornd.errors import AlreadyRunningError, CtlExit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-NOBODY = 65534
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -195,35 +196,77 @@ def test_the_admin_listener_answers_probes_and_a_browser_over_tcp() -> None:
         admin.stop()
 
 
-def test_a_stranger_is_told_that_he_may_not() -> None:
+def test_a_stranger_is_told_that_he_may_not(named: Path) -> None:
+    assert ask_as(NOBODY, named) == (CtlExit.PERMISSION, CtlExit.PERMISSION)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "codes"),
+    [
+        ("allow_users", str(NOBODY), (CtlExit.DONE, CtlExit.DONE)),
+        ("allow_groups", str(NOBODY), (CtlExit.DONE, CtlExit.DONE)),
+        ("view_users", str(NOBODY), (CtlExit.DONE, CtlExit.PERMISSION)),
+        ("view_groups", str(NOBODY), (CtlExit.DONE, CtlExit.PERMISSION)),
+    ],
+)
+def test_who_is_named_may_look_or_change(
+    named: Path, key: str, name: str, codes: tuple[CtlExit, CtlExit]
+) -> None:
+    assert ask_as(NOBODY, named, ControlSettings.model_validate({key: (name,)})) == codes
+
+
+def test_a_refused_change_says_who_one_is_and_what_grants_more(
+    named: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ask_as(NOBODY, named, ControlSettings(view_users=("nobody",)))
+    told = capfd.readouterr().err
+    assert "user nobody may look at this fleet, and not change it (role: look)" in told
+    assert "allow_users" in told
+
+
+@pytest.fixture
+def named() -> Iterator[Path]:
+    """A path for a socket that every user can reach; pytest's folders are root's alone."""
     if os.geteuid() != 0:
         pytest.skip("only root can become a stranger")
-    address = f"@unicornd-test-{uuid.uuid4().hex}"
-    assert ask_as(NOBODY, address, allow=()) == CtlExit.PERMISSION
-    assert ask_as(NOBODY, address, allow=(str(NOBODY),)) == CtlExit.DONE
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "control.sock"
 
 
-def ask_as(uid: int, address: str, *, allow: tuple[str, ...]) -> int:
-    """Ask for the status in a child with another uid, and return how that went."""
-    control = open_control_socket((address,), mode=0o600)
-    served = Served(FakePort(make_state(1)), listener=control.sock, address=address)
-    served.start(authorize=make_peer_rule(allow, ()).authorize)
+def ask_as(
+    uid: int, path: Path, settings: ControlSettings | None = None
+) -> tuple[CtlExit | int, CtlExit | int]:
+    """Look, and change something, in a child with another uid; return how both went. What is refused is on stderr."""
+    control = open_control_socket((str(path),), mode=0o666)
+    served = Served(FakePort(make_state(1)), listener=control.sock, address=str(path))
+    served.start(authorize=make_peer_rule(settings or ControlSettings()).authorize)
     try:
         child = os.fork()
         if child == 0:
-            code = CtlExit.FAILED
+            codes = [CtlExit.FAILED, CtlExit.FAILED]
             try:
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-                code = CtlExit.DONE if Client(address=address).get("/v1/status") else code
-            except ControlError as error:
-                code = error.code
+                become(uid)
+                client = Client(address=str(path))
+                codes = [
+                    code_of(lambda: client.get("/v1/status")),
+                    code_of(lambda: client.post("/v1/reopen")),
+                ]
             finally:
-                os._exit(code)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                os._exit(codes[0] * 16 + codes[1])
+        looked, changed = divmod(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 16)
+        return looked, changed
     finally:
         served.stop()
+
+
+def code_of(question: Callable[[], object]) -> CtlExit:
+    try:
+        question()
+    except ControlError as error:
+        os.write(2, f"{error.message}\n{error.hint}\n".encode())
+        return error.code
+    return CtlExit.DONE
 
 
 def test_a_strangers_request_changes_nothing() -> None:

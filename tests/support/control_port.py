@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.postmortems import Postmortem
-    from unicornd.control.exchange import Reply
+    from unicornd.control.exchange import Gate
 
 Made = TypeVar("Made")
 
@@ -219,7 +219,7 @@ class Served:
     def start(
         self,
         *,
-        authorize: Callable[[socket.socket], Reply | None] = lambda _sock: None,
+        authorize: Callable[[socket.socket], Gate | None] = lambda _sock: None,
         among: Sequence[Endpoint] = tuple(Endpoint),
         clock: Callable[[], Monotonic] | None = None,
     ) -> None:
@@ -256,7 +256,7 @@ def serve(
     folder: Path,
     port: FakePort,
     *,
-    authorize: Callable[[socket.socket], Reply | None] = lambda _sock: None,
+    authorize: Callable[[socket.socket], Gate | None] = lambda _sock: None,
     among: Sequence[Endpoint] = tuple(Endpoint),
 ) -> Iterator[Served]:
     """Serve a made-up fleet on a control socket in `folder`."""

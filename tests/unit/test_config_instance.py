@@ -11,6 +11,8 @@ from unicornd.config.instance import (
     instance_of_target,
     running_sockets,
     socket_of_config,
+    spare_name,
+    spare_names,
 )
 
 
@@ -54,6 +56,26 @@ def test_sockets_are_looked_for_where_a_service_a_user_and_the_system_have_them(
         "/run/unicornd/shop.sock",
         "@unicornd/5/shop",
     )
+
+
+def test_root_has_no_abstract_name_where_the_systems_folder_can_be_had(tmp_path: Path) -> None:
+    def candidates(folder: Path) -> tuple[str, ...]:
+        return control_socket_candidates({}, uid=0, instance="shop", system_folder=str(folder))
+
+    assert candidates(tmp_path) == (f"{tmp_path}/shop.sock",)
+    assert candidates(tmp_path / "to be made") == (f"{tmp_path}/to be made/shop.sock",)
+    assert candidates(tmp_path / "no" / "such")[1] == "@unicornd/0/shop"
+
+
+def test_a_spare_name_is_found_by_the_name_it_stands_for() -> None:
+    wanted = f"@unicornd/{os.geteuid()}/spare-{os.getpid()}"
+    spare = spare_name(wanted)
+    assert spare != spare_name(wanted)
+    assert not spare_names(wanted)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{spare[1:]}")
+        listener.listen()
+        assert spare_names(wanted) == [spare]
 
 
 def test_a_socket_in_the_file_is_relative_to_it(tmp_path: Path) -> None:

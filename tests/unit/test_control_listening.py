@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from unicornd.control.client import MAX_PATH, Client, ControlError, connect
-from unicornd.control.listening import is_answering, open_control_socket
-from unicornd.control.peers import PeerRule, make_peer_rule, socket_mode
+from unicornd.config.sections.control import ControlSettings
+from unicornd.control.client import MAX_PATH, Client, ControlError, connect, may_answer
+from unicornd.control.exchange import Request
+from unicornd.control.listening import open_control_socket
+from unicornd.control.peers import PeerRule, Role, make_peer_rule, socket_mode
 from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, ListenError
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ def test_the_path_has_its_mode_from_the_first_moment_and_nothing_else_is_left(tm
     control = open_control_socket((str(path),), mode=0o640)
     with control.sock:
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        assert is_answering(str(path))
+        assert may_answer(str(path))
         assert [entry.name for entry in tmp_path.iterdir()] == ["control.sock"]
         assert not control.sock.getblocking()
     control.remove()
@@ -36,7 +39,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         dead.bind(str(path))
     control = open_control_socket((str(path),), mode=0o600)
     with control.sock:
-        assert is_answering(str(path))
+        assert may_answer(str(path))
         assert [entry.name for entry in tmp_path.iterdir()] == ["control.sock"]
 
 
@@ -45,7 +48,7 @@ def test_a_socket_that_answers_is_never_replaced(tmp_path: Path) -> None:
     with open_control_socket((path,), mode=0o600).sock:
         with pytest.raises(AlreadyRunningError):
             open_control_socket((path,), mode=0o600)
-        assert is_answering(path)
+        assert may_answer(path)
         assert [entry.name for entry in tmp_path.iterdir()] == ["control.sock"]
 
 
@@ -56,6 +59,16 @@ def test_a_socket_with_a_full_backlog_answers(tmp_path: Path) -> None:
         full.listen(0)
         with connect(path, timeout=1.0), pytest.raises(AlreadyRunningError):
             open_control_socket((path,), mode=0o600)
+
+
+def test_a_lock_that_somebody_holds_is_waited_for_and_then_told(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    holder = os.open(tmp_path / ".control.sock.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(ListenError, match=f"has been locked for 0.1 s by process {os.getpid()}"):
+        open_control_socket((str(path),), mode=0o600, patience=0.1)
+    os.close(holder)
+    open_control_socket((str(path),), mode=0o600, patience=0.1).sock.close()
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
@@ -86,11 +99,11 @@ def test_an_abstract_name_is_had_once() -> None:
     address = f"@unicornd-test-{uuid.uuid4().hex}"
     control = open_control_socket((address,), mode=0o600)
     with control.sock:
-        assert is_answering(address)
+        assert may_answer(address)
         with pytest.raises(AlreadyRunningError):
             open_control_socket((address,), mode=0o600)
     control.remove()
-    assert not is_answering(address)
+    assert not may_answer(address)
 
 
 def test_a_path_longer_than_the_kernel_takes_works(tmp_path: Path) -> None:
@@ -122,29 +135,49 @@ def test_where_nobody_listens_nothing_is_running(address: str) -> None:
 
 
 def test_root_and_our_own_user_are_always_let_in() -> None:
-    assert make_peer_rule((), ()).uids == {0, os.geteuid()}
+    assert make_peer_rule(ControlSettings()).uids == {0, os.geteuid()}
 
 
 def test_users_and_groups_are_names_or_numbers() -> None:
-    rule = make_peer_rule(("nobody", "4711"), ("root", "815"))
+    rule = make_peer_rule(
+        ControlSettings(allow_users=("nobody", "4711"), allow_groups=("root", "815"), view_users=("4712",))
+    )
     assert {4711, 0} < rule.uids
     assert rule.gids == {0, 815}
+    assert rule.viewer_uids == {4712}
 
 
-@pytest.mark.parametrize(("users", "groups"), [(("nosuchuser",), ()), ((), ("nosuchgroup",))])
-def test_an_unknown_name_is_an_error_of_the_configuration(
-    users: tuple[str, ...], groups: tuple[str, ...]
-) -> None:
-    with pytest.raises(ConfigError, match="nosuch"):
-        make_peer_rule(users, groups)
+@pytest.mark.parametrize("key", ["allow_users", "allow_groups", "view_users", "view_groups"])
+def test_an_unknown_name_is_an_error_of_the_configuration(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"control\.{key}.*nosuch"):
+        make_peer_rule(ControlSettings.model_validate({key: ("nosuch",)}))
 
 
-def test_the_mode_opens_the_door_to_those_who_are_allowed() -> None:
-    private = make_peer_rule((), ())
-    assert socket_mode(0o600, private) == 0o600
-    assert socket_mode(0o600, make_peer_rule(("4711",), ())) == 0o666
-    assert socket_mode(0o600, make_peer_rule((), ("815",))) == 0o666
-    assert socket_mode(0o660, make_peer_rule((), ("815",))) == 0o660, "what was said is done"
+@pytest.mark.parametrize("key", ["allow_users", "allow_groups", "view_users", "view_groups"])
+def test_the_mode_opens_the_door_to_those_who_are_named(key: str) -> None:
+    rule = make_peer_rule(ControlSettings.model_validate({key: ("4711",)}))
+    assert socket_mode(0o600, rule) == 0o666
+    assert socket_mode(0o660, rule) == 0o660, "what was said is done"
+    assert socket_mode(0o600, make_peer_rule(ControlSettings())) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "role"),
+    [
+        (1, (), Role.CHANGE),
+        (9, (9, 2), Role.CHANGE),
+        (3, (), Role.LOOK),
+        (9, (4,), Role.LOOK),
+        (3, (2,), Role.CHANGE),
+        (1, (4,), Role.CHANGE),
+        (9, (9,), Role.NONE),
+    ],
+)
+def test_who_is_named_for_both_may_do_both(uid: int, groups: tuple[int, ...], role: Role) -> None:
+    rule = PeerRule(
+        uids=frozenset({1}), gids=frozenset({2}), viewer_uids=frozenset({3}), viewer_gids=frozenset({4})
+    )
+    assert rule.role_of(uid, groups) is role
 
 
 def test_the_kernel_says_who_asks() -> None:
@@ -153,7 +186,9 @@ def test_the_kernel_says_who_asks() -> None:
         me = struct.unpack("iII", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         assert PeerRule(uids=frozenset({me[1]}), gids=frozenset()).authorize(ours) is None
         assert PeerRule(uids=frozenset({12345}), gids=frozenset({me[2]})).authorize(ours) is None
-        refusal = PeerRule(uids=frozenset({12345}), gids=frozenset({54321})).authorize(ours)
+        gate = PeerRule(uids=frozenset({12345}), gids=frozenset({54321})).authorize(ours)
+    assert gate is not None
+    refusal = gate(Request(method="GET", path="/v1/status", query={}, body=b""))
     assert refusal is not None
     assert refusal.status == 403
     assert refusal.is_last

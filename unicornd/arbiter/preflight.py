@@ -106,11 +106,11 @@ def check_wire(
 
 def check_control(control: ControlSettings) -> None:
     """Raise ConfigError if somebody who may ask is not known here."""
-    if not (control.allow_users or control.allow_groups):
+    if not (control.allow_users or control.allow_groups or control.view_users or control.view_groups):
         return
     from unicornd.control.peers import make_peer_rule  # noqa: PLC0415 - a start does not wait for what it does not need
 
-    make_peer_rule(control.allow_users, control.allow_groups)
+    make_peer_rule(control)
 
 
 def check_reload(reload: ReloadSettings) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter.routes import make_route
 from unicornd.control.endpoints import READ_ONLY, Endpoint
+from unicornd.control.hosts import make_host_rule
 from unicornd.control.peers import make_peer_rule
 from unicornd.control.server import ControlServer
 from unicornd.sockets.listener import Ownership, open_listener
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from unicornd.arbiter.port import Port
+    from unicornd.config.sections.admin import AdminSettings
     from unicornd.config.sections.control import ControlSettings
-    from unicornd.config.values import Address
-    from unicornd.control.exchange import Reply
+    from unicornd.control.exchange import Gate
     from unicornd.control.listening import ControlSocket
     from unicornd.sockets.listener import Listener
 
@@ -44,13 +45,14 @@ class Reception:
         self._port = port
         self._servers: list[ControlServer] = []
         self._has_to_wait = False
+        self._admin_hosts: tuple[str, ...] = ()
         self.admin: Listener | None = None
 
-    def open_admin(self, address: Address | None, *, mode: int, left: Listener | None) -> None:
+    def open_admin(self, settings: AdminSettings, *, mode: int, left: Listener | None) -> None:
         """Listen for [admin].
 
         Args:
-            address: where, or None.
+            settings: where, or nowhere, and to which Host names there is an answer.
             mode: of a Unix socket.
             left: the predecessor's listener, or None. If it is the same, answer there when that is gone: what has been
                 counted until then is in its answers.
@@ -58,6 +60,7 @@ class Reception:
         Raises:
             ListenError: that cannot be listened on.
         """
+        address, self._admin_hosts = settings.bind, settings.hosts
         if left is not None and left.address == address:
             self.admin, self._has_to_wait = left, True
             return
@@ -70,7 +73,7 @@ class Reception:
     def take_over(self, control: ControlSocket | None, settings: ControlSettings) -> None:
         """Answer at the control socket; and at what a predecessor has left."""
         if control is not None:
-            rule = make_peer_rule(settings.allow_users, settings.allow_groups)
+            rule = make_peer_rule(settings)
             self._serve(control.sock, among=tuple(Endpoint), authorize=rule.authorize)
         if self._has_to_wait:
             self._has_to_wait = False
@@ -96,7 +99,8 @@ class Reception:
 
     def _serve_admin(self) -> None:
         if self.admin is not None:
-            self._serve(self.admin.sock, among=READ_ONLY, authorize=lambda _sock: None)
+            gate = make_host_rule(self._admin_hosts, self.admin.address).authorize
+            self._serve(self.admin.sock, among=READ_ONLY, authorize=lambda _sock: gate)
             self._port.means.log.info("admin pages at %s", self.admin.bound)
 
     def _serve(
@@ -104,7 +108,7 @@ class Reception:
         sock: socket.socket,
         *,
         among: Collection[Endpoint],
-        authorize: Callable[[socket.socket], Reply | None],
+        authorize: Callable[[socket.socket], Gate | None],
     ) -> None:
         route = make_route(self._port, among=among)
         server = ControlServer(self._selector, sock, route=route, authorize=authorize, clock=self._port.now)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SYSTEM_FOLDER = "/run/unicornd"
 ABSTRACT_PREFIX = "@unicornd/"
+SPARE_MARK = "~"
+"""Between an abstract name that a stranger holds and what makes another one of it; in no instance's name."""
 NAME_DIGITS = 6
 MAX_NAME = 64
 MODULE_PREFIX, FILE_PREFIX = "python:", "file:"
@@ -54,17 +56,29 @@ def drop_ins(file: Path) -> list[Path]:
     return sorted(path for path in file.with_suffix(".d").glob("*.toml") if not path.name.startswith("."))
 
 
-def control_socket_candidates(environ: Mapping[str, str], *, uid: int, instance: str) -> tuple[str, ...]:
+def control_socket_candidates(
+    environ: Mapping[str, str], *, uid: int, instance: str, system_folder: str = SYSTEM_FOLDER
+) -> tuple[str, ...]:
     """Return where an instance's control socket may be, best place first; a name with `@` is abstract.
 
-    The runtime directory that systemd gives a service, the user's own, the system's, and at last none.
+    The runtime directory that systemd gives a service, the user's own, the system's, and at last none: anybody may take
+    an abstract name, so root, who can have the system's folder, has none unless that folder cannot be made.
     """
     places = []
     if folder := environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
         places.append(f"{folder}/{instance}.sock")
     if folder := environ.get("XDG_RUNTIME_DIR", ""):
         places.append(f"{folder}/unicornd/{instance}.sock")
-    return (*places, f"{SYSTEM_FOLDER}/{instance}.sock", f"{ABSTRACT_PREFIX}{uid}/{instance}")
+    places.append(f"{system_folder}/{instance}.sock")
+    if uid == 0 and _can_have(system_folder):
+        return tuple(places)
+    return (*places, f"{ABSTRACT_PREFIX}{uid}/{instance}")
+
+
+def _can_have(folder: str) -> bool:
+    """Whether we may write in a folder, or make it."""
+    place = folder if os.path.isdir(folder) else os.path.dirname(folder)  # noqa: PTH112, PTH120 - texts
+    return os.access(place, os.W_OK | os.X_OK)
 
 
 def socket_of_config(file: Path) -> str | None:
@@ -92,6 +106,16 @@ def _is_ours(name: str, folders: list[str]) -> bool:
     """A socket in one of the folders, or in a folder below it (`/run/unicornd/shop/…` of a template unit)."""
     parent, _, file = name.rpartition("/")
     return file.endswith(".sock") and (parent in folders or parent.rpartition("/")[0] in folders)
+
+
+def spare_name(address: str) -> str:
+    """Return another abstract name for the same instance, which nobody can have taken before."""
+    return f"{address}{SPARE_MARK}{os.urandom(6).hex()}"
+
+
+def spare_names(address: str, *, table: Path = UNIX_SOCKETS) -> list[str]:
+    """Return the abstract names that somebody listens on in place of `address`."""
+    return sorted({name for name in _listening(table) if name.startswith(f"{address}{SPARE_MARK}")})
 
 
 def is_python(file: Path) -> bool:

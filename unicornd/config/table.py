@@ -147,9 +147,12 @@ TABLE: Table = {
         "mode": (384, "restart", (("mode",),)),
         "allow_users": ((), "restart", (("texts",),)),
         "allow_groups": ((), "restart", (("texts",),)),
+        "view_users": ((), "restart", (("texts",),)),
+        "view_groups": ((), "restart", (("texts",),)),
     },
     "admin": {
         "bind": (None, "restart", (("address",),)),
+        "hosts": ((), "restart", (("texts",),)),
     },
     "hooks": {
         "on_starting": (None, "rolling", (("import",),)),

@@ -13,6 +13,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unicornd.control.answerer import answerer_of, holder_text, is_trusted
 from unicornd.errors import CtlExit, UnicorndError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ RECEIVE_BYTES = 64 * 1024
 
 MAX_PATH = 107
 """The longest path that fits a sockaddr_un."""
+
+ABSTRACT_PATIENCE = 1.0
+"""Seconds that an abstract name may take to let us in before it counts as a stranger's."""
 
 PATIENCE = 25.0
 """Seconds for an answer, as with systemctl; the arbiter answers within milliseconds, or the machine itself stands still."""
@@ -36,6 +40,10 @@ class ControlError(UnicorndError):
         super().__init__(message, hint=hint, detail=detail)
         self.code = code
         self.operation = operation
+
+
+class StrangerError(ControlError):
+    """Somebody answers at a control socket who cannot be unicornd; nothing was asked, nothing is believed."""
 
 
 class Answer(NamedTuple):
@@ -91,6 +99,44 @@ def _connect(sock: socket.socket, address: str) -> None:
             sock.connect(f"/proc/self/fd/{directory}/{name}")
         finally:
             os.close(directory)
+
+
+def check_answerer(sock: socket.socket, address: str) -> None:
+    """Look who answers at `address` before anything is said to it.
+
+    Raises:
+        StrangerError: neither root, nor our own user, nor the owner of the socket's folder.
+    """
+    answerer = answerer_of(sock)
+    if not is_trusted(answerer, address, uid=os.geteuid()):
+        raise StrangerError(
+            f"not unicornd: {address} is held by {holder_text(answerer)}",
+            code=CtlExit.UNREACHABLE,
+            hint="believed are root, your own user, and the owner of the socket's folder if others may not write there",
+        )
+
+
+def may_answer(address: str) -> bool:
+    """Whether somebody listens there who may be unicornd, or whom we may not ask.
+
+    An abstract name is given a second to take us in: whoever holds it and lets nobody in is no unicornd either.
+
+    Raises:
+        StrangerError: somebody else does.
+    """
+    is_abstract = address.startswith("@")
+    try:
+        with connect(address, timeout=ABSTRACT_PATIENCE if is_abstract else 0.0) as sock:
+            check_answerer(sock, address)
+    except BlockingIOError as error:  # its backlog is full
+        if is_abstract:
+            message = f"not unicornd: {address} is held by a process that lets nobody in"
+            raise StrangerError(message, code=CtlExit.UNREACHABLE) from error
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 class Client(NamedTuple):
@@ -157,6 +203,7 @@ class Client(NamedTuple):
         )
         try:
             with connect(self.address, timeout=patience) as sock:
+                check_answerer(sock, self.address)
                 sock.sendall(request)
                 yield sock
         except OSError as error:
@@ -175,7 +222,7 @@ def _unreachable(error: OSError, address: str) -> ControlError:
             return ControlError(
                 f"no permission to use {address}",
                 code=CtlExit.PERMISSION,
-                hint="the user that runs unicornd, root, and [control] allow_users may",
+                hint="the user that runs unicornd, root, and whom [control] allow_… and view_… name may",
             )
         case TimeoutError() | BlockingIOError():
             return ControlError(f"no answer from {address} in time", code=CtlExit.UNREACHABLE)

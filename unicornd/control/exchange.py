@@ -20,12 +20,13 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A whole request: the body has arrived."""
+    """A whole request: the body has arrived. `host` is the Host field's value, or empty."""
 
     method: str
     path: str
     query: Mapping[str, str]
     body: bytes
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +69,7 @@ class Stream:
 
 
 Answer = Reply | LongPoll | Stream
+
+if TYPE_CHECKING:
+    Gate = Callable[[Request], Reply | None]
+    """What stands before the routes: None lets a request through, a reply is its answer."""

@@ -13,11 +13,13 @@ import fcntl
 import os
 import socket
 import stat
-import struct
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicornd.control.client import connect
+from unicornd.config.instance import spare_name, spare_names
+from unicornd.control.answerer import answerer_of
+from unicornd.control.client import StrangerError, connect, may_answer
 from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, ListenError
 
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from typing import Self
 
 BACKLOG = 128
+
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for the lock beside the socket; it is held for a millisecond by whoever starts or ends."""
+
+LOCK_PAUSE = 0.02
+"""Seconds between two attempts to have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +44,13 @@ class ControlSocket:
         sock: non-blocking, listening.
         address: its path, or `@name` if it is abstract.
         inode: device and inode of the path, to remove no other's; None if it is abstract.
+        note: who holds the abstract name that was wanted first, or empty.
     """
 
     sock: socket.socket
     address: str
     inode: tuple[int, int] | None
+    note: str = ""
 
     @classmethod
     def inherited(cls, fd: int, address: str) -> Self:
@@ -56,12 +66,16 @@ class ControlSocket:
                 Path(self.address).unlink()
 
 
-def open_control_socket(candidates: Sequence[str], *, mode: int) -> ControlSocket:
+def open_control_socket(
+    candidates: Sequence[str], *, mode: int, patience: float = LOCK_PATIENCE
+) -> ControlSocket:
     """Listen on the first of `candidates` that can be had.
 
     Args:
-        candidates: paths, or abstract names that start with `@`.
+        candidates: paths, or abstract names that start with `@`. An abstract name that a stranger holds is passed over for
+            another one of the same beginning, which `unicornctl` finds (`config.instance.spare_names`).
         mode: permissions of a path.
+        patience: seconds to wait for the lock beside a path, which another arbiter of ours may hold for a moment.
 
     Raises:
         AlreadyRunningError: somebody answers at one of them.
@@ -70,36 +84,53 @@ def open_control_socket(candidates: Sequence[str], *, mode: int) -> ControlSocke
     failures: list[str] = []
     for address in candidates:
         try:
-            return _open_abstract(address) if address.startswith("@") else _open_path(address, mode=mode)
+            if address.startswith("@"):
+                return _open_abstract(address)
+            return _open_path(address, mode=mode, patience=patience)
         except OSError as error:
             failures.append(f"{address}: {error.strerror or error}")
     raise ListenError("no control socket can be had", detail="\n".join(failures))
 
 
 def _open_abstract(address: str) -> ControlSocket:
+    try:
+        return ControlSocket(sock=_bound_abstract(address), address=address, inode=None)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    note = ""
+    for name in (address, *spare_names(address)):
+        try:
+            if may_answer(name):
+                raise _already_running(name)
+        except StrangerError as stranger:
+            note = note or stranger.message
+    spare = spare_name(address)
+    return ControlSocket(sock=_bound_abstract(spare), address=spare, inode=None, note=note)
+
+
+def _bound_abstract(address: str) -> socket.socket:
     sock = _new_socket()
     try:
         sock.bind(b"\0" + os.fsencode(address[1:]))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except BaseException:
         sock.close()
-        if is_answering(address):
-            raise _already_running(address) from error
         raise
-    return ControlSocket(sock=sock, address=address, inode=None)
+    return sock
 
 
-def _open_path(address: str, *, mode: int) -> ControlSocket:
+def _open_path(address: str, *, mode: int, patience: float) -> ControlSocket:
     path = Path(address)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _alone(path), _bound_aside(path, mode=mode) as (sock, aside):
+    with _alone(path, patience=patience), _bound_aside(path, mode=mode) as (sock, aside):
         _clear(path)
         os.link(aside, path, follow_symlinks=False)
     return ControlSocket(sock=sock, address=address, inode=_inode(address))
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, *, patience: float) -> Iterator[None]:
     """Nobody else of our user takes or clears `path` meanwhile.
 
     Between seeing that a socket is stale and removing it, another arbiter may have put its own there. The lock is a file
@@ -109,7 +140,7 @@ def _alone(path: Path) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _take_lock(descriptor, lock, patience=patience)
         found = os.fstat(descriptor)
         if _inode(str(lock)) == (found.st_dev, found.st_ino):
             break
@@ -119,6 +150,43 @@ def _alone(path: Path) -> Iterator[None]:
     finally:
         lock.unlink()
         os.close(descriptor)
+
+
+def _take_lock(descriptor: int, lock: Path, *, patience: float) -> None:
+    """Lock an open file, which is closed if that cannot be had in time.
+
+    Raises:
+        ListenError: another process holds it for longer than any unicornd does.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < deadline:
+                time.sleep(LOCK_PAUSE)  # at start: there is no loop yet that would stand still
+                continue
+            holder = _lock_holder(descriptor)
+            os.close(descriptor)
+            raise ListenError(
+                f"{lock} has been locked for {patience:g} s{holder}",
+                hint="end that process, or put [control] socket into a folder that only unicornd's user may write",
+            ) from error
+        return
+
+
+def _lock_holder(descriptor: int) -> str:
+    """Return ` by process N` for who holds the lock of an open file (/proc/locks, proc(5)), empty if that is not told."""
+    found = os.fstat(descriptor)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            match line.split():
+                case [_number, "FLOCK", _mode, _kind, pid, place, *_] if place == file and pid != "-1":
+                    return f" by process {pid}"
+                case _:
+                    pass
+    return ""
 
 
 @contextlib.contextmanager
@@ -148,7 +216,7 @@ def _clear(path: Path) -> None:
 
     Raises:
         AlreadyRunningError: somebody answers there.
-        OSError: what is there is no socket, or not ours to remove.
+        OSError: what is there is no socket, or not ours to remove, or a stranger answers.
     """
     try:
         kind = path.lstat().st_mode
@@ -156,22 +224,12 @@ def _clear(path: Path) -> None:
         return
     if not stat.S_ISSOCK(kind):
         raise FileExistsError(errno.EEXIST, "exists and is not a socket")
-    if is_answering(str(path)):
-        raise _already_running(str(path))
-    path.unlink()
-
-
-def is_answering(address: str) -> bool:
-    """Whether somebody listens there."""
     try:
-        connect(address, timeout=0.0).close()
-    except BlockingIOError:  # its backlog is full
-        return True
-    except PermissionError:  # somebody else's: not ours to judge, and so not ours to replace
-        return True
-    except OSError:
-        return False
-    return True
+        if may_answer(str(path)):
+            raise _already_running(str(path))
+    except StrangerError as stranger:
+        raise OSError(errno.EADDRINUSE, stranger.message) from stranger
+    path.unlink()
 
 
 def _already_running(address: str) -> AlreadyRunningError:
@@ -186,9 +244,7 @@ def _already_running(address: str) -> AlreadyRunningError:
 def _peer_pid(address: str) -> int:
     """Return who listens there (SO_PEERCRED); 0 if it does not let us ask."""
     with contextlib.suppress(OSError), connect(address, timeout=1.0) as sock:
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
-        pid, _, _ = struct.unpack("iII", credentials)
-        return int(pid)
+        return answerer_of(sock).pid
     return 0
 
 

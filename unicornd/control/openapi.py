@@ -32,12 +32,13 @@ SCHEMA_FILE = Path(__file__).parent.parent.parent / "schemas" / "control.openapi
 ABOUT = """\
 HTTP/1.1 and JSON over the control socket of one unicornd: `curl --unix-socket PATH http://unicornd/v1/status`.
 The kernel says who asks (SO_PEERCRED): root, the user that runs unicornd, `control.allow_users` and
-`control.allow_groups` may, everybody else gets 403. One operation that changes the fleet runs at a time: another one
+`control.allow_groups` may do everything, `control.view_users` and `control.view_groups` may GET, everything else gets 403. At
+`admin.bind`, a Host that is not declared gets 421. One operation that changes the fleet runs at a time: another one
 gets 409 with the id of the running one; to stop is always allowed."""
 
 REFUSALS: Mapping[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "not understood",
-    HTTPStatus.FORBIDDEN: "this user may not control the fleet",
+    HTTPStatus.FORBIDDEN: "this user may not look at the fleet, or not change it",
     HTTPStatus.NOT_FOUND: "there is no such thing",
     HTTPStatus.CONFLICT: "not now: another operation is in progress",
     HTTPStatus.UNPROCESSABLE_ENTITY: "understood, but not possible",

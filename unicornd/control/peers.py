@@ -1,4 +1,4 @@
-"""Who may use the control socket: the kernel's word (SO_PEERCRED), not the client's.
+"""Who may use the control socket, and for what: the kernel's word (SO_PEERCRED), not the client's.
 
 Called by the arbiter's loop for each accepted client; the names are looked up once, when the rule is made, because a
 name service may take its time.
@@ -11,6 +11,7 @@ import os
 import pwd
 import socket
 import struct
+from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -19,62 +20,107 @@ from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError, CtlExit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
-    from unicornd.control.exchange import Reply
+    from unicornd.config.sections.control import ControlSettings
+    from unicornd.control.exchange import Gate, Reply, Request
 
 SO_PEERGROUPS = 59
 """The peer's supplementary groups (Linux 4.13); Python's socket module has no name for it."""
 
 MAX_GROUPS = 4096
 
+LOOKING = frozenset({"GET", "HEAD"})
+"""The methods that change nothing (RFC 9110 section 9.2.1); every endpoint that changes something is a POST."""
+
 PRIVATE_MODE = 0o600
 OPEN_MODE = 0o666
 
 
+class Role(Enum):
+    """What somebody may do."""
+
+    NONE = "none"
+    LOOK = "look"
+    CHANGE = "change"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRule:
-    """Who is let in: these users, and members of these groups."""
+    """Who may change the fleet, and who may look: these users, and members of these groups."""
 
     uids: frozenset[int]
     gids: frozenset[int]
+    viewer_uids: frozenset[int] = frozenset()
+    viewer_gids: frozenset[int] = frozenset()
 
-    def authorize(self, sock: socket.socket) -> Reply | None:
-        """Return None if the peer is let in, else what it is told."""
+    def authorize(self, sock: socket.socket) -> Gate | None:
+        """Return what stands before the routes for this peer: None if it may do anything."""
         _pid, uid, gid = struct.unpack(
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         )
-        if uid in self.uids or gid in self.gids or (self.gids and self.gids & _groups_of(sock)):
-            return None
-        return refuse(
-            HTTPStatus.FORBIDDEN,
-            f"user {name_of(uid)} may not control this fleet",
-            exit_code=CtlExit.PERMISSION,
-            hint="the user that runs unicornd, root, and [control] allow_users and allow_groups may",
-            is_last=True,
-        )
+        groups = {gid} | (_groups_of(sock) if self.gids or self.viewer_gids else frozenset())
+        match self.role_of(uid, groups):
+            case Role.CHANGE:
+                return None
+            case Role.LOOK:
+                return lambda request: _refuse_change(uid, request)
+            case Role.NONE:
+                return lambda _request: _refuse_all(uid)
+
+    def role_of(self, uid: int, groups: Collection[int]) -> Role:
+        """Return what a user with these groups may do; who is named for both may do both."""
+        if uid in self.uids or not self.gids.isdisjoint(groups):
+            return Role.CHANGE
+        is_viewer = uid in self.viewer_uids or not self.viewer_gids.isdisjoint(groups)
+        return Role.LOOK if is_viewer else Role.NONE
 
 
-def make_peer_rule(users: Iterable[str], groups: Iterable[str]) -> PeerRule:
-    """Look up names (or numbers); root and our own user are always let in.
+def _refuse_change(uid: int, request: Request) -> Reply | None:
+    if request.method in LOOKING:
+        return None
+    return refuse(
+        HTTPStatus.FORBIDDEN,
+        f"user {name_of(uid)} may look at this fleet, and not change it (role: look)",
+        exit_code=CtlExit.PERMISSION,
+        hint="[control] allow_users and allow_groups name who may change it",
+    )
+
+
+def _refuse_all(uid: int) -> Reply:
+    return refuse(
+        HTTPStatus.FORBIDDEN,
+        f"user {name_of(uid)} may not control this fleet (role: none)",
+        exit_code=CtlExit.PERMISSION,
+        hint=(
+            "root, the user that runs unicornd, and [control] allow_users and allow_groups may; "
+            "view_users and view_groups may look"
+        ),
+        is_last=True,
+    )
+
+
+def make_peer_rule(control: ControlSettings) -> PeerRule:
+    """Look up names (or numbers); root and our own user may always do everything.
 
     Raises:
         ConfigError: there is no such user or group.
     """
     return PeerRule(
-        uids=frozenset(
-            {0, os.geteuid(), *(_lookup("control.allow_users", name, find=_uid) for name in users)}
-        ),
-        gids=frozenset(_lookup("control.allow_groups", name, find=_gid) for name in groups),
+        uids=frozenset({0, os.geteuid()}) | _lookup("control.allow_users", control.allow_users, find=_uid),
+        gids=_lookup("control.allow_groups", control.allow_groups, find=_gid),
+        viewer_uids=_lookup("control.view_users", control.view_users, find=_uid),
+        viewer_gids=_lookup("control.view_groups", control.view_groups, find=_gid),
     )
 
 
 def socket_mode(mode: int, rule: PeerRule) -> int:
     """Return the mode of the socket's path: one that lets the allowed ones reach the question who they are.
 
-    The default 0600 would make allow_users and allow_groups settings without effect.
+    The default 0600 would make allow_users, allow_groups, view_users and view_groups settings without effect.
     """
-    is_shared = bool(rule.gids) or rule.uids > {0, os.geteuid()}
+    named = (rule.uids - {0, os.geteuid()}, rule.gids, rule.viewer_uids, rule.viewer_gids)
+    is_shared = any(named)
     return OPEN_MODE if is_shared and mode == PRIVATE_MODE else mode
 
 
@@ -94,13 +140,14 @@ def _gid(name: str) -> int:
     return grp.getgrnam(name).gr_gid
 
 
-def _lookup(key: str, name: str, *, find: Callable[[str], int]) -> int:
-    if name.isdecimal():
-        return int(name)
-    try:
-        return find(name)
-    except KeyError:
-        raise ConfigError(f"{key}: there is no {name!r} on this system") from None
+def _lookup(key: str, names: Iterable[str], *, find: Callable[[str], int]) -> frozenset[int]:
+    found = set()
+    for name in names:
+        try:
+            found.add(int(name) if name.isdecimal() else find(name))
+        except KeyError:
+            raise ConfigError(f"{key}: there is no {name!r} on this system") from None
+    return frozenset(found)
 
 
 def _groups_of(sock: socket.socket) -> frozenset[int]:

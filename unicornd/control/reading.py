@@ -103,6 +103,7 @@ class RequestReader:
             path=unquote(head.path),
             query=dict(parse_qsl(head.query, keep_blank_values=True)),
             body=bytes(self._body),
+            host=head.fields.get("HTTP_HOST", ""),
         )
         self._head, self._decoder, self._body = None, None, bytearray()
         return Incoming(request=request, is_http11=head.is_http11, keep_alive=head.keep_alive)

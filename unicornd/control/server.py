@@ -18,7 +18,7 @@ from unicornd.units import Monotonic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unicornd.control.exchange import Answer, Reply, Request
+    from unicornd.control.exchange import Answer, Gate, Request
 
 MAX_CONNECTIONS = 128
 """Open connections: one descriptor and at most about 200 kB each."""
@@ -37,7 +37,7 @@ class ControlServer:
         selector: the loop's; the callbacks are the `data` of its keys.
         listener: bound, listening and non-blocking; closed by `close`.
         route: answers requests.
-        authorize: says at accept who it is: None if the client may ask, else the reply to whatever it asks.
+        authorize: looks at accept who it is: None if the client may ask anything, else what stands before the routes.
         clock: CLOCK_MONOTONIC.
     """
 
@@ -47,7 +47,7 @@ class ControlServer:
         listener: socket.socket,
         *,
         route: Callable[[Request], Answer],
-        authorize: Callable[[socket.socket], Reply | None],
+        authorize: Callable[[socket.socket], Gate | None],
         clock: Callable[[], Monotonic],
     ) -> None:
         self._selector = selector
@@ -113,8 +113,8 @@ class ControlServer:
         sock.setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
             self._make_room()
-        refusal = self._authorize(sock)
-        route = self._route if refusal is None else lambda _request: refusal
+        gate = self._authorize(sock)
+        route = self._route if gate is None else lambda request: gate(request) or self._route(request)
         connection = Connection(sock, route=route, now=now)
 
         def respond(mask: int) -> None:

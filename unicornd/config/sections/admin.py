@@ -17,3 +17,10 @@ class AdminSettings(Section):
         examples=["127.0.0.1:9000"],
         json_schema_extra=RESTART,
     )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Host names that it answers to, beside localhost, the one in bind, and every numeric address; "
+        'others get 421, so that no web page reads it by DNS rebinding. "*": any.',
+        examples=[["metrics.internal"]],
+        json_schema_extra=RESTART,
+    )

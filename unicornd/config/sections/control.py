@@ -23,9 +23,19 @@ class ControlSettings(Section):
     mode: Mode = Field(default=0o600, description="Permission bits of the socket.", json_schema_extra=RESTART)
     allow_users: tuple[str, ...] = Field(
         default=(),
-        description="Users who may give orders, beside root and the arbiter's own.",
+        description="Users who may look and change (as good as root for what is served: stop, upgrade, scale), "
+        "beside root and the arbiter's own.",
         json_schema_extra=RESTART,
     )
     allow_groups: tuple[str, ...] = Field(
-        default=(), description="Groups whose members may give orders.", json_schema_extra=RESTART
+        default=(), description="Groups whose members may look and change.", json_schema_extra=RESTART
+    )
+    view_users: tuple[str, ...] = Field(
+        default=(),
+        description="Users who may only look: status, events, metrics, settings in effect without secrets. "
+        "A change is refused.",
+        json_schema_extra=RESTART,
+    )
+    view_groups: tuple[str, ...] = Field(
+        default=(), description="Groups whose members may only look.", json_schema_extra=RESTART
     )
