@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import subprocess
 import sys
@@ -230,9 +231,30 @@ def test_one_is_not_many() -> None:
     )
 
 
-def test_with_json_an_error_leaves_stdout_empty(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["is-running", "--socket", "/nonexistent", "--json"]) == CtlExit.NOT_RUNNING
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["is-running", "--socket", "/nonexistent", "--json"], CtlExit.NOT_RUNNING),
+        (["is-running", "--socket", "/nonexistent", "--json", "--quiet"], CtlExit.NOT_RUNNING),
+        (["is-ready", "--wat", "--json"], CtlExit.USAGE),
+        (["status", "--socket", "/nonexistent", "--json"], CtlExit.NOT_RUNNING),
+        (["stop", "--wat", "--json"], CtlExit.USAGE),
+        (["no-such-command", "--json"], CtlExit.USAGE),
+        (["--json"], CtlExit.USAGE),
+        (["scale", "many", "--json"], CtlExit.USAGE),
+        (["-c", "", "status", "--json"], CtlExit.USAGE),
+        (["config", "check", "-c", "/nonexistent.toml", "--json"], CtlExit.CONFIG),
+        (["start", "-c", "/nonexistent.toml", "--json"], CtlExit.CONFIG),
+    ],
+)
+def test_with_json_an_error_is_one_document_too(
+    arguments: list[str], code: CtlExit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == code
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == 1
+    assert document["error"]["exit_code"] == code
+    assert document["error"]["message"]
 
 
 @pytest.mark.parametrize("group", [[], ["config"]], ids=["unicornctl", "unicornctl config"])

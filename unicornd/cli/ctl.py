@@ -59,6 +59,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     arguments = gather_options(arguments)
+    is_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     name = command_of(arguments)
     if not name and "--version" in arguments:
         name, arguments = "version", [*(word for word in arguments if word != "--version"), "version"]
@@ -67,23 +68,23 @@ def run(arguments: Sequence[str]) -> int:
         if name in predicates.ABOUT:
             options = arguments[: arguments.index(name)]
             return predicates.main([name, *options, *arguments[len(options) + 1 :]])
-        return _run_command(name, arguments)
+        return _run_command(name, arguments, is_json=is_json)
     except UnicorndError as error:
-        return report(error)
+        return report(error, is_json=is_json)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         return end_of_pipe()
     except OSError as error:
-        return report(system_error(error))
+        return report(system_error(error), is_json=is_json)
 
 
-def _run_command(name: str, arguments: Sequence[str]) -> int:
+def _run_command(name: str, arguments: Sequence[str], *, is_json: bool) -> int:
     from unicornd.cli.frame import run_app  # noqa: PLC0415 - typer costs more time than a predicate may take
 
     modules = dict.fromkeys([COMMANDS[name]] if name in COMMANDS else COMMANDS.values())
     parts = {module: import_module(f"unicornd.cli.commands.{module}").app for module in modules}
-    return run_app(parts, arguments)
+    return run_app(parts, arguments, is_json=is_json)
 
 
 def command_of(arguments: Sequence[str]) -> str:

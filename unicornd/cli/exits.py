@@ -1,10 +1,12 @@
 """Errors → what a person is told, and the exit code: the last border of `unicornctl`.
 
-Runs in the command's process, for predicates too: standard library only. Text goes to stderr; stdout is for data.
+Runs in the command's process, for predicates too: standard library only. Text goes to stderr; stdout is for data: with
+`--json` it gets the error as a document of the shape that the arbiter gives a refusal (`control.protocol.Problem`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -26,8 +28,14 @@ PIPE_CLOSED = 141
 _RED, _DIM, _RESET = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
 
 
-def report(error: UnicorndError, *, stream: TextIO | None = None) -> int:
-    """Tell a person what went wrong, and return the exit code."""
+def report(
+    error: UnicorndError, *, stream: TextIO | None = None, is_json: bool = False, is_quiet: bool = False
+) -> int:
+    """Tell a person what went wrong, and with `is_json` a program; return the exit code."""
+    if is_json:
+        print_error(error)
+    if is_quiet:
+        return exit_code(error)
     stream = stream or sys.stderr
     red, dim, reset = (_RED, _DIM, _RESET) if may_colour(stream) else ("", "", "")
     lines = [f"{red}unicornctl:{reset} {error.message}"]
@@ -36,6 +44,19 @@ def report(error: UnicorndError, *, stream: TextIO | None = None) -> int:
         lines.append(f"  {dim}{error.hint}{reset}")
     stream.write("\n".join(lines) + "\n")
     return exit_code(error)
+
+
+def print_error(error: UnicorndError) -> None:
+    """Print the document of an error on stdout."""
+    problem = {
+        "message": error.message,
+        "hint": error.hint,
+        "detail": error.detail,
+        "exit_code": int(exit_code(error)),
+        "operation": error.operation if isinstance(error, ControlError) else "",
+    }
+    sys.stdout.write(json.dumps({"schema": 1, "error": problem}, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def end_of_pipe() -> int:

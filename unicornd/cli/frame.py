@@ -11,14 +11,19 @@ import typer
 
 from unicornd.cli.instances import Choice
 from unicornd.cli.session import Session
+from unicornd.control.client import ControlError
+from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_USAGE_ERROR = typer.BadParameter.__mro__[1]
+"""click's UsageError: newer releases of typer have a copy of click of their own."""
+
 ABOUT = """Run a fleet of Python web workers: start it, look at it, change it, stop it.
 
 Which fleet: -c FILE, --socket PATH or --instance NAME (anywhere on the line), else ./unicornd.toml or
-./gunicorn.conf.py, else the only one that runs.
+./gunicorn.conf.py; to look, also the only one that runs; to change it, that one is asked about first.
 
 Questions for scripts, answered by exit code: is-running, is-ready, health.
 
@@ -41,18 +46,31 @@ def make_app(parts: Mapping[str, typer.Typer]) -> typer.Typer:
     return app
 
 
-def run_app(parts: Mapping[str, typer.Typer], arguments: Sequence[str]) -> int:
-    """Run one command out of these modules and return its exit code.
+def run_app(parts: Mapping[str, typer.Typer], arguments: Sequence[str], *, is_json: bool) -> int:
+    """Run one command out of these modules and return its exit code; `is_json`: raise what was not understood.
 
     Raises:
         UnicorndError: what the command could not do.
     """
     app = make_app(parts)
+    if is_json:
+        return _run_for_program(app, arguments)
     try:
         app(list(arguments), prog_name="unicornctl")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     return 0
+
+
+def _run_for_program(app: typer.Typer, arguments: Sequence[str]) -> int:
+    try:
+        code = app(list(arguments), prog_name="unicornctl", standalone_mode=False)
+    except Exception as error:
+        if not isinstance(error, _USAGE_ERROR):
+            raise
+        message = str(getattr(error, "message", "")) or "a command is missing"
+        raise ControlError(message, code=CtlExit.USAGE, hint="--help says what there is") from error
+    return code if isinstance(code, int) else 0
 
 
 def _exit(code: object, **_options: object) -> None:

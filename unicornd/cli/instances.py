@@ -3,13 +3,15 @@
 That file is `unicornd.toml`, else `gunicorn.conf.py`; "the only one" is of those that run.
 
 Runs in the command's process, for predicates too: standard library only. The first answer counts; what is named and
-does not run is an error, never a reason to take another one.
+does not run is an error, never a reason to take another one. Nothing is changed of a fleet that only happens to run:
+whoever changes one has named it, or is asked (`cli.session`).
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,9 @@ from unicornd.config.instance import (
     instance_of_config,
     running_sockets,
     socket_of_config,
+    spare_names,
 )
-from unicornd.control.client import Client, ControlError, connect
+from unicornd.control.client import Client, ControlError, StrangerError, may_answer
 from unicornd.errors import CtlExit
 
 CONFIG_NAME = "unicornd.toml"
@@ -43,8 +46,43 @@ class Choice(NamedTuple):
         return next((Path(name) for name in CONFIG_NAMES if Path(name).exists()), None)
 
 
+class Found(NamedTuple):
+    """A client for the fleet that is meant; `is_guessed` if nobody has named it and it is the only one that runs."""
+
+    client: Client
+    is_guessed: bool
+
+
+def find_fleet(choice: Choice) -> Found:
+    """Return the one fleet that is meant, and whether that was a guess.
+
+    Raises:
+        ControlError: it does not run, cannot be reached, or it is not clear which one is meant.
+    """
+    if not choice.socket and not choice.instance and choice.config_file() is None:
+        return Found(_only_one(), is_guessed=True)
+    return Found(_named(choice), is_guessed=False)
+
+
 def find_client(choice: Choice) -> Client:
-    """Return a client for the one fleet that is meant.
+    """Return a client for the fleet to be looked at; one that was guessed is named on stderr.
+
+    Raises:
+        ControlError: it does not run, cannot be reached, or it is not clear which one is meant.
+    """
+    found = find_fleet(choice)
+    if found.is_guessed:
+        tell_guess(found)
+    return found.client
+
+
+def tell_guess(found: Found) -> None:
+    """Say on stderr which fleet is looked at, since nobody has named one."""
+    sys.stderr.write(f"of the only fleet that runs: --socket {found.client.address}\n")
+
+
+def _named(choice: Choice) -> Client:
+    """Return a client for the fleet that options or the file in this directory name.
 
     Raises:
         ControlError: it does not run, cannot be reached, or it is not clear which one is meant.
@@ -56,9 +94,9 @@ def find_client(choice: Choice) -> Client:
             control_socket_candidates(os.environ, uid=os.geteuid(), instance=choice.instance),
             name=choice.instance,
         )
-    if (file := choice.config_file()) is not None:
-        return client_of_config(file)
-    return _only_one()
+    file = choice.config_file()
+    assert file is not None  # noqa: S101 - `find_fleet` has looked; tells the type checker
+    return client_of_config(file)
 
 
 def client_of_config(file: Path) -> Client:
@@ -72,10 +110,8 @@ def client_of_config(file: Path) -> Client:
     except OSError as error:
         raise _unreadable(file, error) from error
     own = os.environ.get("UNICORND_CONTROL__SOCKET") or socket_of_config(file)
-    if own and _is_answering(own):
-        return Client(address=own)
     instance = os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file)
-    candidates = () if own else control_socket_candidates(os.environ, uid=os.geteuid(), instance=instance)
+    candidates = (own,) if own else control_socket_candidates(os.environ, uid=os.geteuid(), instance=instance)
     return _answering(candidates, name=f"{instance} ({file})")
 
 
@@ -86,8 +122,8 @@ def _unreadable(file: Path, error: OSError) -> ControlError:
     return ControlError(f"{file}: {(error.strerror or str(error)).lower()}", code=CtlExit.CONFIG)
 
 
-def running_addresses() -> list[str]:
-    """Return the control sockets on this machine where somebody answers, or where we may not ask.
+def running_addresses(*, with_strangers: bool = False) -> list[str]:
+    """Return the control sockets on this machine where unicornd may answer, or where we may not ask.
 
     Found by looking into the directories: a path's name is not the one that it was bound under, so the kernel's list
     is good for abstract names only.
@@ -96,29 +132,42 @@ def running_addresses() -> list[str]:
     nested = [f"{os.path.dirname(place)}/*/*.sock" for place in places]  # noqa: PTH120 - text, before it is a path
     paths = [path for place in (*places, *nested) if place.startswith("/") for path in glob.glob(place)]  # noqa: PTH207
     abstract = [name for name in running_sockets(os.environ, os.geteuid()) if name.startswith("@")]
-    return [address for address in dict.fromkeys((*sorted(paths), *abstract)) if _is_answering(address)]
+    return [
+        address
+        for address in dict.fromkeys((*sorted(paths), *abstract))
+        if _is_held(address, with_strangers=with_strangers)
+    ]
+
+
+def _is_held(address: str, *, with_strangers: bool) -> bool:
+    try:
+        return may_answer(address)
+    except StrangerError:
+        return with_strangers
 
 
 def _answering(candidates: tuple[str, ...], *, name: str) -> Client:
-    for address in candidates:
-        if _is_answering(address):
-            return Client(address=address)
+    """Return a client for the first place where unicornd answers.
+
+    A stranger at an abstract name, which anybody may take, is passed over: the fleet may be at a spare one.
+    """
+    strangers: list[str] = []
+    for candidate in candidates:
+        is_abstract = candidate.startswith("@")
+        for address in (candidate, *(spare_names(candidate) if is_abstract else ())):
+            try:
+                if may_answer(address):
+                    return Client(address=address)
+            except StrangerError as stranger:
+                if not is_abstract:
+                    raise
+                strangers.append(stranger.message)
     raise ControlError(
         f"{name} is not running",
         code=CtlExit.NOT_RUNNING,
+        detail="\n".join(strangers),
         hint="`unicornctl start` starts it; `unicornctl ls` lists what runs",
     )
-
-
-def _is_answering(address: str) -> bool:
-    """Whether somebody listens there, or it is not for us to know."""
-    try:
-        connect(address, timeout=0.0).close()
-    except (PermissionError, BlockingIOError):
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _only_one() -> Client:

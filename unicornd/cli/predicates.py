@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 from unicornd.cli.exits import report
-from unicornd.cli.instances import Choice, find_client
+from unicornd.cli.instances import Choice, Found, find_fleet, tell_guess
 from unicornd.control.client import ControlError, granted
 from unicornd.errors import CtlExit
 
@@ -52,6 +52,7 @@ class Question(NamedTuple):
 class _Verdict(NamedTuple):
     code: int
     text: str
+    found: Found
 
 
 def main(arguments: list[str]) -> int:
@@ -64,8 +65,10 @@ def main(arguments: list[str]) -> int:
         question = parse_question(name, rest)
         verdict = _ask_until(question)
     except ControlError as error:
-        is_told = "--quiet" not in rest and "-q" not in rest
-        return report(error) if is_told or error.code == CtlExit.USAGE else error.code
+        is_told = error.code == CtlExit.USAGE or not {"--quiet", "-q"} & set(rest)
+        return report(error, is_quiet=not is_told, is_json="--json" in rest)
+    if verdict.found.is_guessed and not question.is_quiet:
+        tell_guess(verdict.found)
     if question.is_json:
         document = {"schema": 1, "answer": verdict.code == CtlExit.DONE, "reason": verdict.text}
         sys.stdout.write(json.dumps(document) + "\n")
@@ -91,16 +94,17 @@ def _ask_until(question: Question) -> _Verdict:
 
 
 def _ask(question: Question) -> _Verdict:
-    client = find_client(question.choice)
+    found = find_fleet(question.choice)
+    client = found.client
     if question.name == "health":
         status = client.get("/v1/status")
         state, reason = str(status["state"]), str(status["reason"])
         code = CtlExit.DONE if state in HEALTHY else CtlExit.FAILED
-        return _Verdict(code, f"{state}: {reason}" if reason else state)
+        return _Verdict(code, f"{state}: {reason}" if reason else state, found)
     answer = client.ask("GET", "/readyz" if question.name == "is-ready" else "/healthz")
     if answer.status == SERVICE_UNAVAILABLE:
-        return _Verdict(CtlExit.FAILED, str(answer.document().get("reason", "")))
-    return _Verdict(CtlExit.DONE, str(granted(answer).get("reason", "")))
+        return _Verdict(CtlExit.FAILED, str(answer.document().get("reason", "")), found)
+    return _Verdict(CtlExit.DONE, str(granted(answer).get("reason", "")), found)
 
 
 def parse_question(name: str, rest: list[str]) -> Question:

@@ -15,8 +15,10 @@ import typer
 from rich.console import Console
 
 from unicornd.cli.exits import may_colour
-from unicornd.cli.instances import Choice, find_client
+from unicornd.cli.instances import Choice, find_client, find_fleet
+from unicornd.control.client import ControlError
 from unicornd.dataclass import dataclass
+from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,18 +48,51 @@ class Session:
     is_json: bool
 
     def client(self) -> Client:
-        """Return a client for the fleet that is meant.
+        """Return a client for the fleet that is to be looked at; one that was guessed is named on stderr.
 
         Raises:
             ControlError: it does not run, or it is not clear which one is meant.
         """
         return find_client(self.choice)
 
+    def client_to_change(self, deed: str) -> Client:
+        """Return a client for the fleet that `deed` (`stop`, `reload` …) is to be done to; it is never guessed.
+
+        If nobody has named one and only one runs, somebody at a terminal is asked whether that is meant.
+
+        Raises:
+            ControlError: it does not run, or it is not clear which one is meant, or the answer was no.
+        """
+        found = find_fleet(self.choice)
+        if found.is_guessed:
+            _confirm(found.client, deed)
+        return found.client
+
     def print_json(self, document: Mapping[str, Any]) -> None:
         """Print a document: indented for a person's eyes, on one line for a program's."""
         indent = 2 if sys.stdout.isatty() else None
         sys.stdout.write(json.dumps(document, indent=indent, ensure_ascii=False) + "\n")
         sys.stdout.flush()
+
+
+def _confirm(client: Client, deed: str) -> None:
+    """Ask whether the only fleet that runs is the one that is meant.
+
+    Raises:
+        ControlError: nobody is there to be asked, or the answer was no.
+    """
+    status = client.get("/v1/status")
+    which = f"{status['instance']} (pid {status['arbiter']['pid']}, {client.address})"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ControlError(
+            f"{deed}: no fleet is named; the only one that runs is {which}",
+            code=CtlExit.USAGE,
+            hint=f"--socket {client.address} means it; so do -c FILE, --instance NAME, or its folder",
+        )
+    sys.stderr.write(f"{deed} {which}, the only fleet that runs? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ControlError("nothing was done", code=CtlExit.FAILED)
 
 
 def session_of(context: typer.Context) -> Session:

@@ -110,9 +110,9 @@ def change(
     body: Mapping[str, object] | None = None,
 ) -> int:
     """Have something done, and return the exit code that says how it ended."""
-    client = session.client()
     if dry_run:
-        return show_plan(session, client.post(f"{path}?dry_run=1", body))
+        return show_plan(session, session.client().post(f"{path}?dry_run=1", body))
+    client = session.client_to_change(path.rpartition("/")[2])
     try:
         operation = client.post(path, body)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ import typer
 from rich.text import Text
 
 from unicornd.cli.commands.change import show_accepted, show_plan
-from unicornd.cli.exits import INTERRUPTED
+from unicornd.cli.exits import INTERRUPTED, print_error
 from unicornd.cli.instances import CONFIG_NAME, Choice
 from unicornd.cli.progress import OutOfTimeError, conclude, detach, follow
 from unicornd.cli.render import STATE_STYLES
@@ -45,6 +45,9 @@ PATIENCE = 1.0
 LOOK = 0.05
 """Seconds between two looks whether unicornd has ended, or whether its arbiter is there."""
 
+NO_TIME = 1e-9
+"""A timeout that is over at once; 0 is none."""
+
 GOES_ON = "the start goes on; `unicornctl status` shows it, `unicornctl stop` ends it"
 
 Now = Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")]
@@ -67,9 +70,10 @@ def start(
     """Start the fleet and return when it serves, or say why it does not."""
     session = session_of(context)
     file = _config_file(session.choice)
-    _refuse_second(file)
+    if (status := _running(file, timeout=timeout if wait else NO_TIME)) is not None:
+        return _tell_running(session, status, is_wrong=foreground)
     if dry_run:
-        return _checked(file) or _show_restart(session, file, arbiter=None)
+        return _checked(session, file) or _show_restart(session, file, arbiter=None)
     if foreground:
         command = _daemon(file)
         os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
@@ -87,9 +91,9 @@ def stop(
 ) -> int:
     """Stop the fleet: what has been sent is answered, then everything ends."""
     session = session_of(context)
-    client = session.client()
     if dry_run:
-        return show_plan(session, client.post("/v1/stop?dry_run=1", _mode(is_quick=now)))
+        return show_plan(session, session.client().post("/v1/stop?dry_run=1", _mode(is_quick=now)))
+    client = session.client_to_change("stop")
     if not wait:
         return show_accepted(session, client.post("/v1/stop", _mode(is_quick=now)))
     try:
@@ -114,17 +118,17 @@ def restart(
     session = session_of(context)
     began = time.monotonic()
     try:
-        client = session.client()
+        client = session.client() if dry_run else session.client_to_change("restart")
         status = client.get("/v1/status")
     except ControlError as error:
         if error.code is not CtlExit.NOT_RUNNING:
             raise
         file = _config_file(session.choice)
         if dry_run:
-            return _checked(file) or _show_restart(session, file, arbiter=None)
+            return _checked(session, file) or _show_restart(session, file, arbiter=None)
         return _start(session, file, wait=wait, timeout=timeout)
     file = session.choice.config_file() or _known_file(status)
-    if code := _checked(file):
+    if code := _checked(session, file):
         sys.stderr.write("unicornctl: nothing was stopped\n")
         return code
     if dry_run:
@@ -168,18 +172,40 @@ def _known_file(status: Mapping[str, Any]) -> Path:
     )
 
 
-def _refuse_second(file: Path) -> None:
+def _running(file: Path, *, timeout: float) -> dict[str, Any] | None:
+    """Return the status of the fleet if it runs already, once it serves or the time is up; 0: no limit."""
+    deadline = time.monotonic() + timeout if timeout else float("inf")
     try:
-        status = Session(choice=Choice(config=str(file)), is_json=False).client().get("/v1/status")
+        client = Session(choice=Choice(config=str(file)), is_json=False).client()
+        status = client.get("/v1/status")
+        while status["state"] == "starting" and time.monotonic() < deadline:
+            time.sleep(LOOK)
+            status = client.get("/v1/status")
     except ControlError as error:
         if error.code is CtlExit.NOT_RUNNING:
-            return
+            return None
         raise
-    raise ControlError(
-        f"{status['instance']} is already running (pid {status['arbiter']['pid']}, {status['state']})",
-        code=CtlExit.FAILED,
-        hint="`unicornctl reload` takes new code and configuration, `unicornctl restart` stops and starts it",
-    )
+    return status
+
+
+def _tell_running(session: Session, status: dict[str, Any], *, is_wrong: bool) -> int:
+    """Say that it runs already, which is what `start` wants; `is_wrong` if this process was to become the daemon.
+
+    Raises:
+        ControlError: it was.
+    """
+    message = f"{status['instance']} is already running (pid {status['arbiter']['pid']}, {status['state']})"
+    if is_wrong:
+        raise ControlError(
+            message,
+            code=CtlExit.FAILED,
+            hint="`unicornctl reload` takes new code and configuration, `unicornctl restart` stops and starts it",
+        )
+    if session.is_json:
+        session.print_json(status)
+    else:
+        data_console().print(Text(message), soft_wrap=True)
+    return CtlExit.DONE
 
 
 def _daemon(file: Path) -> list[str]:
@@ -226,13 +252,21 @@ def _let_go(starter: subprocess.Popen[bytes], file: Path) -> None:
         starter.wait()
 
 
-def _checked(file: Path) -> int:
+def _checked(session: Session, file: Path) -> int:
     """Have configuration and application looked at, and return the exit code: 0 if both are right."""
     try:
         checked = _run_daemon(file, "--check-config")
     except KeyboardInterrupt:
         return INTERRUPTED
-    return CtlExit.FAILED if checked is None else START_CODES.get(checked, CtlExit.FAILED)
+    code = CtlExit.FAILED if checked is None else START_CODES.get(checked, CtlExit.FAILED)
+    return code if code is CtlExit.DONE else _failed(session, code, message="it cannot be started")
+
+
+def _failed(session: Session, code: CtlExit, *, message: str) -> CtlExit:
+    """Return the exit code; for a program, with a document. What is wrong stands on stderr: unicornd has said it."""
+    if session.is_json:
+        print_error(ControlError(message, code=code, hint="standard error says why"))
+    return code
 
 
 def _start(session: Session, file: Path, *, wait: bool, timeout: float) -> int:
@@ -248,7 +282,7 @@ def _start(session: Session, file: Path, *, wait: bool, timeout: float) -> int:
             "the time is up, and it does not serve yet", code=CtlExit.UNREACHABLE, hint=GOES_ON
         )
     if daemon:
-        return START_CODES.get(daemon, CtlExit.FAILED)
+        return _failed(session, START_CODES.get(daemon, CtlExit.FAILED), message="it has not started")
     try:
         client = Session(choice=Choice(config=str(file)), is_json=False).client()
         status, scheme = client.get("/v1/status"), _scheme(client.get("/v1/config"))

@@ -19,7 +19,7 @@ from unicornd import __version__
 from unicornd.cli.instances import running_addresses
 from unicornd.cli.render import event_text, fleets_table, local_time, status_screen, workers_table
 from unicornd.cli.session import EPILOG, Session, data_console, print_screen, session_of
-from unicornd.control.client import Client, ControlError
+from unicornd.control.client import Client, ControlError, StrangerError
 from unicornd.control.wording import duration
 from unicornd.errors import CtlExit
 
@@ -113,7 +113,7 @@ def _print_event(session: Session, line: bytes) -> None:
 def ls(context: typer.Context) -> int:
     """List the fleets that run on this machine and may be looked at."""
     session = session_of(context)
-    fleets = [_fleet(address) for address in running_addresses()]
+    fleets = [_fleet(address) for address in running_addresses(with_strangers=True)]
     if session.is_json:
         session.print_json({"schema": 1, "fleets": fleets})
     elif fleets:
@@ -126,18 +126,29 @@ def ls(context: typer.Context) -> int:
 
 
 def _fleet(address: str) -> dict[str, Any]:
-    """Return what `ls` shows of a fleet; of one that does not answer, why."""
+    """Return what `ls` shows of a fleet; of one that does not answer, why; of a stranger's socket, who it is."""
+    is_foreign, error_text = False, ""
     try:
-        return {"socket": address, "error": "", "status": Client(address=address).get("/v1/status")}
+        status = Client(address=address).get("/v1/status")
+        if "arbiter" in status:
+            return {"socket": address, "is_foreign": False, "error": "", "status": status}
+        error_text = "what answers there is not unicornd"
+    except StrangerError as error:
+        is_foreign, error_text = True, error.message
     except ControlError as error:
-        return {"socket": address, "error": error.message, "status": None}
+        error_text = error.message
+    return {"socket": address, "is_foreign": is_foreign, "error": error_text, "status": None}
 
 
 def _fleet_row(fleet: dict[str, Any]) -> dict[str, str]:
     status = fleet["status"]
     if status is None:
         unknown = {"pid": "", "workers": "", "up": "", "listens": fleet["error"]}
-        return {"instance": fleet["socket"], "state": "unknown", **unknown}
+        return {
+            "instance": fleet["socket"],
+            "state": "foreign" if fleet["is_foreign"] else "unknown",
+            **unknown,
+        }
     ready = sum(worker["phase"] == "ready" for worker in status["workers"])
     return {
         "instance": status["instance"],
