@@ -20,7 +20,7 @@ from pydantic.json_schema import models_json_schema
 from unicornd import __version__
 from unicornd.control import protocol
 from unicornd.control.document import Document
-from unicornd.control.endpoints import DRY_RUN, Description, Endpoint
+from unicornd.control.endpoints import DRY_RUN, READ_ONLY, Description, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +43,9 @@ REFUSALS: Mapping[HTTPStatus, str] = {
     HTTPStatus.CONFLICT: "not now: another operation is in progress",
     HTTPStatus.UNPROCESSABLE_ENTITY: "understood, but not possible",
 }
+
+
+MISDIRECTED = (HTTPStatus.MISDIRECTED_REQUEST, "at admin.bind: admin.hosts does not have that Host")
 
 
 class _Closed(BaseModel):
@@ -154,7 +157,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if description.answer is protocol.Health:
         responses["503"] = {**good, "description": "no, and why"}
     content = {"application/json": {"schema": _reference(protocol.Problem)}}
-    for status, about in REFUSALS.items():
+    for status, about in REFUSALS.items() if endpoint not in READ_ONLY else (*REFUSALS.items(), MISDIRECTED):
         responses[str(status.value)] = {"description": about, "content": content}
     responses["default"] = {
         "description": "no request that can be read (405, 408, 413, …)",
