@@ -20,14 +20,16 @@ from unicornd.config.instance import (
     instance_of_config,
     running_sockets,
     socket_of_config,
-    spare_names,
 )
-from unicornd.control.client import Client, ControlError, StrangerError, may_answer
+from unicornd.control.client import Client, ControlError, StrangerError, may_answer, search_abstract
 from unicornd.errors import CtlExit
 
 CONFIG_NAME = "unicornd.toml"
 CONFIG_NAMES = (CONFIG_NAME, "gunicorn.conf.py")
 """What is looked for in this directory, as `unicornd` does."""
+
+MAX_TOLD = 3
+"""Strangers that are named in an error: there may be as many as somebody likes."""
 
 
 class Choice(NamedTuple):
@@ -141,7 +143,7 @@ def running_addresses(*, with_strangers: bool = False) -> list[str]:
 
 def _is_held(address: str, *, with_strangers: bool) -> bool:
     try:
-        return may_answer(address)
+        return may_answer(address, patience=0.0)
     except StrangerError:
         return with_strangers
 
@@ -152,20 +154,18 @@ def _answering(candidates: tuple[str, ...], *, name: str) -> Client:
     A stranger at an abstract name, which anybody may take, is passed over: the fleet may be at a spare one.
     """
     strangers: list[str] = []
-    for candidate in candidates:
-        is_abstract = candidate.startswith("@")
-        for address in (candidate, *(spare_names(candidate) if is_abstract else ())):
-            try:
-                if may_answer(address):
-                    return Client(address=address)
-            except StrangerError as stranger:
-                if not is_abstract:
-                    raise
-                strangers.append(stranger.message)
+    for address in candidates:
+        if address.startswith("@"):
+            search = search_abstract(address)
+            strangers += search.strangers
+            if search.address is not None:
+                return Client(address=search.address)
+        elif may_answer(address):
+            return Client(address=address)
     raise ControlError(
         f"{name} is not running",
         code=CtlExit.NOT_RUNNING,
-        detail="\n".join(strangers),
+        detail="\n".join(strangers[:MAX_TOLD]),
         hint="`unicornctl start` starts it; `unicornctl ls` lists what runs",
     )
 

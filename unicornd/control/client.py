@@ -11,8 +11,10 @@ import json
 import os
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unicornd.config.instance import spare_names
 from unicornd.control.answerer import answerer_of, holder_text, is_trusted
 from unicornd.errors import CtlExit, UnicorndError
 
@@ -116,17 +118,17 @@ def check_answerer(sock: socket.socket, address: str) -> None:
         )
 
 
-def may_answer(address: str) -> bool:
+def may_answer(address: str, *, patience: float = ABSTRACT_PATIENCE) -> bool:
     """Whether somebody listens there who may be unicornd, or whom we may not ask.
 
-    An abstract name is given a second to take us in: whoever holds it and lets nobody in is no unicornd either.
+    An abstract name is given `patience` seconds to take us in: whoever holds it and lets nobody in is no unicornd either.
 
     Raises:
         StrangerError: somebody else does.
     """
     is_abstract = address.startswith("@")
     try:
-        with connect(address, timeout=ABSTRACT_PATIENCE if is_abstract else 0.0) as sock:
+        with connect(address, timeout=patience if is_abstract else 0.0) as sock:
             check_answerer(sock, address)
     except BlockingIOError as error:  # its backlog is full
         if is_abstract:
@@ -137,6 +139,26 @@ def may_answer(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+class Search(NamedTuple):
+    """Where unicornd may answer (None: nowhere), and what was found out about strangers on the way."""
+
+    address: str | None
+    strangers: list[str]
+
+
+def search_abstract(address: str) -> Search:
+    """Look at an abstract name and at those that stand in for it; a second for all of them, however many there are."""
+    deadline = time.monotonic() + ABSTRACT_PATIENCE
+    strangers: list[str] = []
+    for name in (address, *spare_names(address)):
+        try:
+            if may_answer(name, patience=max(deadline - time.monotonic(), 0.0)):
+                return Search(name, strangers)
+        except StrangerError as stranger:
+            strangers.append(stranger.message)
+    return Search(None, strangers)
 
 
 class Client(NamedTuple):

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicornd.config.instance import spare_name, spare_names
+from unicornd.config.instance import spare_name
 from unicornd.control.answerer import answerer_of
-from unicornd.control.client import StrangerError, connect, may_answer
+from unicornd.control.client import StrangerError, connect, may_answer, search_abstract
 from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, ListenError
 
@@ -98,14 +98,11 @@ def _open_abstract(address: str) -> ControlSocket:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-    note = ""
-    for name in (address, *spare_names(address)):
-        try:
-            if may_answer(name):
-                raise _already_running(name)
-        except StrangerError as stranger:
-            note = note or stranger.message
+    search = search_abstract(address)
+    if search.address is not None:
+        raise _already_running(search.address)
     spare = spare_name(address)
+    note = "".join(search.strangers[:1])
     return ControlSocket(sock=_bound_abstract(spare), address=spare, inode=None, note=note)
 
 

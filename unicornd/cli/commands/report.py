@@ -19,7 +19,7 @@ from unicornd import __version__
 from unicornd.cli.instances import running_addresses
 from unicornd.cli.render import event_text, fleets_table, local_time, status_screen, workers_table
 from unicornd.cli.session import EPILOG, Session, data_console, print_screen, session_of
-from unicornd.control.client import Client, ControlError, StrangerError
+from unicornd.control.client import PATIENCE, Client, ControlError, StrangerError
 from unicornd.control.wording import duration
 from unicornd.errors import CtlExit
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 app = typer.Typer()
+
+STRANGE_PATIENCE = 2.0
+"""Seconds that `ls` gives an abstract name, which anybody may hold who never answers."""
 
 WATCH_PAUSE = 1.0
 """Seconds between two looks with `--watch`."""
@@ -129,7 +132,8 @@ def _fleet(address: str) -> dict[str, Any]:
     """Return what `ls` shows of a fleet; of one that does not answer, why; of a stranger's socket, who it is."""
     is_foreign, error_text = False, ""
     try:
-        status = Client(address=address).get("/v1/status")
+        patience = STRANGE_PATIENCE if address.startswith("@") else PATIENCE
+        status = Client(address=address).get("/v1/status", patience=patience)
         if "arbiter" in status:
             return {"socket": address, "is_foreign": False, "error": "", "status": status}
         error_text = "what answers there is not unicornd"
