@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import tempfile
 import uuid
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.ctl import Ctl, fleet
+from tests.support.ctl import BIN, Ctl, fleet
 from tests.support.squatter import NOBODY, squatter
 from unicornd.config.instance import spare_names
 from unicornd.control.answerer import OVERFLOW_UID, Answerer, holder_text, is_trusted
@@ -180,3 +181,15 @@ def test_a_user_that_the_namespace_does_not_map_is_called_so_and_never_oneself(t
     (tmp_path / "uid_map").write_text(IN_INITIAL_NAMESPACE)
     assert is_trusted(unknown, "@x", uid=OVERFLOW_UID, uid_map=tmp_path / "uid_map")
     assert "nobody" in holder_text(unknown, uid_map=tmp_path / "uid_map")
+
+
+def test_from_a_user_namespace_without_that_user_the_truth_is_told(reachable: Path) -> None:
+    path = reachable / "c.sock"
+    asked = ["unshare", "--user", str(BIN / "unicornctl"), "is-ready", "--socket", str(path)]
+    if subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a user namespace cannot be had")
+    os.chown(reachable, NOBODY, NOBODY)  # all users that are not mapped look like the folder's owner
+    with squatter(str(path)) as pid:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == CtlExit.UNREACHABLE
+    assert f"held by a user outside this user namespace (pid {pid})" in done.stderr
