@@ -54,6 +54,8 @@ check-generated: $(VENV)/.installed-test
 	$(BIN)/python -m unicornd.control.openapi check
 
 generate: $(VENV)/.installed-test
+	@# The table first, in a process of its own: the other files are made with its help.
+	$(BIN)/python -c 'from unicornd.config import generate as g, tabulate as t; (g.ROOT / g.TABLE).write_text(t.table_text())'
 	$(BIN)/python -m unicornd.config.generate write
 	$(BIN)/python -m unicornd.control.openapi write
 
