@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from unicornd import __version__
+from unicornd import __version__, escaping
 from unicornd.arbiter.changeover import Changeover, Estate
 from unicornd.arbiter.daemonize import STDERR, daemonize, kept_streams
 from unicornd.arbiter.enquiries import Enquiries
@@ -134,8 +134,9 @@ def _run(
 
 def describe(error: UnicorndError) -> str:
     """Return an error as text for a terminal: what, the details, what to do."""
-    lines = [f"unicornd: {error.message}", *(f"  {line}" for line in error.detail.splitlines())]
-    return "\n".join([*lines, f"  hint: {error.hint}"] if error.hint else lines)
+    detail = escaping.lines(error.detail).splitlines()
+    lines = [f"unicornd: {escaping.one_line(error.message)}", *(f"  {line}" for line in detail)]
+    return "\n".join([*lines, f"  hint: {escaping.one_line(error.hint)}"] if error.hint else lines)
 
 
 class Assembly:

@@ -49,7 +49,7 @@ def test_the_time_has_the_common_log_formats_form() -> None:
     ("value", "shown"),
     [
         ('a"b', '\\"'), ("a\nb", "\\u000a"), ("a\\b", "\\\\"), ("a\x7fb", "\\u007f"), ("a\x85b", "\\u0085"),
-        ("a\x00b", "\\u0000"),
+        ("a\x00b", "\\u0000"), ("a\u2028b", "\\u2028"), ("a\u202eb", "\\u202e"), ("a\udc9bb", "\\udc9b"),
     ],
 )  # fmt: skip
 def test_nothing_that_a_client_sends_can_end_a_line_or_a_quoted_text(value: str, shown: str) -> None:
@@ -100,3 +100,8 @@ def test_fields_have_no_queries_if_the_format_has_none() -> None:
     fields = fields_of(request(), slot=1, has_query=False)
     assert "query" not in fields
     assert fields["referer"] == "/from"
+
+
+def test_a_status_that_is_none_ends_no_line() -> None:
+    asked = Request(environ=ENVIRON, status="2\n0", headers={}, size=0, seconds=0.0)
+    assert compile_format("%(s)s")(asked) == "2\\u000a0"

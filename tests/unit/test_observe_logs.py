@@ -52,7 +52,7 @@ def test_a_line_for_people_has_the_facts_behind_it() -> None:
 
 def test_the_facts_stand_in_the_first_line_of_a_message_that_has_several() -> None:
     line = ConsoleFormat(is_bare=True).format(record("cannot boot:\n  File x\nSyntaxError", slot=1))
-    assert line == "[7] cannot boot: slot=1\n  File x\nSyntaxError"
+    assert line == "[7] cannot boot: slot=1\n    File x\n  SyntaxError"
 
 
 def test_a_line_for_programs_is_an_object_with_the_traceback_inside() -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.controls import HOSTILE, controls_in
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 from unicornd.config.sections.metrics import MetricsSettings
 from unicornd.config.values import Statsd as StatsdAddress
 from unicornd.errors import ConfigError
+from unicornd.observe.formats import ConsoleFormat
 from unicornd.observe.statsd import MAX_PACKET_BYTES, Statsd, StatsdSink
 from unicornd.observe.syslog import MAX_KEPT_BYTES, MAX_LINE_BYTES, Syslog, SyslogAddress, parse_address
 
@@ -161,3 +163,35 @@ def test_log_calls_are_counted_by_what_they_are() -> None:
             "a.b.gunicorn.log.error:1|c|@1.0",
             "a.b.n:1.5|h",
         ]
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_what_a_message_says_makes_no_message_of_its_own(tmp_path: Path, *, is_stream: bool) -> None:
+    path = tmp_path / "log"
+    with Receiver.unix(path, is_stream=is_stream) as daemon, closing(sink_of(f"unix://{path}")) as sink:
+        sink.setFormatter(ConsoleFormat(is_bare=True))
+        say(sink, f"begin {HOSTILE}\n<0>kernel: gone", process=7, why=HOSTILE)
+        said = daemon.await_message(lambda text: "kernel: gone" in text, "it has come")
+        assert daemon.messages() == [said], "one message"
+    assert not controls_in(said, but="" if is_stream else "\n")
+    further = said.split("#012" if is_stream else "\n")[1:]
+    assert further
+    assert all(line.startswith("  ") for line in further)
+
+
+def test_what_an_application_measures_makes_no_metric_of_its_own() -> None:
+    with Receiver.net() as daemon:
+        where = StatsdAddress(host="127.0.0.1", port=daemon.port)
+        with closing(StatsdSink(Statsd(MetricsSettings(statsd=where)))) as sink:
+            say(sink, "x", metric="n:1|c\nforged:2|c|#tag:x@y\x1b", value="1|c\nforged:3", mtype="gauge")
+            said = daemon.await_message(bool, "it has come")
+    assert said == "n_1_c_forged_2_c__tag_x_y_:1_c_forged_3|g"
+
+
+def test_a_status_that_is_none_makes_no_metric_of_its_own() -> None:
+    with Receiver.net() as daemon:
+        where = StatsdAddress(host="127.0.0.1", port=daemon.port)
+        with closing(Statsd(MetricsSettings(statsd=where))) as statsd:
+            statsd.tell_request("2\n: no", 0.1)
+            said = daemon.await_message(bool, "it has come")
+    assert said.split("\n")[-1] == "gunicorn.request.status.2__:1|c|@1.0"

@@ -187,3 +187,11 @@ def test_a_listener_that_refuses_newcomers_keeps_who_is_queued(address: str) -> 
         assert early.recv(100) == b"answer"
         served.close()
     close_listener(listener)
+
+
+def test_a_status_sets_no_other_variable_and_can_always_be_said(
+    notifier: Notifier, told: socket.socket
+) -> None:
+    notifier.ready("refused: no\nMAINPID=1\r\x1b[31m\x85\ud800")
+    data = told.recv(4096).decode()
+    assert data.split("\n") == ["READY=1", "STATUS=refused: no MAINPID=1\\x0d\\x1b[31m\\x85\\ud800"]

@@ -7,6 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unicornd.workers.channel import (
+    MAX_DETAIL_CHARACTERS,
+    MAX_EXCERPT_CHARACTERS,
+    MAX_KIND_CHARACTERS,
+    MAX_LINE_CHARACTERS,
     MAX_REPORT_BYTES,
     BootFailedReport,
     ReadyReport,
@@ -46,3 +50,23 @@ def test_a_report_always_fits_a_datagram_and_keeps_both_ends_of_a_long_traceback
 def test_what_is_not_a_report_is_a_value_error(datagram: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json, Unicode and our own error are all ValueErrors
         decode_report(datagram)
+
+
+def test_of_what_is_not_a_report_a_short_excerpt_is_shown() -> None:
+    with pytest.raises(ValueError, match="not a report") as caught:
+        decode_report(json.dumps(["x" * 50_000]).encode())
+    assert len(str(caught.value)) <= len("not a report: ") + MAX_EXCERPT_CHARACTERS
+
+
+def test_a_report_that_somebody_else_has_written_is_bounded() -> None:
+    long = "x" * 20_000
+    ready = decode_report(json.dumps({"report": "ready", "kind": f"<b>\x1b[31m{long}"}).encode())
+    assert ready == ReadyReport(kind=f"<b>\\x1b[31m{long[: MAX_KIND_CHARACTERS - len('<b>?[31m')]}")
+    retiring = decode_report(json.dumps({"report": "retiring", "why": long}).encode())
+    assert isinstance(retiring, RetiringReport)
+    assert len(retiring.why) <= MAX_LINE_CHARACTERS
+    failed = {"report": "boot_failed", "cause": "boot", "text": long, "detail": long}
+    told = decode_report(json.dumps(failed).encode())
+    assert isinstance(told, BootFailedReport)
+    assert len(told.text) <= MAX_LINE_CHARACTERS
+    assert len(told.detail) <= MAX_DETAIL_CHARACTERS

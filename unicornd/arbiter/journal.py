@@ -11,12 +11,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass
+from unicornd.escaping import one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CAPACITY = 1000
 """Entries kept: a rollout of a few hundred workers, or days of quiet life; about 0.3 MB at most."""
+
+MAX_CHARACTERS = 1000
+"""Of an entry's text: some of it comes from workers."""
 
 Fact = str | int | float | bool | None
 
@@ -59,9 +63,9 @@ class Journal:
         return self._last
 
     def append(self, kind: str, text: str, **facts: Fact) -> None:
-        """Write down that something happened; `text` becomes one line."""
+        """Write down that something happened; `text` becomes one line, and is cut if it is long."""
         self._last += 1
-        line = " ".join(text.split())
+        line = shortened(one_line(" ".join(text.split())), MAX_CHARACTERS)
         self._entries.append(Entry(seq=self._last, at=self._clock(), kind=kind, text=line, facts=facts))
 
     def since(self, seq: int) -> tuple[Entry, ...]:

@@ -21,6 +21,7 @@ from unicornd.arbiter.postmortems import Postmortems, examine, is_worth_one
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
 from unicornd.arbiter.wakeup import hear
 from unicornd.dataclass import dataclass
+from unicornd.escaping import one_line
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
 from unicornd.workers import signals
@@ -310,7 +311,8 @@ class Loop:
         for pid, seated in self.seats.seated.items():
             for request in seated.row.read(now).in_flight:
                 facts = {"slot": seated.slot, "pid": pid, "seconds": round(now - request.since, 1)}
-                self._means.log.info("waiting for worker %s: %s", seated.slot, request.text, extra=facts)
+                text = one_line(request.text)
+                self._means.log.info("waiting for worker %s: %s", seated.slot, text, extra=facts)
 
     def _note_ready(self) -> None:
         """The start has succeeded when the whole fleet is READY, or a part of it is and the rest cannot boot."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
 from unicornd.arbiter.fold import child_of, name_of
+from unicornd.arbiter.journal import MAX_CHARACTERS
 from unicornd.arbiter.state import Halt, Order, Phase, Role
+from unicornd.escaping import lines, one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +48,10 @@ class Narrator:
     ) -> None:
         """Tell one thing; `detail` (a traceback) goes to the log only."""
         facts = facts or {}
+        text, detail = (
+            shortened(one_line(text), MAX_CHARACTERS),
+            lines(detail),
+        )  # forms of the operator's may not
         self._log.log(level, "%s%s", text, f"\n{detail}" if detail else "", extra=facts)
         self._journal.append(kind, text, **facts)
 

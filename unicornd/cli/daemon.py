@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from unicornd import __version__
 from unicornd.apart import Apart
 from unicornd.errors import DaemonExit, UnicorndError
+from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,9 +133,9 @@ def _tell(command: CommandLine, sources: Sources) -> int:
 
     loaded = load(sources)
     if "print-config" in command.actions:
-        sys.stdout.write("".join(f"{line}\n" for line in print_lines(loaded)))
+        sys.stdout.write("".join(f"{one_line(line)}\n" for line in print_lines(loaded)))
     for note in (*loaded.notes, *command.notes):
-        sys.stderr.write(f"{note}\n")
+        sys.stderr.write(f"{one_line(note)}\n")
     check(loaded)
     if "check-config" in command.actions:
         from unicornd.arbiter.rehearsal import rehearse  # noqa: PLC0415 - likewise

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from unicornd.control.client import ControlError
 from unicornd.errors import ConfigError, CtlExit
+from unicornd.escaping import lines as plain_lines
+from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -38,10 +40,10 @@ def report(
         return exit_code(error)
     stream = stream or sys.stderr
     red, dim, reset = (_RED, _DIM, _RESET) if may_colour(stream) else ("", "", "")
-    lines = [f"{red}unicornctl:{reset} {error.message}"]
-    lines += [f"  {line}" if line else "" for line in error.detail.splitlines()]
+    lines = [f"{red}unicornctl:{reset} {one_line(error.message)}"]
+    lines += [f"  {line}" if line else "" for line in plain_lines(error.detail).splitlines()]
     if error.hint:
-        lines.append(f"  {dim}{error.hint}{reset}")
+        lines.append(f"  {dim}{one_line(error.hint)}{reset}")
     stream.write("\n".join(lines) + "\n")
     return exit_code(error)
 

@@ -15,6 +15,7 @@ from unicornd.cli.exits import report
 from unicornd.cli.instances import Choice, Found, find_fleet, tell_guess
 from unicornd.control.client import ControlError, granted
 from unicornd.errors import CtlExit
+from unicornd.escaping import json_text, one_line
 
 PAUSE = 0.1
 """Seconds between two questions with `--wait`."""
@@ -71,9 +72,9 @@ def main(arguments: list[str]) -> int:
         tell_guess(verdict.found)
     if question.is_json:
         document = {"schema": 1, "answer": verdict.code == CtlExit.DONE, "reason": verdict.text}
-        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.write(json_text(json.dumps(document)) + "\n")
     elif not question.is_quiet:
-        sys.stdout.write(f"{verdict.text}\n")
+        sys.stdout.write(f"{one_line(verdict.text)}\n")
     return verdict.code
 
 

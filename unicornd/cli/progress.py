@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unicornd.cli.exits import INTERRUPTED
+from unicornd.cli.plain import printable
 from unicornd.cli.session import data_console, note_console
 from unicornd.control.client import ControlError
 from unicornd.control.wording import duration
@@ -71,6 +72,7 @@ class Ticker:
 
     def show(self, operation: Document) -> None:
         """Print new steps, and what is waited for."""
+        operation = printable(operation)
         for step in operation["steps"]:
             self._print_step(self._shortened(step["text"]), at=duration(step["at"]))
         waiting = operation["waiting_for"]
@@ -143,6 +145,7 @@ def conclude(session: Session, operation: Document) -> int:
     """Say how an operation has ended, and return the exit code."""
     if session.is_json:
         session.print_json(operation)
+    operation = printable(operation)
     if operation["state"] == "done":
         if not session.is_json:
             took = Text(f"  {duration(operation['seconds'])}", style="dim")
@@ -177,6 +180,7 @@ def show_traceback(console: Console, detail: str) -> None:
 
 def detach(operation: Document) -> int:
     """Say that the operation goes on without us, and return the exit code of an interrupted program."""
+    operation = printable(operation)
     note_console().print(
         Text(f"detached: {operation['id']} ({operation['title']}) goes on; `unicornctl status` shows it")
     )

@@ -204,7 +204,7 @@ def _worker_row(worker: Document) -> list[Text]:
 
 def _now(worker: Document) -> Text:
     if worker["failure"]:
-        return Text(worker["failure"], style="red")
+        return Text(worker["failure"].partition("\n")[0], style="red")
     if not worker["now"]:
         return Text("idle" if worker["phase"] == "ready" else "", style="dim")
     oldest = worker["now"][0]

@@ -19,6 +19,7 @@ from unicornd.cli.instances import Choice, find_client, find_fleet
 from unicornd.control.client import ControlError
 from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
+from unicornd.escaping import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +72,7 @@ class Session:
     def print_json(self, document: Mapping[str, Any]) -> None:
         """Print a document: indented for a person's eyes, on one line for a program's."""
         indent = 2 if sys.stdout.isatty() else None
-        sys.stdout.write(json.dumps(document, indent=indent, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(json.dumps(document, indent=indent, ensure_ascii=False)) + "\n")
         sys.stdout.flush()
 
 

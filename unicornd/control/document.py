@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping  # noqa: TC003 - `control.openapi` reads the annotations
 from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
+from unicornd.escaping import json_text
+
 
 class About(NamedTuple):
     """What the schema says of a value beside its type, in `Annotated`.
@@ -73,7 +75,7 @@ class Document:
         text = json.dumps(
             self, default=Document.table, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
-        return text.encode(errors="replace")
+        return json_text(text.encode(errors="replace").decode()).encode()
 
 
 _OWN = frozenset({"DEFAULTS", "FORMS"})

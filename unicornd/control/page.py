@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unicornd.control.wording import duration, size
+from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,7 @@ def status_page(status: Status) -> str:
     """Return the page."""
     tone = "good" if status.state in GOOD else "bad"
     reason = f' <span class="dim">{_text(status.reason)}</span>' if status.reason else ""
-    wanted = f"{_ready(status)} of {status.wanted.count} ready, {status.wanted.kind}, {status.wanted.threads} threads each"
+    wanted = f"{_ready(status)} of {status.wanted.count} ready, {_text(status.wanted.kind)}, {status.wanted.threads} threads each"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH}">
 <meta name="viewport" content="width=device-width">
@@ -107,4 +108,4 @@ def _count(value: object) -> str:
 def _text(value: str) -> str:
     from html import escape  # noqa: PLC0415 - most fleets have no page; its table of entities stays in every worker
 
-    return escape(value)
+    return escape(one_line(value))

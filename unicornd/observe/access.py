@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
+from unicornd.escaping import CONTROLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ _ATOM = re.compile(r"%(?:\((?:\{(?P<name>[^}]+)\}(?P<kind>[ioe])|(?P<atom>[A-Za-
 _KEY = re.compile(r"\{(?P<name>[^}]+)\}(?P<kind>[ioe])")
 _NUMBERS = frozenset("BTMD")
 _QUERY_ATOM = re.compile(r"%\([rq]\)s")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"\\\x80-\x9f]")
+_UNSAFE = re.compile(rf"[{CONTROLS}\"\\]")
 MISSING = "-"
 
 
@@ -195,6 +196,11 @@ def _request_line(request: Request) -> str:
     return _escaped(line)
 
 
+def _status(request: Request) -> str:
+    code = request.status[:3]
+    return code if code.isdecimal() else _escaped(code)
+
+
 _ATOMS: dict[str, Callable[[Request], str]] = {
     "h": lambda request: _escaped(request.environ.get("REMOTE_ADDR")),
     "l": lambda _: MISSING,
@@ -205,7 +211,7 @@ _ATOMS: dict[str, Callable[[Request], str]] = {
     "U": lambda request: _escaped(request.environ.get("PATH_INFO")),
     "q": lambda request: _escaped(request.environ.get("QUERY_STRING")),
     "H": lambda request: _escaped(request.environ.get("SERVER_PROTOCOL")),
-    "s": lambda request: request.status[:3],
+    "s": _status,
     "B": lambda request: str(request.size),
     "b": lambda request: str(request.size) if request.size else MISSING,
     "f": lambda request: _escaped(request.environ.get("HTTP_REFERER")),

@@ -13,6 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from unicornd.escaping import json_text
 from unicornd.observe import access
 from unicornd.observe.formats import JsonFormat, MessageFormat
 from unicornd.observe.logfile import LogFile
@@ -69,7 +70,7 @@ class AccessLog:
         now = time.time()
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         head = {"time": f"{moment}.{int(now % 1 * 1000):03d}Z", "logger": self._log.name}
-        return json.dumps({**head, **fields}, default=str, ensure_ascii=False)
+        return json_text(json.dumps({**head, **fields}, default=str, ensure_ascii=False))
 
 
 _OWN_FORMATS: frozenset[type[logging.Formatter]] = frozenset({JsonFormat, MessageFormat})

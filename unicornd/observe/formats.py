@@ -1,6 +1,7 @@
 """How log lines look: for people, for programs, and the access log's, which are made elsewhere.
 
-Used by every process, in whatever thread logs. Nothing here opens or writes anything.
+Used by every process, in whatever thread logs. Nothing here opens or writes anything. Whatever is logged, a record can
+neither look like two nor drive a terminal: control characters are escaped, and further lines are indented.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+
+from unicornd import escaping
 
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -32,7 +35,9 @@ class ConsoleFormat(logging.Formatter):
         )
         message, end, more = record.getMessage().partition("\n")
         line = f"{begin} {message}{facts}{end}{more}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return escaping.record(line)
 
 
 class JsonFormat(logging.Formatter):
@@ -51,7 +56,7 @@ class JsonFormat(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return escaping.json_text(json.dumps(line, default=str, ensure_ascii=False))
 
 
 class MessageFormat(logging.Formatter):
@@ -59,7 +64,15 @@ class MessageFormat(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message."""
-        return record.getMessage()
+        return escaping.record(record.getMessage())
+
+
+class PatternFormat(logging.Formatter):
+    """Lines by a pattern of `logging`, as the class of an operator gives it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and below it the traceback."""
+        return escaping.record(super().format(record))
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, object]:

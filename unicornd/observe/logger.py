@@ -15,8 +15,9 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from unicornd import escaping
 from unicornd.observe import access as access_lines
-from unicornd.observe.formats import MessageFormat, facts_of
+from unicornd.observe.formats import MessageFormat, PatternFormat, facts_of
 from unicornd.observe.logfile import STDERR, STDOUT, LogFile
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Logger:
         self.error_log.setLevel(self.loglevel)
         self.access_log.setLevel(logging.INFO)
         error = LogFile(cfg.errorlog, STDERR)
-        error.setFormatter(logging.Formatter(self.error_fmt, self.datefmt))
+        error.setFormatter(PatternFormat(self.error_fmt, self.datefmt))
         _replace(self.error_log, error)
         access = LogFile(cfg.accesslog, STDOUT) if cfg.accesslog is not None else None
         if access is not None:
@@ -170,7 +171,7 @@ class Forward(logging.Handler):
 
 def complain() -> None:
     """Write the exception that is being dealt with to standard error, past all loggers."""
-    text = f"logging.logger_class raised:\n{traceback.format_exc()}"
+    text = escaping.record(f"logging.logger_class raised:\n{traceback.format_exc()}") + "\n"
     with contextlib.suppress(OSError):
         os.write(STDERR, text.encode("utf-8", "backslashreplace"))
 

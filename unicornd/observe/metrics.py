@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass, field
+from unicornd.escaping import one_line
 from unicornd.observe.scoreboard import BUCKETS
 
 if TYPE_CHECKING:
@@ -115,4 +116,4 @@ def _histogram(total: Totals) -> list[str]:
 
 
 def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return one_line(label).replace("\\", "\\\\").replace('"', '\\"')

@@ -7,6 +7,7 @@ here waits or raises; names are looked up once, when the client is made.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_PACKET_BYTES = 1432
 """What fits into an Ethernet frame with any usual tunnel (statsd's own documentation)."""
+_RESERVED = re.compile(r"[\x00-\x20\x7f|:@#]")
+"""What would end a name, a value or a metric."""
 _KINDS = {"gauge": "g", "counter": "c|@1.0", "histogram": "h", "timer": "ms"}
 
 
@@ -56,7 +59,7 @@ class Statsd:
         self.send(
             self.line("gunicorn.request.duration", seconds * 1000, kind="timer"),
             self.line("gunicorn.requests", 1, kind="counter"),
-            self.line(f"gunicorn.request.status.{status[:3]}", 1, kind="counter"),
+            self.line(f"gunicorn.request.status.{_code_of(status)}", 1, kind="counter"),
         )
 
     def close(self) -> None:
@@ -87,7 +90,8 @@ class StatsdSink(logging.Handler):
             lines = []
             metric, kind = getattr(record, "metric", None), getattr(record, "mtype", None)
             if metric and kind in _KINDS:
-                lines.append(self._statsd.line(str(metric), getattr(record, "value", 1), kind=str(kind)))
+                value = _plain(getattr(record, "value", 1))
+                lines.append(self._statsd.line(_plain(metric), value, kind=str(kind)))
             if record.msg and record.levelno >= logging.WARNING:
                 lines.append(self._statsd.line(f"gunicorn.log.{_level(record)}", 1, kind="counter"))
             self._statsd.send(*lines)
@@ -96,6 +100,16 @@ class StatsdSink(logging.Handler):
         """Close the client."""
         self._statsd.close()
         super().close()
+
+
+def _plain(value: object) -> str:
+    """Return a name or a number in which nothing ends it."""
+    return _RESERVED.sub("_", str(value))
+
+
+def _code_of(status: str) -> str:
+    code = status[:3]
+    return code if code.isdecimal() else _plain(code)
 
 
 def _level(record: logging.LogRecord) -> str:

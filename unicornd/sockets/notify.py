@@ -12,6 +12,7 @@ from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unicornd.escaping import one_line
 from unicornd.units import Monotonic, Seconds
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ class Notifier:
         """Send one message, with descriptors (SCM_RIGHTS, unix(7)); return whether it has gone out."""
         if self._sock is None or not self.is_heard:
             return False
-        text = "\n".join(line.replace("\n", " ") for line in lines)
+        text = "\n".join(
+            one_line(line.replace("\n", " ")) for line in lines
+        )  # a line feed would begin a variable
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
         with suppress(OSError):
             self._sock.sendmsg([text.encode()], rights, 0, self._address)

@@ -10,6 +10,7 @@ import json
 from typing import Literal
 
 from unicornd.dataclass import asdict, dataclass
+from unicornd.escaping import one_line
 
 MAX_REPORT_BYTES = 64 * 1024
 """The largest datagram; a traceback is cut in the middle to fit (its last lines say what happened)."""
@@ -17,6 +18,11 @@ MAX_REPORT_BYTES = 64 * 1024
 MAX_DETAIL_CHARACTERS = 10_000
 MAX_LINE_CHARACTERS = 500
 """How much of a traceback and of a line is sent: a control character takes six bytes in JSON, so both fit."""
+
+MAX_EXCERPT_CHARACTERS = 200
+"""How much is shown of what is no report."""
+MAX_KIND_CHARACTERS = 200
+"""Of the name of a kind: its own, or `module:Class`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,7 @@ def encode_report(report: Report) -> bytes:
 
 
 def decode_report(datagram: bytes) -> Report:
-    """Return the report in `datagram`.
+    """Return the report in `datagram`; its texts are cut here, too, since an application can write to the channel.
 
     Raises:
         ValueError: it is not a report (a foreign or broken writer).
@@ -90,18 +96,20 @@ def decode_report(datagram: bytes) -> Report:
         case {"report": "born", "pid": int(pid)}:
             return BornReport(pid=pid)
         case {"report": "ready", "kind": str(kind)}:
-            return ReadyReport(kind=kind)
+            return ReadyReport(kind=one_line(kind[:MAX_KIND_CHARACTERS]))
         case {
             "report": "boot_failed",
             "cause": "app" | "boot" as cause,
             "text": str(text),
             "detail": str(detail),
         }:
-            return BootFailedReport(cause=cause, text=text, detail=detail)
+            return BootFailedReport(
+                cause=cause, text=_cut(text, MAX_LINE_CHARACTERS), detail=_cut(detail, MAX_DETAIL_CHARACTERS)
+            )
         case {"report": "retiring", "why": str(why)}:
-            return RetiringReport(why=why)
+            return RetiringReport(why=_cut(why, MAX_LINE_CHARACTERS))
         case other:
-            raise ValueError(f"not a report: {other!r}")
+            raise ValueError(f"not a report: {other!r:.{MAX_EXCERPT_CHARACTERS}}")
 
 
 def _cut(text: str, limit: int) -> str:

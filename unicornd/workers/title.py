@@ -5,6 +5,8 @@ Run by arbiter, molds and workers, each once.
 
 from __future__ import annotations
 
+from unicornd.escaping import one_line
+
 try:
     from setproctitle import setproctitle
 except ImportError:
@@ -15,4 +17,4 @@ except ImportError:
 
 def set_title(role: str, instance: str) -> None:
     """Call this process `unicornd: worker 3 [shop]`."""
-    setproctitle(f"unicornd: {role} [{instance}]")
+    setproctitle(one_line(f"unicornd: {role} [{instance}]"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from unicornd.cli.plain import printable
 from unicornd.cli.progress import conclude, detach, follow, interrupted
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
 from unicornd.control.client import ControlError
@@ -130,7 +131,7 @@ def show_plan(session: Session, plan: dict[str, Any]) -> int:
     if session.is_json:
         session.print_json(plan)
         return CtlExit.DONE
-    console = data_console()
+    console, plan = data_console(), printable(plan)
     console.print(Text.assemble(("would ", "bold"), plan["title"]))
     for action in plan["actions"]:
         console.print(Text(f"  {action}"), soft_wrap=True)
@@ -142,5 +143,6 @@ def show_accepted(session: Session, operation: dict[str, Any]) -> int:
     if session.is_json:
         session.print_json(operation)
     else:
+        operation = printable(operation)
         data_console().print(Text(f"{operation['id']}: {operation['title']}"))
     return CtlExit.DONE

@@ -26,6 +26,7 @@ from unicornd.config.show import apply_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in, write_config
 from unicornd.errors import ConfigError
+from unicornd.escaping import json_text, one_line
 
 app = typer.Typer(
     help="Look at a configuration, check it, begin one, import gunicorn's, change one.",
@@ -51,7 +52,7 @@ def check(*, config: File = None, as_json: Json = False) -> int:
             "app.target is not set: there is nothing to serve", hint='target = "module:application"'
         )
     for note in loaded.notes:
-        sys.stderr.write(f"{note}\n")
+        sys.stderr.write(f"{one_line(note)}\n")
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})
     else:
@@ -80,11 +81,10 @@ def show(
     width = max((len(row.key) for row in said), default=0)
     console = data_console()
     for row in said:
-        line = Text.assemble(
-            (f"{row.key:<{width}}", "bold"), " = ", json.dumps(row.value, ensure_ascii=False)
-        )
+        value = json_text(json.dumps(row.value, ensure_ascii=False))
+        line = Text.assemble((f"{one_line(row.key):<{width}}", "bold"), " = ", value)
         if origin:
-            line.append(f"  {row.where or 'default'}", style="dim")
+            line.append(f"  {one_line(row.where or 'default')}", style="dim")
         console.print(line, soft_wrap=True)
     if not everything:
         sys.stderr.write(f"{len(rows) - len(said)} more have their defaults: --all shows them\n")
@@ -159,10 +159,9 @@ def _load(config: Path | None) -> Loaded:
 
 
 def _shown(path: Path | None) -> str:
-    return os.path.relpath(path) if path is not None else "the configuration"
+    return one_line(os.path.relpath(path)) if path is not None else "the configuration"
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.write(
-        json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n"
-    )
+    text = json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
+    sys.stdout.write(json_text(text) + "\n")

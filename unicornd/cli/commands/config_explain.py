@@ -23,6 +23,7 @@ from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.show import apply_of
 from unicornd.dataclass import asdict
 from unicornd.errors import ConfigError
+from unicornd.escaping import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def explain_setting(
     if as_json:
         values = [{**asdict(each), "present": _present_json(each, loaded)} for each in found]
         sys.stdout.write(
-            json.dumps({"schema": 1, "settings": values}, ensure_ascii=False, default=str) + "\n"
+            json_text(json.dumps({"schema": 1, "settings": values}, ensure_ascii=False, default=str)) + "\n"
         )
         return 0
     console = data_console()
@@ -85,7 +86,7 @@ def _print(each: Explanation, loaded: Loaded | None, *, trouble: str, console: C
         print_screen(console, Padding(names, (0, 0, 0, 2)))
     print_screen(console, Padding(Text(each.about), (0, 0, 0, 2)))
     for title, text in _facts(each, loaded, trouble=trouble):
-        console.print(Text.assemble((f"  {title:<9}", "dim"), text), soft_wrap=True)
+        console.print(Text.assemble((f"  {title:<9}", "dim"), one_line(text)), soft_wrap=True)
 
 
 def _names(each: Explanation) -> str:
@@ -127,7 +128,7 @@ def _present_json(each: Explanation, loaded: Loaded | None) -> list[dict[str, ob
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json_text(json.dumps(value, ensure_ascii=False))
 
 
 def diff_config(
@@ -144,12 +145,12 @@ def diff_config(
     report = find_client(choice).get("/v1/config")
     changes = list(_changes(report["values"], _wanted(config, report).rows))
     if as_json:
-        sys.stdout.write(json.dumps({"schema": 1, "changes": changes}, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json({"schema": 1, "changes": changes}) + "\n")
         return 0
     console = data_console()
     for change in changes:
         line = f"{change['key']}: {_json(change['from'])} → {_json(change['to'])}  ({change['apply']}, {change['where']})"
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(one_line(line)), soft_wrap=True)
     console.print(Text(_summary(changes)), soft_wrap=not console.is_terminal)
     return 0
 

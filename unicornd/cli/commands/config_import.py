@@ -22,6 +22,7 @@ from unicornd.config.layers import DEFAULT_FILE, GUNICORN_FILE
 from unicornd.config.write import config_text, write_config
 from unicornd.dataclass import asdict
 from unicornd.errors import ConfigError
+from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,7 +140,9 @@ def _table(rows: Sequence[Told]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for told in rows:
-        table.add_row(Text(told.name + ("*" if told.is_environmental else "")), Text(_line(told)))
+        table.add_row(
+            Text(one_line(told.name) + ("*" if told.is_environmental else "")), Text(one_line(_line(told)))
+        )
     return table
 
 

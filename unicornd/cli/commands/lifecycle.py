@@ -19,12 +19,14 @@ from rich.text import Text
 from unicornd.cli.commands.change import show_accepted, show_plan
 from unicornd.cli.exits import INTERRUPTED, print_error
 from unicornd.cli.instances import CONFIG_NAME, Choice
+from unicornd.cli.plain import printable
 from unicornd.cli.progress import OutOfTimeError, conclude, detach, follow
 from unicornd.cli.render import STATE_STYLES
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
 from unicornd.control.client import Client, ControlError
 from unicornd.control.wording import duration, plural
 from unicornd.errors import CtlExit, DaemonExit
+from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -287,12 +289,12 @@ def _start(session: Session, file: Path, *, wait: bool, timeout: float) -> int:
         client = Session(choice=Choice(config=str(file)), is_json=False).client()
         status, scheme = client.get("/v1/status"), _scheme(client.get("/v1/config"))
     except ControlError as error:
-        sys.stderr.write(f"started; its control socket cannot be asked: {error.message}\n")
+        sys.stderr.write(f"started; its control socket cannot be asked: {one_line(error.message)}\n")
         return CtlExit.DONE
     if session.is_json:
         session.print_json(status)
     else:
-        _show_started(status, scheme=scheme, took=time.monotonic() - began)
+        _show_started(printable(status), scheme=scheme, took=time.monotonic() - began)
     return CtlExit.DONE
 
 

@@ -16,6 +16,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from unicornd.cli.plain import printable
 from unicornd.cli.render import local_time, workers_table
 from unicornd.cli.session import EPILOG, data_console, print_screen, session_of
 from unicornd.cli.stacks import without_ours
@@ -52,12 +53,12 @@ def top(
         if session.is_json:
             session.print_json({"schema": 1, "requests_per_second": _rate(before, after), "status": after})
         else:
-            print_screen(console, _screen(before, after, width=console.width))
+            print_screen(console, _screen(before, printable(after), width=console.width))
         return CtlExit.DONE
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             after = _later(client)
-            live.update(_screen(before, after, width=console.width), refresh=True)
+            live.update(_screen(before, printable(after), width=console.width), refresh=True)
             before = after
 
 
@@ -112,6 +113,7 @@ def stacks(
             code=CtlExit.FAILED,
             hint="it is booting, or stopped by a signal",
         )
+    found = printable(found)
     for request in found["now"]:
         sys.stdout.write(f"{duration(request['age'])} {request['request']}\n")
     sys.stdout.write(found["stacks"] if everything else without_ours(found["stacks"]))
@@ -133,7 +135,7 @@ def postmortem(
         session.print_json({**document, "postmortems": kept})
     elif kept:
         now = datetime.now().astimezone()
-        sys.stdout.write("\n".join(line for each in kept for line in _told(each, now=now)) + "\n")
+        sys.stdout.write("\n".join(line for each in kept for line in _told(printable(each), now=now)) + "\n")
     else:
         sys.stderr.write("no worker has died\n")
     return CtlExit.DONE

@@ -17,11 +17,13 @@ from rich.text import Text
 
 from unicornd import __version__
 from unicornd.cli.instances import running_addresses
+from unicornd.cli.plain import printable
 from unicornd.cli.render import event_text, fleets_table, local_time, status_screen, workers_table
 from unicornd.cli.session import EPILOG, Session, data_console, print_screen, session_of
 from unicornd.control.client import PATIENCE, Client, ControlError, StrangerError
 from unicornd.control.wording import duration
 from unicornd.errors import CtlExit
+from unicornd.escaping import json_text, one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,7 +49,7 @@ def status(
     console = data_console()
 
     def look() -> RenderableType:
-        return status_screen(client.get("/v1/status"), width=console.width, now=_now())
+        return status_screen(printable(client.get("/v1/status")), width=console.width, now=_now())
 
     if session.is_json:
         session.print_json(client.get("/v1/status"))
@@ -65,7 +67,9 @@ def _now() -> datetime:
 def _watch(client: Client, *, width: int) -> None:
     with Live(console=data_console(), screen=True, auto_refresh=False) as live:
         while True:
-            live.update(status_screen(client.get("/v1/status"), width=width, now=_now()), refresh=True)
+            live.update(
+                status_screen(printable(client.get("/v1/status")), width=width, now=_now()), refresh=True
+            )
             time.sleep(WATCH_PAUSE)
 
 
@@ -78,7 +82,7 @@ def workers(context: typer.Context) -> int:
         session.print_json(document)
     else:
         console = data_console()
-        print_screen(console, workers_table(document["workers"], width=console.width))
+        print_screen(console, workers_table(printable(document)["workers"], width=console.width))
     return CtlExit.DONE
 
 
@@ -104,10 +108,10 @@ def events(
 
 def _print_event(session: Session, line: bytes) -> None:
     if session.is_json:
-        sys.stdout.write(line.decode() + "\n")
+        sys.stdout.write(json_text(line.decode()) + "\n")
         sys.stdout.flush()
         return
-    event = json.loads(line)
+    event = printable(json.loads(line))
     at = Text(f"{local_time(event['at'], now=_now())}  ", style="dim")
     data_console().print(Text.assemble(at, event_text(event)), soft_wrap=True)
 
@@ -121,7 +125,7 @@ def ls(context: typer.Context) -> int:
         session.print_json({"schema": 1, "fleets": fleets})
     elif fleets:
         console = data_console()
-        rows = [_fleet_row(fleet) for fleet in fleets]
+        rows = [_fleet_row(printable(fleet)) for fleet in fleets]
         print_screen(console, fleets_table(rows))
     else:
         sys.stderr.write("nothing is running\n")
@@ -175,6 +179,6 @@ def version(context: typer.Context) -> int:
     if session.is_json:
         session.print_json({"schema": 1, "unicornctl": __version__, "unicornd": running})
     else:
-        other = f" (the running unicornd: {running})" if running not in {None, __version__} else ""
+        other = f" (the running unicornd: {one_line(running)})" if running not in {None, __version__} else ""
         sys.stdout.write(f"unicornd {__version__}{other}\n")
     return CtlExit.DONE
