@@ -45,14 +45,19 @@ class FakeKernel:
         self._living.add(Pid(self._last))
         return Pid(self._last)
 
+    def is_child(self, pid: Pid) -> bool:
+        return pid in self._living or any(death.pid == pid for death in self._dead)
+
     def kill(self, pid: Pid, number: int) -> bool:
-        is_zombie = any(death.pid == pid for death in self._dead)
-        if pid not in self._living and not is_zombie:
+        if not self.is_child(pid):
             return False
         self.signals.append((pid, number))
         if number is signal.SIGKILL and pid in self._living:
             self.end(pid, by=number)
         return True
+
+    def kill_group(self, leader: Pid, number: int) -> bool:
+        return self.kill(leader, number)
 
     def adopt_orphans(self) -> None:
         """Nothing is orphaned here."""

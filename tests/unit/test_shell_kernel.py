@@ -71,6 +71,78 @@ def test_a_child_that_somebody_else_has_reaped_is_gone(driver: Driver) -> None:
     assert not driver.kernel.kill(pid, signal.SIGKILL)
 
 
+def test_a_child_is_one_until_it_is_reaped(driver: Driver) -> None:
+    pid = driver.start()
+    assert driver.kernel.is_child(pid)
+    driver.let_end(pid, 0)
+    assert driver.kernel.is_child(pid)
+    list(driver.kernel.reap())
+    assert not driver.kernel.is_child(pid)
+
+
+def test_a_group_is_signalled_with_its_leader_as_long_as_that_is_a_child(driver: Driver) -> None:
+    pid = driver.start()
+    assert driver.kernel.kill_group(pid, signal.SIGKILL), "it leads no group yet"
+    driver.await_death(pid)
+    list(driver.kernel.reap())
+    assert not driver.kernel.kill_group(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("pid", [1, 0, -1, os.getpid(), os.getppid(), -os.getpgid(0), 2**22 + 1, 10**30])
+def test_nobody_is_signalled_but_children(driver: Driver, pid: int) -> None:
+    """To kill(2), -1 is everybody, 0 and other negative numbers are groups."""
+    assert not driver.kernel.is_child(Pid(pid))
+    assert not driver.kernel.kill(Pid(pid), 0)
+    assert not driver.kernel.kill_group(Pid(pid), 0)
+
+
+def test_a_process_of_a_child_is_no_child_and_is_not_signalled() -> None:
+    kernel = LinuxKernel()
+    reader, writer = os.pipe()
+
+    def live() -> int:
+        grandchild = kernel.fork(lambda: signal.sigwait({signal.SIGTERM}))
+        os.write(writer, str(grandchild).encode())
+        signal.sigwait({signal.SIGTERM})
+        return not kernel.kill(grandchild, signal.SIGTERM) or os.waitpid(grandchild, 0)[1] >> 8
+
+    child = kernel.fork(live)
+    os.close(writer)
+    grandchild = Pid(int(os.read(reader, 20)))
+    os.close(reader)
+    assert not kernel.kill(grandchild, signal.SIGKILL)
+    assert kernel.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == signal.SIGTERM, "the grandchild was there"
+
+
+def test_a_child_that_may_not_be_signalled_is_still_there() -> None:
+    """In a child of the test, which gives its rights up; its own child keeps them, as a set-user-ID program has them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has children of another user")
+    kernel = LinuxKernel()
+
+    def look() -> int:
+        child = kernel.fork(lambda: signal.sigwait({signal.SIGUSR1}))
+        os.setresuid(65534, 65534, 65534)
+        return (
+            int(kernel.kill(child, signal.SIGTERM) and kernel.kill_group(child, signal.SIGTERM)) + 2 * child
+        )
+
+    reader, writer = os.pipe()
+
+    def tell() -> int:
+        os.write(writer, str(look()).encode())
+        return 0
+
+    pid = kernel.fork(tell)
+    os.close(writer)
+    child, is_there = divmod(int(os.read(reader, 20)), 2)
+    os.close(reader)
+    os.waitpid(pid, 0)
+    os.kill(child, signal.SIGUSR1)
+    assert is_there
+
+
 def test_the_clock_does_not_go_backwards(driver: Driver) -> None:
     assert driver.kernel.now() <= driver.kernel.now()
 
@@ -116,7 +188,3 @@ def test_a_refused_fork_is_an_error_and_leaves_signals_as_they_were() -> None:
     pid = LinuxKernel().fork(look)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
-
-
-def test_a_stranger_is_never_signalled_by_the_fake() -> None:
-    assert not FakeDriver().kernel.kill(Pid(1), signal.SIGTERM)

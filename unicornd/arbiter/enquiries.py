@@ -166,8 +166,7 @@ class Enquiries:
             self._selector.unregister(enquiry.reader)
 
     def _kill(self, pid: Pid) -> None:
-        for victim in (-pid, pid):  # with what it has started; and itself, should it not lead a group yet
-            self._kernel.kill(Pid(victim), signal.SIGKILL)
+        self._kernel.kill_group(pid, signal.SIGKILL)  # with what it has started
 
 
 def _be_late(seconds: float) -> NoReturn:

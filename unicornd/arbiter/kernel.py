@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from os import (
     fork,
 )  # as it is before a hook's file patches the module: gevent's own takes SIGCHLD away from us
@@ -46,8 +47,14 @@ class Kernel(Protocol):
             OSError: no process can be made.
         """
 
+    def is_child(self, pid: Pid) -> bool:
+        """Return whether it is a child of this process; a dead one is, until it is reaped."""
+
     def kill(self, pid: Pid, number: int) -> bool:
-        """Send a signal; False if there is no such process (a dead child is one until it is reaped)."""
+        """Send a child a signal; False if it is no child of ours (any more): then nothing is sent."""
+
+    def kill_group(self, leader: Pid, number: int) -> bool:
+        """Send a signal to a child and the process group that it leads, as `kill`."""
 
     def adopt_orphans(self) -> None:
         """Become the parent of descendants whose own parent has ended (PR_SET_CHILD_SUBREAPER, prctl(2)).
@@ -78,13 +85,38 @@ class LinuxKernel:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return Pid(pid)
 
-    def kill(self, pid: Pid, number: int) -> bool:
+    def is_child(self, pid: Pid) -> bool:
         """See `Kernel`."""
+        if pid <= 1 or pid == os.getpid():  # to kill(2), 0 and below mean many processes
+            return False
         try:
-            os.kill(pid, number)
-        except ProcessLookupError:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (ChildProcessError, OverflowError):
             return False
         return True
+
+    def kill(self, pid: Pid, number: int) -> bool:
+        """See `Kernel`.
+
+        Every signal of the arbiter goes through here. A child's pid cannot become another process's before the child is
+        reaped, which only this thread does: so nothing can come between the question and the signal, and a pidfd for
+        each child would say no more.
+        """
+        if not self.is_child(pid):
+            return False
+        with suppress(
+            ProcessLookupError, PermissionError
+        ):  # it runs a set-user-ID program, and we are not root
+            os.kill(pid, number)
+        return True
+
+    def kill_group(self, leader: Pid, number: int) -> bool:
+        """See `Kernel`."""
+        if not self.is_child(leader):
+            return False
+        with suppress(ProcessLookupError, PermissionError):  # it does not lead a group yet
+            os.killpg(leader, number)
+        return self.kill(leader, number)
 
     def adopt_orphans(self) -> None:
         """See `Kernel`."""
