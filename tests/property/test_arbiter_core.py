@@ -71,6 +71,12 @@ class Core(RuleBasedStateMachine):
             self.world.take(events.ReplacementAsked(at=self.world.now, pid=pid, why="max_requests"))
             self.world.act()
 
+    @rule(data=st.data())
+    def is_not_believed(self, data: st.DataObject) -> None:
+        if (pid := self.pick(data)) is not None:
+            self.world.distrust(pid)
+            self.world.act()
+
     @rule(seconds=STEPS)
     def time_passes(self, seconds: float) -> None:
         self.world.step(seconds)

@@ -58,6 +58,7 @@ class World:
     fork_works: bool = True
     finished: list[Generation] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
+    distrusted: set[Pid] = field(default_factory=set)
     orders: list[tuple[Pid, Order]] = field(default_factory=list)
     _next_pid: int = 1000
 
@@ -152,6 +153,8 @@ class World:
 
     def _check_kill(self, pid: Pid) -> None:
         child = self.state.children[pid]
+        if pid in self.distrusted and child.ordered is not Order.KILL:
+            return
         since, limit = {
             Phase.BOOTING: (child.born_at, PATIENCE.boot),
             Phase.DRAINING: (child.phase_since, PATIENCE.graceful),
@@ -183,6 +186,13 @@ class World:
 
     def exit(self, pid: Pid, *, code: int | None = 0, signal: int | None = None) -> None:
         self.take(events.Exited(at=self.now, pid=pid, code=code, signal=signal))
+
+    def distrust(self, pid: Pid) -> None:
+        self.distrusted.add(pid)
+        self.take(events.Distrusted(at=self.now, pid=pid, why="it lies"))
+        if self.state.children[pid].ordered is not Order.KILL:
+            killed = [each.pid for each in plan(self.state, self.now).actions if isinstance(each, Command)]
+            assert pid in killed, "it is killed at once"
 
     def beat(self, pid: Pid, *, busy_since: float | None = None) -> None:
         busy = None if busy_since is None else Monotonic(busy_since)

@@ -126,3 +126,55 @@ def test_a_request_that_runs_too_long_is_given_up_where_its_siblings_can_be_spar
     world.now = Monotonic(begun_at + 40.0)
     [action] = [each for each in plan(world.state, world.now).actions if isinstance(each, Command)]
     assert action.order is Order.ABORT
+
+
+def test_a_mold_that_is_not_believed_is_killed_at_once_and_another_one_comes_later() -> None:
+    world = begun()
+    world.settle()
+    [mold] = world.molds_of("web")
+    state = fold(world.state, events.Distrusted(at=world.now, pid=mold.pid, why="it lies"))
+    assert state.molds[mold.pid].phase is Phase.DYING
+    assert state.backoffs["web"].failures == 1
+    assert plan(state, world.now).actions == (Command(pid=mold.pid, order=Order.KILL, why="it lies"),)
+    again = fold(state, events.Distrusted(at=world.now, pid=mold.pid, why="it lies again"))
+    assert again is state
+    killed = fold(state, events.Ordered(at=world.now, pid=mold.pid, order=Order.KILL))
+    assert not [action for action in plan(killed, world.now).actions if isinstance(action, Command)]
+    gone = fold(killed, events.Exited(at=world.now, pid=mold.pid, code=None, signal=9))
+    assert gone.backoffs["web"].failures == 1, "it is counted once"
+    [action] = plan(gone, gone.backoffs["web"].not_before).actions
+    assert isinstance(action, Spawn)
+    assert action.role is Role.MOLD
+
+
+def test_a_worker_that_is_not_believed_while_it_leaves_is_no_failure() -> None:
+    world = begun()
+    world.settle()
+    pid = min(world.state.children)
+    state = fold(world.state, events.Ordered(at=world.now, pid=pid, order=Order.DRAIN))
+    state = fold(state, events.Distrusted(at=world.now, pid=pid, why="it lies"))
+    assert not state.backoffs
+    [action] = plan(state, world.now).actions
+    assert action == Command(pid=pid, order=Order.KILL, why="it lies")
+
+
+def test_a_stranger_that_is_not_believed_changes_nothing() -> None:
+    world = begun()
+    assert fold(world.state, events.Distrusted(at=world.now, pid=Pid(9), why="it lies")) is world.state
+
+
+def test_a_new_generation_that_is_not_believed_is_given_up_and_a_first_one_ends_the_start() -> None:
+    world = begun()
+    world.turn()
+    [mold] = world.processes.values()
+    state = fold(world.state, events.Distrusted(at=world.now, pid=mold.pid, why="it lies"))
+    assert state.halt is Halt.QUICK
+    assert state.fatal == "it lies"
+    world = begun()
+    world.settle()
+    world.roll(replace(POOL, generation=Generation(2)))
+    world.turn()
+    [new] = [mold for mold in world.state.molds.values() if mold.generation == 2]
+    state = fold(world.state, events.Distrusted(at=world.now, pid=new.pid, why="it lies"))
+    assert state.rollouts["web"].has_failed
+    assert state.rollouts["web"].reason == "it lies"

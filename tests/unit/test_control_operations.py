@@ -150,11 +150,15 @@ def test_a_worker_that_said_why_it_cannot_boot_is_not_counted_again_when_it_exit
     assert operations.running.failures == 0
 
 
-def test_a_worker_that_was_killed_because_it_did_not_boot_in_time_is_a_failure() -> None:
+@pytest.mark.parametrize("is_hung", [True, False], ids=["hung", "not believed"])
+def test_a_worker_that_was_killed_because_it_did_not_boot_in_time_or_is_not_believed_is_a_failure(
+    *, is_hung: bool
+) -> None:
     operations = begun(Kind.SCALE)
     hung = replace(
-        make_child(2, phase=Phase.DYING), ordered=Order.KILL, is_hung=True, failure="it was not ready in time"
-    )
+        make_child(2, phase=Phase.DYING), ordered=Order.KILL, failure="it was not ready in time",
+        is_hung=is_hung, is_distrusted=not is_hung,
+    )  # fmt: skip
     state = make_state(2, make_child(1), hung)
     watch(
         operations,

@@ -84,6 +84,8 @@ def _of_dying(child: Child, patience: Patience) -> Iterator[Deadline]:
     since = child.ordered_at if child.ordered_at is not None else child.phase_since
     if child.ordered is Order.KILL:
         yield Deadline(Monotonic(since + KILL_AGAIN), Order.KILL, "it has not ended yet")
+    elif child.is_distrusted:
+        yield Deadline(child.phase_since, Order.KILL, child.failure)
     else:
         yield Deadline(Monotonic(since + patience.kill), Order.KILL, "it had not ended within timeouts.kill")
 

@@ -70,6 +70,15 @@ class BootFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distrusted:
+    """A child says what a child of ours never says; it is to be killed."""
+
+    at: Monotonic
+    pid: Pid
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacementAsked:
     """A child serves on, but wants to be replaced (`max_requests`, `unicornctl recycle`)."""
 
@@ -177,6 +186,7 @@ Event = (
     | SpawnFailed
     | BecameReady
     | BootFailed
+    | Distrusted
     | ReplacementAsked
     | Beaten
     | Ordered

@@ -68,6 +68,8 @@ def fold(state: State, event: Event) -> State:
             return _become_ready(state, event)
         case events.BootFailed():
             return _give_up_booting(state, event)
+        case events.Distrusted():
+            return _distrust(state, event)
         case events.ReplacementAsked():
             return _retire(state, event.pid)
         case events.Beaten():
@@ -219,6 +221,17 @@ def _give_up_booting(state: State, event: events.BootFailed) -> State:
     return _fail(
         _hold(state, failed), replace(_failure_of(child, event.at, reason=reason), cause=event.cause)
     )
+
+
+def _distrust(state: State, event: events.Distrusted) -> State:
+    """A child is to be killed for what it has said: a failure, unless it was about to leave; it may come again."""
+    child = child_of(state, event.pid)
+    if child is None or child.is_distrusted:
+        return state
+    doubted = replace(child, phase=Phase.DYING, phase_since=event.at, failure=event.why, is_distrusted=True)
+    if child.phase > Phase.READY:
+        return _hold(state, doubted)
+    return _fail(_hold(state, doubted), _failure_of(child, event.at, reason=event.why, is_final=True))
 
 
 def _fail_spawn(state: State, event: events.SpawnFailed) -> State:

@@ -242,7 +242,7 @@ class Loop:
         if any(claims(death) for claims in self.claims_death):
             return
         if child_of(self.state, death.pid) is None:
-            self.seats.meet_all()
+            self.seats.meet_all(reaped=death.pid)
         child = child_of(self.state, death.pid)
         seated = self.seats.seated.get(death.pid)
         reading = self.seats.vacate(death.pid)

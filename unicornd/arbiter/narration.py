@@ -113,6 +113,8 @@ class Narrator:
         child: Child,
     ) -> None:
         match event:
+            case events.BecameReady() if child.phase is not Phase.BOOTING:
+                pass  # it changes nothing
             case events.BecameReady():
                 seconds = round(event.at - child.born_at, 3)
                 self.say(

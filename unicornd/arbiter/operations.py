@@ -248,7 +248,7 @@ def _tell_order(operation: Operation, event: events.Ordered, *, child: Child) ->
 
 def _tell_exit(operation: Operation, event: events.Exited, *, child: Child) -> Operation:
     left = replace(operation, leaving=operation.leaving - {event.pid})
-    if child.is_hung:
+    if child.is_hung or child.is_distrusted:
         return _fail(
             left, f"{name_of(child)} (pid {child.pid}) was killed", reason=child.failure, now=event.at
         )

@@ -2,6 +2,9 @@
 
 Owned by the arbiter's loop. A report is read when its channel becomes readable, and at the latest before the worker's
 death is folded in: nothing that a worker said is lost because it died right after.
+
+No worker and no mold is believed more than it has to be (`reports`): one that says what ours never say is killed,
+whatever reading its channel meets ends it alone, and who was born is what the kernel says.
 """
 
 from __future__ import annotations
@@ -13,17 +16,10 @@ from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.deadlines import SILENCE
+from unicornd.arbiter.reports import MOST_AT_ONCE, Reports, UntrueError, read_birth
 from unicornd.arbiter.state import Role
 from unicornd.observe.metrics import Totals
-from unicornd.units import Pid
-from unicornd.workers.channel import (
-    MAX_REPORT_BYTES,
-    BootFailedReport,
-    BornReport,
-    ReadyReport,
-    RetiringReport,
-    decode_report,
-)
+from unicornd.workers.channel import BootFailedReport, BornReport, ReadyReport, RetiringReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +29,8 @@ if TYPE_CHECKING:
     from unicornd.arbiter.spawn import Awaited, Blueprint, Seated, Spawner
     from unicornd.arbiter.state import State
     from unicornd.observe.scoreboard import Reading
-    from unicornd.units import Monotonic
+    from unicornd.units import Monotonic, Pid
+    from unicornd.workers.channel import Report
 
 SHORT_REQUEST = 0.25
 """Seconds that a request runs before the decision core hears of it: shorter ones decide nothing."""
@@ -65,6 +62,7 @@ class Seats:
         self._kernel = kernel
         self._seated: dict[Pid, Seated] = {}
         self._molds: dict[Pid, Seated] = {}
+        self._reports: dict[Pid, Reports] = {}
         self._awaited: dict[int, Awaited] = {}
         self._last_ticket = 0
         self.totals = Totals()
@@ -110,48 +108,67 @@ class Seats:
         self._selector.register(awaited.channel, selectors.EVENT_READ, lambda _mask: self._meet(ticket))
         return ticket, molds[-1].pid
 
-    def meet_all(self) -> None:
-        """Look whether workers that were asked for are there: before a death is taken for a stranger's."""
+    def meet_all(self, *, reaped: Pid) -> None:
+        """Look whether workers that were asked for are there: before a death is taken for a stranger's.
+
+        Args:
+            reaped: who has died: a child of ours until just now.
+        """
         for ticket in tuple(self._awaited):
-            self._meet(ticket)
+            self._meet(ticket, reaped=reaped)
 
     def _listen(self, seated: Seated) -> None:
+        self._reports[seated.pid] = Reports(seated.channel, speaker=seated.pid)
         self._selector.register(
             seated.channel, selectors.EVENT_READ, lambda _mask: self._read_reports(seated)
         )
 
-    def _meet(self, ticket: int) -> None:
-        """A worker that a mold was asked for says its pid first of all; or its channel is closed: it will not come."""
+    def _meet(self, ticket: int, *, reaped: Pid | None = None) -> None:
+        """A worker that a mold was asked for says that it is there; or its channel is closed: it will not come."""
         awaited = self._awaited.get(ticket)
         if awaited is None:
             return
         try:
-            datagram = awaited.channel.recv(MAX_REPORT_BYTES)
+            pid, untrue = read_birth(awaited.channel), ""
         except BlockingIOError:
             return
-        except OSError:
-            datagram = b""
+        except UntrueError as error:
+            pid, untrue = None, str(error)
+        if pid is not None and not self._is_newborn(pid, reaped=reaped):
+            pid, untrue = None, f"process {pid} says that it is there, which is no new child of the arbiter"
         del self._awaited[ticket]
         self._selector.unregister(awaited.channel)
-        pid = _pid_in(datagram)
-        action, now = awaited.action, self._kernel.now()
-        if pid is None:
-            awaited.close()
-            self._on_event(
-                events.SpawnFailed(
-                    at=now,
-                    pool=action.pool,
-                    slot=action.slot,
-                    generation=action.generation,
-                    reason="the mold could not fork it",
-                    ticket=ticket,
-                )
-            )
+        if pid is not None:
+            self._welcome(awaited, pid, ticket=ticket)
             return
+        awaited.close()
+        action, now = awaited.action, self._kernel.now()
+        self._on_event(
+            events.SpawnFailed(
+                at=now,
+                pool=action.pool,
+                slot=action.slot,
+                generation=action.generation,
+                reason="the mold is not believed" if untrue else "the mold could not fork it",
+                ticket=ticket,
+            )
+        )
+        if untrue:
+            self._distrust(awaited.mold, f"it was asked to fork worker {action.slot}, and {untrue}")
+
+    def _is_newborn(self, pid: Pid, *, reaped: Pid | None) -> bool:
+        """Whether it is a child of ours that we do not know yet."""
+        if pid in self._seated or pid in self._molds:
+            return False
+        return pid == reaped or self._kernel.is_child(pid)
+
+    def _welcome(self, awaited: Awaited, pid: Pid, *, ticket: int) -> None:
+        """The worker is there."""
+        action = awaited.action
         seated = self._seated[pid] = awaited.seated(pid)
         self._on_event(
             events.Spawned(
-                at=now,
+                at=self._kernel.now(),
                 pid=pid,
                 pool=action.pool,
                 slot=action.slot,
@@ -167,7 +184,8 @@ class Seats:
         seated = self._seated.get(pid) or self._molds.get(pid)
         if seated is None:
             return None
-        self._read_reports(seated)
+        self._read_reports(seated, is_last=True)
+        self._reports.pop(pid, None)
         if self._molds.pop(pid, None) is None:
             del self._seated[pid]
         if self._is_watched(seated):
@@ -213,34 +231,41 @@ class Seats:
         for awaited in self._awaited.values():
             awaited.close()
 
-    def _read_reports(self, seated: Seated) -> None:
-        while (
-            seated.pid in self._seated or seated.pid in self._molds
-        ):  # its death may come in the same turn of the loop
-            try:
-                datagram = seated.channel.recv(MAX_REPORT_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                datagram = b""
-            if not datagram:  # the worker has closed its end: it is dying, which SIGCHLD will say
-                if self._is_watched(seated):
-                    self._selector.unregister(seated.channel)
-                return
-            self._take(seated.pid, datagram)
+    def _read_reports(self, seated: Seated, *, is_last: bool = False) -> None:
+        """Read a few reports; `is_last`: all that it may have made, it is dead.
 
-    def _take(self, pid: Pid, datagram: bytes) -> None:
-        now = self._kernel.now()
-        try:
-            report = decode_report(datagram)
-        except ValueError as error:
-            logging.getLogger("unicornd").warning(
-                "a worker reported nonsense", extra={"pid": pid, "why": str(error)}
-            )
+        The rest is read in the next turn of the loop: who reports without pause holds nobody else up.
+        """
+        reports = self._reports.get(seated.pid)
+        if reports is None:  # its death has come in the same turn of the loop
             return
+        try:
+            for report in reports.read(reports.left if is_last else MOST_AT_ONCE):
+                self._take(seated.pid, report)
+        except UntrueError as error:
+            self._distrust(seated.pid, str(error))
+        except Exception:
+            logging.getLogger("unicornd").exception(
+                "internal error: a report could not be taken", extra={"pid": seated.pid}
+            )
+            self._distrust(seated.pid, "what it reported has met an internal error of the arbiter")
+        if reports.is_over and self._is_watched(seated):
+            self._selector.unregister(seated.channel)
+
+    def _distrust(self, pid: Pid, why: str) -> None:
+        """Have a worker or a mold killed, and hear nothing more of it."""
+        if (reports := self._reports.get(pid)) is not None:
+            reports.is_over = True
+        seated = self._seated.get(pid) or self._molds.get(pid)
+        if seated is not None and self._is_watched(seated):
+            self._selector.unregister(seated.channel)
+        self._on_event(events.Distrusted(at=self._kernel.now(), pid=pid, why=why))
+
+    def _take(self, pid: Pid, report: Report) -> None:
+        now = self._kernel.now()
         match report:
             case BornReport():
-                pass  # said already
+                pass  # the arbiter knows
             case ReadyReport():
                 self.kind = report.kind or self.kind
                 self._on_event(events.BecameReady(at=now, pid=pid))
@@ -259,12 +284,3 @@ class Seats:
 
     def _is_watched(self, seated: Seated) -> bool:
         return seated.channel.fileno() in self._selector.get_map()
-
-
-def _pid_in(datagram: bytes) -> Pid | None:
-    """Return the pid that a worker says it has, or None for anything else."""
-    try:
-        report = decode_report(datagram)
-    except ValueError:
-        return None
-    return Pid(report.pid) if isinstance(report, BornReport) else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.state import Role
 from unicornd.dataclass import dataclass
 from unicornd.observe.scoreboard import Row
+from unicornd.sockets.credentials import want_credentials
 from unicornd.units import Fd
 from unicornd.workers.context import Seat
 from unicornd.workers.leaving import wind_up
@@ -68,6 +69,7 @@ class Seated:
 class Awaited:
     """What the arbiter keeps of a worker that a mold was asked for."""
 
+    mold: Pid
     action: Spawn
     age: int
     row: Row
@@ -155,7 +157,7 @@ class Spawner:
             seat.channel.close()
         self._age += 1
         ours.setblocking(False)
-        return Awaited(action=action, age=seat.age, row=seat.row, channel=ours)
+        return Awaited(mold=mold.pid, action=action, age=seat.age, row=seat.row, channel=ours)
 
     def leave_behind(self) -> None:
         """Let go of the lifeline, in a forked child: it is to end with the arbiter."""
@@ -170,6 +172,8 @@ class Spawner:
         except OSError:
             row.close()
             raise
+        for sock in (ours, theirs):  # before anybody can say anything: reports, and a mold's orders
+            want_credentials(sock)
         seat = Seat(
             slot=action.slot,
             generation=action.generation,

@@ -172,6 +172,8 @@ class Child:
     """What it reported when it failed to boot: one line, then the traceback."""
     failure_cause: str = ""
     """`app`, `boot`, or empty."""
+    is_distrusted: bool = False
+    """It is to be killed for what it has said; `failure` tells what that was."""
     role: Role = Role.WORKER
 
 

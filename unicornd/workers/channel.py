@@ -1,35 +1,32 @@
-"""What a worker tells the arbiter: small JSON datagrams over its SOCK_SEQPACKET channel.
+"""What a worker tells the arbiter: small datagrams over its SOCK_SEQPACKET channel.
 
 Written by the worker's main thread, read by the arbiter's loop; never the other way round (the arbiter speaks to a
 worker by signals). One datagram is one report, so a report is whole or absent.
+
+The arbiter may be root, and a worker may be anybody's by now: so the grammar is closed and flat. A report is its name
+and a fixed number of fields, all of them UTF-8 text of bounded length, with NUL in between. There is no nesting, no
+number and no escape to read, so reading has no case that could cost more than the datagram's length.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Literal
+from typing import Literal, assert_never
 
-from unicornd.dataclass import asdict, dataclass
-from unicornd.escaping import one_line
+from unicornd.dataclass import dataclass
 
 MAX_REPORT_BYTES = 64 * 1024
 """The largest datagram; a traceback is cut in the middle to fit (its last lines say what happened)."""
 
 MAX_DETAIL_CHARACTERS = 10_000
 MAX_LINE_CHARACTERS = 500
-"""How much of a traceback and of a line is sent: a control character takes six bytes in JSON, so both fit."""
-
-MAX_EXCERPT_CHARACTERS = 200
-"""How much is shown of what is no report."""
-MAX_KIND_CHARACTERS = 200
-"""Of the name of a kind: its own, or `module:Class`."""
+MAX_NAME_CHARACTERS = 200
+"""How much of a traceback, of a line and of a kind's name is sent: at four bytes a character, all fit."""
+_MOST_FIELDS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BornReport:
-    """A mold has forked this worker, which has this process id."""
-
-    pid: int
+    """A mold has forked this worker. Which process that is, the kernel says (`sockets.credentials`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,53 +64,58 @@ class RetiringReport:
 
 Report = BornReport | ReadyReport | BootFailedReport | RetiringReport
 
-_KINDS: dict[str, type[Report]] = {
-    "born": BornReport,
-    "ready": ReadyReport,
-    "boot_failed": BootFailedReport,
-    "retiring": RetiringReport,
-}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
-
 
 def encode_report(report: Report) -> bytes:
-    """Return the datagram for `report`, at most `MAX_REPORT_BYTES` long."""
-    limits = {"detail": MAX_DETAIL_CHARACTERS}
-    facts = {
-        key: _cut(value, limits.get(key, MAX_LINE_CHARACTERS)) if isinstance(value, str) else value
-        for key, value in asdict(report).items()
-    }
-    return json.dumps({"report": _NAMES[type(report)], **facts}, ensure_ascii=False).encode(errors="replace")
+    """Return the datagram for `report`, at most `MAX_REPORT_BYTES` long; what does not fit its field is cut."""
+    match report:
+        case BornReport():
+            fields = ["born"]
+        case ReadyReport(kind=kind):
+            fields = ["ready", _name(kind)]
+        case BootFailedReport(cause=cause, text=text, detail=detail):
+            fields = [
+                "boot_failed",
+                cause,
+                _cut(text, MAX_LINE_CHARACTERS),
+                _cut(detail, MAX_DETAIL_CHARACTERS),
+            ]
+        case RetiringReport(why=why):
+            fields = ["retiring", _cut(why, MAX_LINE_CHARACTERS)]
+        case _:
+            assert_never(report)
+    return "\0".join(fields).encode(errors="replace")
 
 
 def decode_report(datagram: bytes) -> Report:
-    """Return the report in `datagram`; its texts are cut here, too, since an application can write to the channel.
+    """Return the report in `datagram`.
 
     Raises:
-        ValueError: it is not a report (a foreign or broken writer).
+        ValueError: it is not a report (a foreign, broken or hostile writer). Nothing else, whatever the bytes are.
     """
-    match json.loads(datagram):
-        case {"report": "born", "pid": int(pid)}:
-            return BornReport(pid=pid)
-        case {"report": "ready", "kind": str(kind)}:
-            return ReadyReport(kind=one_line(kind[:MAX_KIND_CHARACTERS]))
-        case {
-            "report": "boot_failed",
-            "cause": "app" | "boot" as cause,
-            "text": str(text),
-            "detail": str(detail),
-        }:
-            return BootFailedReport(
-                cause=cause, text=_cut(text, MAX_LINE_CHARACTERS), detail=_cut(detail, MAX_DETAIL_CHARACTERS)
-            )
-        case {"report": "retiring", "why": str(why)}:
-            return RetiringReport(why=_cut(why, MAX_LINE_CHARACTERS))
-        case other:
-            raise ValueError(f"not a report: {other!r:.{MAX_EXCERPT_CHARACTERS}}")
+    if len(datagram) > MAX_REPORT_BYTES:
+        raise ValueError(f"not a report: more than {MAX_REPORT_BYTES} bytes")
+    match datagram.decode().split("\0", _MOST_FIELDS):
+        case ["born"]:
+            return BornReport()
+        case ["ready", kind] if kind.isprintable() and len(kind) <= MAX_NAME_CHARACTERS:
+            return ReadyReport(kind=kind)
+        case ["boot_failed", "app" | "boot" as cause, text, detail] if (
+            len(text) <= MAX_LINE_CHARACTERS and len(detail) <= MAX_DETAIL_CHARACTERS
+        ):
+            return BootFailedReport(cause=cause, text=text, detail=detail)
+        case ["retiring", why] if len(why) <= MAX_LINE_CHARACTERS:
+            return RetiringReport(why=why)
+        case fields:
+            raise ValueError(f"not a report: {fields[0][:40]!r} with {len(fields) - 1} fields")
 
 
 def _cut(text: str, limit: int) -> str:
+    text = text.replace("\0", "\\0")  # a NUL ends a field
     if len(text) <= limit:
         return text
     half = limit // 2 - 10
     return f"{text[:half]}\n[… cut …]\n{text[-half:]}"
+
+
+def _name(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text[:MAX_NAME_CHARACTERS])

@@ -15,6 +15,7 @@ import signal
 from os import fork, waitpid  # as they are before a kind patches the module
 from select import POLLIN  # as it is before a kind patches the module
 from select import poll as make_poll
+from time import sleep  # as it is before a kind patches the module
 from typing import TYPE_CHECKING, Protocol
 
 from unicornd.errors import DaemonExit
@@ -29,6 +30,10 @@ from unicornd.workers.signals import IGNORED
 if TYPE_CHECKING:
     from unicornd.workers.context import Seat
     from unicornd.workers.loading import Loaded
+
+
+ADOPTION_LOOK = 0.0005
+"""Seconds between two looks whether the process in between has ended; it does nothing else."""
 
 
 class Casting(Protocol):
@@ -84,7 +89,11 @@ def _serve(seat: Seat, casting: Casting, *, loaded: Loaded) -> None:
         ready = {fd for fd, _ in poll.poll()}
         if seat.lifeline in ready:
             return
-        ordered = receive_order(seat)
+        try:
+            ordered = receive_order(seat)
+        except ValueError as error:
+            logging.getLogger(logs.ERROR_LOG).error("the mold ignores an order: %s", error)  # noqa: TRY400 - a fact
+            continue
         if ordered is None:
             return
         try:
@@ -107,7 +116,9 @@ def _fork(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> Non
         between = fork()
         if between == 0:
             try:
+                here = os.getpid()
                 if os.fork() == 0:  # that of the library, if there is one: its loop begins anew in the child
+                    _await_adoption(here)
                     _be_worker(ordered, mold, casting=casting, loaded=loaded)
             finally:
                 os._exit(0)
@@ -116,11 +127,20 @@ def _fork(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> Non
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+def _await_adoption(between: int) -> None:
+    """Wait until this process is the arbiter's child: it believes no other one that it was born.
+
+    The process in between is about to end. No wait(2) can tell: it is this one's parent, not its child.
+    """
+    while os.getppid() == between:
+        sleep(ADOPTION_LOOK)
+
+
 def _be_worker(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> None:
     """Be the worker; never returns into the mold's code."""
     code = 1
     try:
-        report(ordered, BornReport(pid=os.getpid()))
+        report(ordered, BornReport())
         mold.channel.close()
         mold.row.close()
         code = casting.run(ordered, loaded=loaded)

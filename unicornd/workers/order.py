@@ -7,10 +7,12 @@ descriptors (SCM_RIGHTS, unix(7)), so the mold itself listens on nothing.
 from __future__ import annotations
 
 import json
+import os
 import socket
 
 from unicornd.config.values import Address
 from unicornd.observe.scoreboard import Row
+from unicornd.sockets.credentials import receive
 from unicornd.sockets.listener import Listener
 from unicornd.units import Fd, Generation, Slot
 from unicornd.workers.context import Seat
@@ -47,13 +49,20 @@ def receive_order(mold: Seat) -> Seat | None:
     """Return the seat of the worker that is to be forked; None when the arbiter has closed the mold's channel.
 
     Raises:
-        OSError: the channel is broken, or there is no descriptor left.
+        OSError: the channel is broken.
+        ValueError: it is not from the arbiter, or there are no descriptors left.
     """
-    datagram, descriptors, _, _ = socket.recv_fds(mold.channel, MAX_ORDER_BYTES, MAX_DESCRIPTORS)
-    if not datagram:
+    message = receive(mold.channel, MAX_ORDER_BYTES, descriptors=MAX_DESCRIPTORS)
+    if message is None:
         return None
-    order = json.loads(datagram)
-    row, stacks, theirs, *listening = descriptors
+    if message.sender != os.getppid():
+        message.drop()
+        raise ValueError(f"process {message.sender} has sent it, and not the arbiter")
+    if message.is_cut:
+        message.drop()
+        raise ValueError("there are no descriptors left")
+    order = json.loads(message.text)
+    row, stacks, theirs, *listening = message.descriptors
     listeners = tuple(
         Listener(address=Address.parse(address), sock=socket.socket(fileno=fd), is_inherited=is_inherited)
         for (address, is_inherited), fd in zip(order["listeners"], listening, strict=True)

@@ -1,0 +1,301 @@
+"""What a worker or a mold reports, read by the arbiter: real processes at the other end, most of them hostile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.waiting import eventually
+from tests.unit.test_worker_channel import HOSTILE
+from unicornd.arbiter import events
+from unicornd.arbiter.actions import Spawn
+from unicornd.arbiter.kernel import LinuxKernel
+from unicornd.arbiter.reports import MOST_AT_ONCE, MOST_IN_A_LIFE
+from unicornd.arbiter.seats import Seats
+from unicornd.arbiter.spawn import Blueprint, Spawner
+from unicornd.arbiter.state import Role
+from unicornd.arbiter.wakeup import hear
+from unicornd.units import Generation, Pid, Slot
+from unicornd.workers.channel import BornReport, ReadyReport, RetiringReport, encode_report
+from unicornd.workers.order import close_seat, receive_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from unicornd.arbiter.spawn import Seated
+    from unicornd.workers.context import Seat
+
+READY = encode_report(ReadyReport(kind="sync"))
+RETIRING = encode_report(RetiringReport(why="it is tired"))
+
+
+class Arbiter:
+    """The part of it that hears; its workers do what a test says, then wait until they are killed."""
+
+    def __init__(self) -> None:
+        self.kernel = LinuxKernel()
+        self.selector = selectors.DefaultSelector()
+        self.happened: list[events.Event] = []
+        self.defect: Exception | None = None
+        spawner = Spawner(self.kernel, leave_behind=lambda _listeners: None)
+        self.seats = Seats(spawner, self.selector, on_event=self._take, kernel=self.kernel)
+
+    def _take(self, event: events.Event) -> None:
+        self.happened.append(event)
+        if self.defect is not None and isinstance(event, events.BecameReady):
+            raise self.defect
+
+    def spawn(self, live: Callable[[Seat], object], role: Role = Role.WORKER) -> Pid:
+        def run(seat: Seat) -> int:
+            live(seat)
+            while True:
+                signal.pause()
+
+        action = Spawn(pool="web", slot=Slot(1), generation=Generation(1), why="the test wants it", role=role)
+        return self.seats.fill(action, blueprint(run)).pid
+
+    def ask(self) -> int:
+        action = Spawn(pool="web", slot=Slot(1), generation=Generation(1), why="the test wants it")
+        return self.seats.ask(action, blueprint(lambda _seat: 1))[0]
+
+    def of(self, kind: type[events.Event]) -> list[events.Event]:
+        return [event for event in self.happened if isinstance(event, kind)]
+
+    def await_event(self, kind: type[events.Event], count: int = 1) -> None:
+        def is_there() -> bool:
+            hear(self.selector, 0.01)
+            return len(self.of(kind)) >= count
+
+        eventually(is_there, f"{count} × {kind.__name__}")
+
+    def hears(self, seated: Seated) -> bool:
+        return seated.channel.fileno() in self.selector.get_map()
+
+    def reap(self, pid: Pid) -> None:
+        self.kernel.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self.seats.vacate(pid)
+
+    def close(self) -> None:
+        for pid in (*self.seats.seated, *self.seats.molds):
+            self.reap(pid)
+        self.seats.leave_behind()
+        self.selector.close()
+
+
+def blueprint(run: Callable[[Seat], int]) -> Blueprint:
+    return Blueprint(generation=Generation(1), listeners=(), cells=1, run=run, mold=run)
+
+
+@pytest.fixture
+def arbiter() -> Iterator[Arbiter]:
+    made = Arbiter()
+    yield made
+    made.close()
+
+
+def say(*datagrams: bytes) -> Callable[[Seat], object]:
+    def live(seat: Seat) -> None:
+        for datagram in datagrams:
+            seat.channel.send(datagram)
+
+    return live
+
+
+def say_as(pid: int, datagram: bytes) -> Callable[[Seat], object]:
+    """Claim to be somebody else, which the kernel lets root do."""
+    claim = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("iII", pid, 0, 0))]
+    return lambda seat: seat.channel.sendmsg([datagram], claim)
+
+
+def in_a_child(what: Callable[[Seat], object]) -> Callable[[Seat], object]:
+    def live(seat: Seat) -> None:
+        if (pid := os.fork()) == 0:
+            what(seat)
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    return live
+
+
+def both(first: Callable[[Seat], object], second: Callable[[Seat], object]) -> Callable[[Seat], object]:
+    return lambda seat: (first(seat), second(seat))
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can claim to be another process")
+
+
+@pytest.mark.parametrize("datagram", HOSTILE, ids=lambda datagram: repr(datagram[:20]))
+def test_what_is_no_report_is_told_once_and_the_next_report_is_heard(
+    arbiter: Arbiter, caplog: pytest.LogCaptureFixture, datagram: bytes
+) -> None:
+    pid = arbiter.spawn(say(datagram, datagram, READY))
+    arbiter.await_event(events.BecameReady)
+    assert [event.pid for event in arbiter.of(events.BecameReady)] == [pid]  # type: ignore[union-attr]
+    assert not arbiter.of(events.Distrusted)
+    assert len([each for each in caplog.records if "ignored" in each.getMessage()]) == 1
+
+
+def test_a_worker_becomes_ready_once(arbiter: Arbiter) -> None:
+    arbiter.spawn(say(READY, READY, encode_report(ReadyReport(kind="other")), RETIRING))
+    arbiter.await_event(events.ReplacementAsked)
+    assert len(arbiter.of(events.BecameReady)) == 1
+    assert arbiter.seats.kind == "sync"
+
+
+@pytest.mark.parametrize("datagram", [RETIRING, READY, b"nonsense", b""])
+def test_who_reports_without_end_is_heard_in_turns_and_then_not_at_all(
+    arbiter: Arbiter, datagram: bytes
+) -> None:
+    def flood(seat: Seat) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                seat.channel.send(datagram)
+
+    seated = arbiter.seats.seated[arbiter.spawn(flood)]
+    turns = 0
+
+    def is_over() -> bool:
+        nonlocal turns
+        before = len(arbiter.happened)
+        turns += bool(hear_one(arbiter))
+        assert len(arbiter.happened) - before <= MOST_AT_ONCE
+        return bool(arbiter.of(events.Distrusted))
+
+    eventually(is_over, "it is not believed any more")
+    assert turns >= MOST_IN_A_LIFE / MOST_AT_ONCE
+    assert len(arbiter.of(events.ReplacementAsked)) <= MOST_IN_A_LIFE
+    assert not arbiter.hears(seated)
+    [event] = arbiter.of(events.Distrusted)
+    assert (event.pid, event.why) == (seated.pid, "it has made more than 64 reports")  # type: ignore[union-attr]
+
+
+def hear_one(arbiter: Arbiter) -> bool:
+    is_there = bool(arbiter.selector.select(0.01))
+    hear(arbiter.selector, 0)
+    return is_there
+
+
+def test_all_that_a_dead_worker_has_said_is_heard(arbiter: Arbiter) -> None:
+    count = MOST_AT_ONCE * 3
+    pid = arbiter.spawn(lambda seat: (say(*[RETIRING] * count)(seat), os._exit(0)))
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    arbiter.reap(pid)
+    assert len(arbiter.of(events.ReplacementAsked)) == count
+
+
+def test_a_process_that_the_worker_has_started_does_not_speak_for_it(
+    arbiter: Arbiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = arbiter.spawn(both(in_a_child(say(RETIRING, RETIRING)), say(READY)))
+    arbiter.await_event(events.BecameReady)
+    assert not arbiter.of(events.ReplacementAsked)
+    [record] = [each for each in caplog.records if "ignored" in each.getMessage()]
+    assert f"speaks on the channel of {pid}" in record.getMessage()
+
+
+@needs_root
+def test_a_claim_to_be_another_process_is_no_report(arbiter: Arbiter) -> None:
+    arbiter.spawn(both(say_as(os.getpid(), RETIRING), say(READY)))
+    arbiter.await_event(events.BecameReady)
+    assert not arbiter.of(events.ReplacementAsked)
+
+
+def test_descriptors_that_a_worker_sends_are_not_kept(arbiter: Arbiter) -> None:
+    def live(seat: Seat) -> None:
+        socket.send_fds(seat.channel, [READY], [seat.row.fd] * 50)
+        seat.channel.send(RETIRING)
+
+    arbiter.spawn(live)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    arbiter.await_event(events.ReplacementAsked)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_defect_that_a_report_meets_ends_its_worker_only(
+    arbiter: Arbiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    arbiter.defect = RecursionError("too deep")
+    seated = arbiter.seats.seated[arbiter.spawn(say(READY, RETIRING))]
+    arbiter.await_event(events.Distrusted)
+    assert not arbiter.of(events.ReplacementAsked)
+    assert not arbiter.hears(seated)
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "internal error" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def order_of(seat: Seat) -> Seat:
+    order = receive_order(seat)
+    assert order is not None
+    return order
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (say(encode_report(BornReport())), "says that it is there, which is no new child of the arbiter"),
+        (in_a_child(say(encode_report(BornReport()))), "says that it is there, which is no new child of the arbiter"),
+        (say(b"born\x001"), "says something else than that it is there"),
+        (say(READY), "says something else than that it is there"),
+        (say(b"[" * 60_000), "says something else than that it is there"),
+        (say(b""), "says something else than that it is there"),
+        pytest.param(say_as(1, encode_report(BornReport())), "process 1 says that it is there", marks=needs_root),
+        pytest.param(say_as(os.getpid(), encode_report(BornReport())), f"process {os.getpid()} says", marks=needs_root),
+        pytest.param(say_as(os.getppid(), encode_report(BornReport())), f"process {os.getppid()} says", marks=needs_root),
+    ],
+)  # fmt: skip
+def test_a_mold_that_answers_in_a_workers_place_is_not_believed(
+    arbiter: Arbiter, answer: Callable[[Seat], object], why: str
+) -> None:
+    mold = arbiter.spawn(lambda seat: answer(order_of(seat)), Role.MOLD)
+    ticket = arbiter.ask()
+    arbiter.await_event(events.Distrusted)
+    [failed, distrusted] = arbiter.happened
+    assert isinstance(failed, events.SpawnFailed)
+    assert isinstance(distrusted, events.Distrusted)
+    assert (failed.ticket, distrusted.pid) == (ticket, mold)
+    assert distrusted.why.startswith("it was asked to fork worker 1, and process ")
+    assert why in distrusted.why
+    assert not arbiter.seats.seated
+
+
+def test_a_mold_that_closes_a_workers_channel_has_not_forked_it(arbiter: Arbiter) -> None:
+    arbiter.spawn(lambda seat: close_seat(order_of(seat)), Role.MOLD)
+    arbiter.ask()
+    arbiter.await_event(events.SpawnFailed)
+    assert not arbiter.of(events.Distrusted)
+
+
+def test_a_new_child_that_says_so_is_a_worker_once(arbiter: Arbiter) -> None:
+    """The test's own child stands in for one that the kernel has given to the arbiter (see tests/process/test_preload)."""
+    channel: list[socket.socket] = []
+
+    def give_back(seat: Seat) -> None:
+        order = order_of(seat)
+        socket.send_fds(back, [b"x"], [order.channel.fileno()])
+
+    def live() -> int:
+        channel[0].send(encode_report(BornReport()))
+        while True:
+            signal.pause()
+
+    ours, back = socket.socketpair()
+    with ours, back:
+        arbiter.spawn(give_back, Role.MOLD)
+        arbiter.ask()
+        _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
+        channel.append(socket.socket(fileno=fd))
+    with channel[0]:
+        newborn = arbiter.kernel.fork(live)
+    arbiter.await_event(events.Spawned)
+    assert list(arbiter.seats.seated) == [newborn]
