@@ -3,15 +3,22 @@
 A pair of sockets that all workers of a fleet share. One that retires sends its idle connections into it, with the bytes
 that it has read; whoever of the others is free takes them out and goes on. So neither a reload nor a recycle closes a
 connection on which a client is about to send. When the fleet stops, the arbiter shuts the pair: nobody will be there.
+
+What comes out has been put in by a sibling, which runs the application and may be anybody's by now. What is not an idle
+connection with its facts is closed, and the next one taken. The datagrams are JSON, and bounded; during an upgrade they
+come from another release.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
+from array import array
 from contextlib import suppress
 from select import POLLRDHUP  # as it is before a kind patches the module
 from select import poll as make_poll
+from socket import socket as make_socket  # likewise
 from typing import TYPE_CHECKING, NamedTuple
 
 from unicornd.dataclass import dataclass
@@ -22,7 +29,9 @@ if TYPE_CHECKING:
 
 MAX_RECEIVED = 16 * 1024
 """Bytes of an unfinished request that go along; who has sent more is served where it is."""
-MAX_MESSAGE = MAX_RECEIVED + 1024
+MAX_FACTS = 1022
+"""Bytes of what is said of a connection."""
+MAX_MESSAGE = 2 + MAX_FACTS + MAX_RECEIVED
 LARGEST_ROUND = 64
 """Connections taken at a time: others are served in between."""
 QUEUE_BYTES = 4 * 2**20
@@ -95,6 +104,8 @@ class Handover:
         if len(handed.received) > MAX_RECEIVED:
             return False
         facts = json.dumps([handed.listener, *handed.remote]).encode()
+        if len(facts) > MAX_FACTS:
+            return False
         message = len(facts).to_bytes(2) + facts + handed.received
         try:
             socket.send_fds(self.giving, [message], [handed.sock.fileno()])
@@ -106,18 +117,71 @@ class Handover:
         """Take out what is there, as far as one round goes."""
         for _ in range(LARGEST_ROUND):
             try:
-                message, descriptors, _, _ = socket.recv_fds(self.taking, MAX_MESSAGE, 1)
+                message, ancillary, flags, _ = self.taking.recvmsg(MAX_MESSAGE, _ROOM, _FLAGS)
             except OSError:
                 return
-            if not message:
+            descriptors = _descriptors_in(ancillary)
+            if not message and not self.is_open:
                 return
-            if not descriptors:  # this process has none left: the client sees its connection closed
-                continue
-            end = 2 + int.from_bytes(message[:2])
-            listener, host, port = json.loads(message[2:end])
-            yield Handed(socket.socket(fileno=descriptors[0]), listener, (host, port), message[end:])
+            is_whole = len(descriptors) == 1 and not flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC)
+            facts = _facts_in(message) if is_whole else None
+            sock = _connection_of(descriptors.pop()) if facts is not None else None
+            for fd in descriptors:
+                os.close(fd)
+            if facts is not None and sock is not None:  # else its client sees it closed
+                listener, host, port = facts
+                yield Handed(sock, listener, (host, port), message[2 + int.from_bytes(message[:2]) :])
 
     def close(self) -> None:
         """Let go of both ends, in this process."""
         self.giving.close()
         self.taking.close()
+
+
+_ROOM = socket.CMSG_LEN(array("i").itemsize)
+"""For one descriptor: the kernel closes what is more."""
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+"""A sibling that has made the pair blocking holds nobody up."""
+
+
+def _descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array("i")
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
+    return found.tolist()
+
+
+def _facts_in(message: bytes) -> tuple[str, str, str] | None:
+    """Return listener, host and port, or None for anything else."""
+    size = int.from_bytes(message[:2])
+    if size > MAX_FACTS or len(message) < 2 + size:
+        return None
+    try:
+        match json.loads(message[2 : 2 + size]):
+            case [str(listener), str(host), str(port)] if f"{listener}{host}{port}".isprintable():
+                return listener, host, port
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _connection_of(fd: int) -> socket.socket | None:
+    """Return the socket, if it is one on which a client may send; else close it."""
+    try:
+        sock = make_socket(fileno=fd)
+    except OSError:  # it is none
+        os.close(fd)
+        return None
+    try:
+        is_stream = sock.type == socket.SOCK_STREAM and sock.family in _FAMILIES
+        if is_stream and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            sock.getpeername()  # it has to be connected
+            return sock
+    except OSError:
+        pass
+    sock.close()
+    return None
+
+
+_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
