@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import selectors
-import socket
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,11 +9,10 @@ from tests.support.control_port import make_child, make_pool, make_state
 from unicornd.arbiter import events
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import Child, Halt, Order, Phase, Rollout, State
-from unicornd.arbiter.succession import Baton, Bequest
+from unicornd.arbiter.succession import Bequest
 from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.observe.metrics import Totals
-from unicornd.sockets.legacy import Legacy
 from unicornd.units import Monotonic, Pid, Slot
 
 if TYPE_CHECKING:
@@ -355,39 +352,3 @@ def test_what_the_predecessor_has_done_is_known_and_counted_on_from() -> None:
     assert after.running is None
     assert after.begin(Kind.SCALE, title="t", pool="web", now=LATER).id == "scale-3"
     assert Bequest.of(Bequest(counted=Totals()).line()) == Bequest(counted=Totals())
-
-
-def test_a_predecessor_of_another_release_is_waited_for_if_it_is_not_understood() -> None:
-    ours, theirs = socket.socketpair()
-    selector, happened = selectors.DefaultSelector(), list[object]()
-    legacy = Legacy(
-        pid=Pid(1), baton=theirs.detach(), control=None, control_address="", admin=None, handover=(), listeners=(),
-        passed=(),
-    )  # fmt: skip
-    baton = Baton(legacy)
-    baton.watch(
-        selector,
-        lambda: happened.append("promoted"),
-        heard=happened.append,
-        gone=lambda: happened.append("gone"),
-    )
-    for line in (b"{}", b"nonsense", b'{"counted": {"moons": 1}, "is_promotion": true}'):
-        ours.sendall(line + b"\n")
-    turn(selector)
-    assert happened == []
-    bequest = Bequest(counted=Totals(requests=3), is_promotion=True)
-    ours.sendall(bequest.line()[:10])
-    turn(selector)
-    ours.sendall(bequest.line()[10:])
-    turn(selector)
-    assert happened == [bequest, "promoted"]
-    ours.close()
-    turn(selector)
-    assert happened == [bequest, "promoted", "gone"]
-    assert not selector.get_map()
-    selector.close()
-
-
-def turn(selector: selectors.BaseSelector) -> None:
-    for key, mask in selector.select(1.0):
-        key.data(mask)

@@ -19,6 +19,7 @@ from unicornd.arbiter.operations import Kind, Operation, Outcome, Step
 from unicornd.dataclass import asdict, dataclass
 from unicornd.observe.logs import ERROR_LOG
 from unicornd.observe.metrics import Totals
+from unicornd.sockets.credentials import receive, want_credentials
 from unicornd.units import Seconds
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _understood(line: bytes) -> Bequest | None:
     """Return what the predecessor says; None for what another release says in another way: its end says enough."""
     try:
         return Bequest.of(line)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         text = "what the old unicornd has counted is not understood: %s"
         logging.getLogger(ERROR_LOG).warning(text, error)
         return None
@@ -94,6 +95,7 @@ class Baton:
     def __init__(self, legacy: Legacy) -> None:
         self._sock = socket.socket(fileno=legacy.baton)
         self._sock.setblocking(False)
+        want_credentials(self._sock)
         self._has_spoken = False
         self._heard = b""
         self.predecessor = legacy.pid
@@ -128,12 +130,11 @@ class Baton:
 
         def read(_mask: int) -> None:
             try:
-                said = self._sock.recv(MAX_BEQUEST_BYTES)
+                said = self._hear()
             except BlockingIOError:
                 return
-            except OSError:  # it has left without reading what we have said
-                said = b""
             *lines, self._heard = (self._heard + said).split(b"\n")
+            self._heard = self._heard[:MAX_BEQUEST_BYTES]  # what goes on without an end is not understood
             bequests = [bequest for line in lines if (bequest := _understood(line)) is not None]
             for bequest in bequests:
                 heard(bequest)
@@ -148,6 +149,26 @@ class Baton:
                 gone()
 
         selector.register(self._sock, selectors.EVENT_READ, read)
+
+    def _hear(self) -> bytes:
+        """Return what the predecessor says; empty when it is gone.
+
+        Raises:
+            BlockingIOError: nothing, or somebody else says something.
+        """
+        try:
+            message = receive(self._sock, MAX_BEQUEST_BYTES)
+        except BlockingIOError:
+            raise
+        except OSError:  # it has left without reading what we have said
+            return b""
+        if message is None:
+            return b""
+        if (message.sender, message.uid) != (self.predecessor, os.getuid()):
+            text = "process %s speaks for the old unicornd, which is %s: ignored"
+            logging.getLogger(ERROR_LOG).warning(text, message.sender, self.predecessor)
+            raise BlockingIOError
+        return message.text
 
     def close(self) -> None:
         """Let go of it, in a forked child."""

@@ -8,6 +8,7 @@ and nothing has changed. After a bare USR2 both stay, and the operator ends one 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -16,6 +17,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass
+from unicornd.observe.logs import ERROR_LOG
+from unicornd.sockets.credentials import receive, want_credentials
 from unicornd.sockets.legacy import VARIABLE, Legacy
 from unicornd.units import Monotonic, Pid
 
@@ -29,6 +32,7 @@ MAX_VERDICT_BYTES = 256 * 1024
 KILL_AFTER = 10.0
 """Seconds that a new unicornd may take to end when it was given up."""
 LATE = "it was not ready in time"
+UNCLEAR = "what it says is not understood"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class Upgrade:
         self._selector = selector
         self._ends = ends
         self._baton: socket.socket | None = None
+        self._said = b""
         self._until: Monotonic | None = None
         self.pid: Pid | None = None
         self.is_ready = False
@@ -123,6 +128,7 @@ class Upgrade:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        want_credentials(ours)
         left = legacy(theirs.fileno())
         try:
             self.pid = self._kernel.fork(lambda: _execute(origin, left, leave=leave))
@@ -131,7 +137,7 @@ class Upgrade:
             raise
         finally:
             theirs.close()
-        self._baton = ours
+        self._baton, self._said = ours, b""
         self._until = Monotonic(self._kernel.now() + seconds) if seconds else None
         self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._read())
         return self.pid
@@ -185,23 +191,41 @@ class Upgrade:
         if self._baton is None:
             return
         try:
-            said = self._baton.recv(MAX_VERDICT_BYTES)
+            message = receive(self._baton, MAX_VERDICT_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            said = b""
-        if not said:  # it has gone, which its death will say
+            message = None
+        if message is None:  # it has gone, which its death will say
             self._close_baton()
             return
-        verdict = json.loads(said)
-        if self._is_over or self.pid is None:
+        if self._is_over or self.is_ready or self.pid is None:
             return
-        if verdict["code"] == 0:
-            self.is_ready = True
-            self._ends.ready(self.pid)
-        else:
-            self._is_over = True
-            self._ends.failed(verdict["text"])
+        if (message.sender, message.uid) != (self.pid, os.getuid()):
+            logging.getLogger(ERROR_LOG).warning(
+                "process %s speaks for the new unicornd, which is %s: ignored", message.sender, self.pid
+            )
+            return
+        self._said = (self._said + message.text)[: MAX_VERDICT_BYTES + 1]
+        self._judge(self.pid)
+
+    def _judge(self, pid: Pid) -> None:
+        """Do what follows from what the new unicornd has said, as soon as that is whole."""
+        try:
+            verdict = json.loads(self._said)
+        except (ValueError, RecursionError):
+            if len(self._said) > MAX_VERDICT_BYTES or not self._said.startswith(b"{"):
+                self.give_up(UNCLEAR)
+            return  # else the rest is on its way, or the time is over some day
+        match verdict:
+            case {"code": 0}:
+                self.is_ready = True
+                self._ends.ready(pid)
+            case {"code": int(), "text": str(text)}:
+                self._is_over = True
+                self._ends.failed(text)
+            case _:
+                self.give_up(UNCLEAR)
 
     def _close_baton(self) -> None:
         if self._baton is not None:
