@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.control_port import make_child, make_state
 from tests.support.waiting import eventually
 from tests.unit.test_worker_channel import HOSTILE
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import Spawn
+from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
+from unicornd.arbiter.narration import Narrator
 from unicornd.arbiter.reports import MOST_AT_ONCE, MOST_IN_A_LIFE
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Blueprint, Spawner
-from unicornd.arbiter.state import Role
+from unicornd.arbiter.state import Phase, Role
 from unicornd.arbiter.wakeup import hear
 from unicornd.units import Generation, Pid, Slot
 from unicornd.workers.channel import BornReport, ReadyReport, RetiringReport, encode_report
@@ -299,3 +302,32 @@ def test_a_new_child_that_says_so_is_a_worker_once(arbiter: Arbiter) -> None:
         newborn = arbiter.kernel.fork(live)
     arbiter.await_event(events.Spawned)
     assert list(arbiter.seats.seated) == [newborn]
+
+
+def test_a_mold_takes_orders_from_its_arbiter_only(arbiter: Arbiter) -> None:
+    def live(seat: Seat) -> None:
+        try:
+            order_of(seat)
+        except ValueError as error:
+            seat.channel.send(encode_report(RetiringReport(why=str(error))))
+        close_seat(order_of(seat))
+
+    mold = arbiter.seats.molds[arbiter.spawn(live, Role.MOLD)]
+    stranger = arbiter.kernel.fork(lambda: mold.channel.send(b"{}") and 0)
+    os.waitpid(stranger, 0)
+    arbiter.ask()
+    arbiter.await_event(events.SpawnFailed)
+    [asked] = arbiter.of(events.ReplacementAsked)
+    assert isinstance(asked, events.ReplacementAsked)
+    assert asked.why == f"process {stranger} has sent it, and not the arbiter"
+    assert not arbiter.of(events.Distrusted)
+
+
+@pytest.mark.parametrize(("phase", "count"), [(Phase.BOOTING, 1), (Phase.READY, 0), (Phase.DYING, 0)])
+def test_only_a_worker_that_was_booting_is_told_to_be_ready(phase: Phase, count: int) -> None:
+    journal = Journal(lambda: 0.0)
+    child = make_child(1, phase=phase)
+    event = events.BecameReady(at=child.born_at, pid=child.pid)
+    state = make_state(1, child)
+    Narrator(logging.getLogger("unicornd"), journal).tell(event, previous=state, state=state)
+    assert journal.last == count
