@@ -256,7 +256,7 @@ class Assembly:
         spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
         loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
         loop.claims_death.append(self._enquiries.take_death)
-        loop.tickers += [self._enquiries.tick, port.tick]
+        loop.tickers += [self._enquiries.tick, port.tick, loop.seats.tick]
         port.survey = Survey(
             loop,
             means,

@@ -129,6 +129,32 @@ def test_a_mold_that_names_a_bystander_is_killed_and_the_fleet_recovers(
     assert bystander.poll() is None
 
 
+def test_a_child_of_a_mold_that_keeps_a_workers_channel_costs_no_slot_and_no_stop(fleet: Fleet) -> None:
+    fleet.start("--preload")
+    workers = fleet.pids()
+    eventually(lambda: fleet.status()["arbiter"]["uptime"] > 1.2, "it has lived for a while")
+    keep = """
+if once("taken over"):
+    [mine] = channels()
+    mine.send(b"ready\\0")
+    socket.recv_fds(mine, 65536, 250)
+    if os.fork() == 0:
+        os.closerange(0, 3)
+        time.sleep(600)
+    os._exit(1)
+"""
+    at_import(fleet, keep)
+    honest = fleet.status()["mold"]["pid"]
+    os.kill(honest, signal.SIGKILL)
+    eventually(lambda: (fleet.status()["mold"] or {}).get("pid") not in {None, honest}, "there is a new mold")
+    os.kill(workers[1], signal.SIGKILL)
+    fleet.await_log("the mold is gone, and it has not come")
+    eventually(lambda: fleet.pids().get(1) not in {None, workers[1]}, "the worker has been replaced")
+    assert fleet.end() == 0
+    [keeper] = fleet.processes()
+    os.kill(keeper, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("datagram", [b"ready\0sync", b"retiring\0I am tired", b"[" * 60_000, b""])
 @pytest.mark.parametrize("is_child", [False, True], ids=["itself", "a child of it"])
 def test_a_worker_that_floods_its_channel_is_killed_and_holds_nobody_up(

@@ -169,7 +169,7 @@ def test_a_new_generation_that_is_not_believed_is_given_up_and_a_first_one_ends_
     [mold] = world.processes.values()
     state = fold(world.state, events.Distrusted(at=world.now, pid=mold.pid, why="it lies"))
     assert state.halt is Halt.QUICK
-    assert state.fatal == "it lies"
+    assert state.fatal == "the mold is not believed: it lies"
     world = begun()
     world.settle()
     world.roll(replace(POOL, generation=Generation(2)))
@@ -177,4 +177,4 @@ def test_a_new_generation_that_is_not_believed_is_given_up_and_a_first_one_ends_
     [new] = [mold for mold in world.state.molds.values() if mold.generation == 2]
     state = fold(world.state, events.Distrusted(at=world.now, pid=new.pid, why="it lies"))
     assert state.rollouts["web"].has_failed
-    assert state.rollouts["web"].reason == "it lies"
+    assert state.rollouts["web"].reason == "the mold is not believed: it lies"

@@ -279,6 +279,37 @@ def test_a_mold_that_closes_a_workers_channel_has_not_forked_it(arbiter: Arbiter
     assert not arbiter.of(events.Distrusted)
 
 
+def test_a_worker_that_does_not_come_is_given_up_when_its_mold_is_gone_and_somebody_holds_its_channel(
+    arbiter: Arbiter,
+) -> None:
+    reader, writer = os.pipe()
+
+    def live(seat: Seat) -> None:
+        order_of(seat)
+        if (pid := os.fork()) == 0:
+            signal.pause()  # with the channel, until the test kills it
+        os.write(writer, str(pid).encode())
+
+    mold = arbiter.spawn(live, Role.MOLD)
+    ticket = arbiter.ask()
+    holder = int(os.read(reader, 20))
+    os.close(reader)
+    os.close(writer)
+    now = arbiter.kernel.now()
+    assert arbiter.seats.tick(now) is None, "the mold is there: the plan knows how long it may take"
+    arbiter.reap(mold)
+    until = arbiter.seats.tick(now)
+    assert until is not None
+    assert now < until <= now + 10.0
+    assert not arbiter.happened
+    assert arbiter.seats.tick(until) == until, "what follows from that is to be planned at once"
+    assert arbiter.seats.tick(until) is None
+    os.kill(holder, signal.SIGKILL)
+    [event] = arbiter.happened
+    assert isinstance(event, events.SpawnFailed)
+    assert event.ticket == ticket
+
+
 def test_a_new_child_that_says_so_is_a_worker_once(arbiter: Arbiter) -> None:
     """The test's own child stands in for one that the kernel has given to the arbiter (see tests/process/test_preload)."""
     channel: list[socket.socket] = []

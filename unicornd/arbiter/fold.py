@@ -231,7 +231,8 @@ def _distrust(state: State, event: events.Distrusted) -> State:
     doubted = replace(child, phase=Phase.DYING, phase_since=event.at, failure=event.why, is_distrusted=True)
     if child.phase > Phase.READY:
         return _hold(state, doubted)
-    return _fail(_hold(state, doubted), _failure_of(child, event.at, reason=event.why, is_final=True))
+    reason = f"{name_of(child)} is not believed: {event.why}"
+    return _fail(_hold(state, doubted), _failure_of(child, event.at, reason=reason, is_final=True))
 
 
 def _fail_spawn(state: State, event: events.SpawnFailed) -> State:

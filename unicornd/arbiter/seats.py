@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.deadlines import SILENCE
+from unicornd.arbiter.molds import FORK_PATIENCE
 from unicornd.arbiter.reports import MOST_AT_ONCE, Reports, UntrueError, read_birth
 from unicornd.arbiter.state import Role
 from unicornd.observe.metrics import Totals
+from unicornd.units import Monotonic
 from unicornd.workers.channel import BootFailedReport, BornReport, ReadyReport, RetiringReport
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.spawn import Awaited, Blueprint, Seated, Spawner
     from unicornd.arbiter.state import State
     from unicornd.observe.scoreboard import Reading
-    from unicornd.units import Monotonic, Pid
+    from unicornd.units import Pid
     from unicornd.workers.channel import Report
 
 SHORT_REQUEST = 0.25
@@ -117,6 +119,23 @@ class Seats:
         for ticket in tuple(self._awaited):
             self._meet(ticket, reaped=reaped)
 
+    def tick(self, now: Monotonic) -> Monotonic | None:
+        """Give up workers that do not come although their mold is gone: who holds their channel is none of ours.
+
+        A mold that is there and does not fork is killed by the plan. Returns when to look again.
+        """
+        orphans = {
+            ticket: Monotonic(awaited.asked_at + FORK_PATIENCE)
+            for ticket, awaited in self._awaited.items()
+            if awaited.mold not in self._molds
+        }
+        for ticket, until in orphans.items():
+            if until <= now:
+                self._give_up(ticket, "the mold is gone, and it has not come")
+        return min(
+            (max(until, now) for until in orphans.values()), default=None
+        )  # now: something has happened
+
     def _listen(self, seated: Seated) -> None:
         self._reports[seated.pid] = Reports(seated.channel, speaker=seated.pid)
         self._selector.register(
@@ -136,25 +155,31 @@ class Seats:
             pid, untrue = None, str(error)
         if pid is not None and not self._is_newborn(pid, reaped=reaped):
             pid, untrue = None, f"process {pid} says that it is there, which is no new child of the arbiter"
-        del self._awaited[ticket]
-        self._selector.unregister(awaited.channel)
         if pid is not None:
+            del self._awaited[ticket]
+            self._selector.unregister(awaited.channel)
             self._welcome(awaited, pid, ticket=ticket)
             return
+        self._give_up(ticket, "the mold is not believed" if untrue else "the mold could not fork it")
+        if untrue:
+            self._distrust(awaited.mold, f"it was asked to fork worker {awaited.action.slot}, and {untrue}")
+
+    def _give_up(self, ticket: int, reason: str) -> None:
+        """A worker that a mold was asked for will not come."""
+        awaited = self._awaited.pop(ticket)
+        self._selector.unregister(awaited.channel)
         awaited.close()
-        action, now = awaited.action, self._kernel.now()
+        action = awaited.action
         self._on_event(
             events.SpawnFailed(
-                at=now,
+                at=self._kernel.now(),
                 pool=action.pool,
                 slot=action.slot,
                 generation=action.generation,
-                reason="the mold is not believed" if untrue else "the mold could not fork it",
+                reason=reason,
                 ticket=ticket,
             )
         )
-        if untrue:
-            self._distrust(awaited.mold, f"it was asked to fork worker {action.slot}, and {untrue}")
 
     def _is_newborn(self, pid: Pid, *, reaped: Pid | None) -> bool:
         """Whether it is a child of ours that we do not know yet."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.actions import Spawn
     from unicornd.arbiter.kernel import Kernel
     from unicornd.sockets.listener import Listener
-    from unicornd.units import Generation, Pid, Slot
+    from unicornd.units import Generation, Monotonic, Pid, Slot
     from unicornd.workers.handover import Handover
 
 
@@ -70,6 +70,7 @@ class Awaited:
     """What the arbiter keeps of a worker that a mold was asked for."""
 
     mold: Pid
+    asked_at: Monotonic
     action: Spawn
     age: int
     row: Row
@@ -157,7 +158,14 @@ class Spawner:
             seat.channel.close()
         self._age += 1
         ours.setblocking(False)
-        return Awaited(mold=mold.pid, action=action, age=seat.age, row=seat.row, channel=ours)
+        return Awaited(
+            mold=mold.pid,
+            asked_at=self._kernel.now(),
+            action=action,
+            age=seat.age,
+            row=seat.row,
+            channel=ours,
+        )
 
     def leave_behind(self) -> None:
         """Let go of the lifeline, in a forked child: it is to end with the arbiter."""
