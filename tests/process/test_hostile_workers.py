@@ -200,3 +200,48 @@ def test_a_worker_that_has_become_another_program_is_replaced(fleet: Fleet) -> N
         eventually(lambda: Path(f"/proc/{before[1]}/comm").read_text() == "sleep\n", "it is another program")
         fleet.send(signal.SIGHUP)
         eventually(lambda: fleet.pids().get(1) not in {None, before[1]}, "it has been replaced")
+
+
+LITTER = """
+for name in os.listdir("/proc/self/fd"):
+    try:
+        sock = socket.socket(fileno=os.dup(int(name)))
+    except OSError:
+        continue
+    if (sock.family, sock.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        continue
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED):  # the channel
+        continue
+    facts = b'["127.0.0.1:1", "192.0.2.1", "1"]'
+    whole = len(facts).to_bytes(2, "big") + facts
+    reader, writer = os.pipe()
+    for text in (b"", b"[" * 2000, bytes([3, 232]) + b"[" * 1000, b"\\xff" * 10, whole):
+        sock.send(text)
+        socket.send_fds(sock, [text], [reader])
+        socket.send_fds(sock, [text], [reader] * 10)
+"""
+"""Put everything but connections into the workers' handover."""
+
+
+@pytest.mark.parametrize("kind", ["threads", "gevent", "eventlet"])
+def test_a_worker_that_litters_the_handover_costs_no_connection_and_no_sibling(
+    fleet: Fleet, kind: str
+) -> None:
+    at_request(fleet, LITTER)
+    fleet.start("-k", kind, "--keep-alive", "60")
+    before = fleet.pids()
+    with closing(fleet.connect()) as kept:
+        kept.auto_open = 0
+        kept.connect()
+        for path in ("/attack", "/attack", "/"):
+            kept.request("GET", path)
+            assert kept.getresponse().read().startswith(b"v1 ")
+        assert fleet.pids() == before
+        fleet.send(signal.SIGHUP)
+        fleet.await_log("generation 2 serves")
+        after = fleet.await_workers(2)
+        kept.request("GET", "/")
+        assert int(kept.getresponse().read().split()[1]) in after.values()
+        assert fleet.pids() == after
+    assert "died" not in fleet.log
+    assert "Traceback" not in fleet.log
