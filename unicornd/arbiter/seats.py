@@ -122,7 +122,8 @@ class Seats:
     def tick(self, now: Monotonic) -> Monotonic | None:
         """Give up workers that do not come although their mold is gone: who holds their channel is none of ours.
 
-        A mold that is there and does not fork is killed by the plan. Returns when to look again.
+        A mold that is there and does not fork is killed by the plan. Returns when to look again: now, if one was given up,
+        since something follows from that.
         """
         orphans = {
             ticket: Monotonic(awaited.asked_at + FORK_PATIENCE)
@@ -132,9 +133,7 @@ class Seats:
         for ticket, until in orphans.items():
             if until <= now:
                 self._give_up(ticket, "the mold is gone, and it has not come")
-        return min(
-            (max(until, now) for until in orphans.values()), default=None
-        )  # now: something has happened
+        return min((max(until, now) for until in orphans.values()), default=None)
 
     def _listen(self, seated: Seated) -> None:
         self._reports[seated.pid] = Reports(seated.channel, speaker=seated.pid)
