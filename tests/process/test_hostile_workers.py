@@ -36,6 +36,15 @@ def channels():
                 found.append(sock)
     return found
 
+def sockets_of(fds):
+    found = []
+    for fd in fds:
+        try:
+            found.append(socket.socket(fileno=fd))
+        except OSError:
+            os.close(fd)
+    return found
+
 def once(name):
     "Whether this is the first process that asks."
     try:
@@ -54,7 +63,7 @@ def be_a_hostile_mold(victim, answer):
         _, fds, _, _ = socket.recv_fds(mine, 65536, 250)
         if not fds:
             os._exit(1)
-        channel = socket.socket(fileno=fds[1])
+        [channel] = [each for each in sockets_of(fds) if each.type == socket.SOCK_SEQPACKET]
         claim = struct.pack("iII", victim, os.getuid(), os.getgid())
         try:
             channel.sendmsg([answer], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, claim)])
