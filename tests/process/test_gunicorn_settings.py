@@ -32,21 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SITE = """\
-import io, json, os, sys
-
-class File(io.FileIO):
-    reads = 0
-    def read(self, size=-1):
-        File.reads += 1
-        return super().read(size)
+import json, os, sys
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/file":
-        start_response("200 OK", [("Content-Length", str(os.path.getsize(__file__)))])
-        return environ["wsgi.file_wrapper"](File(__file__))
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](open(__file__, "rb"))
     seen = {key: value for key, value in environ.items() if isinstance(value, str)}
-    seen |= {"body": len(environ["wsgi.input"].read()), "reads": File.reads, "folder": os.getcwd(), "path": sys.path,
+    seen |= {"body": len(environ["wsgi.input"].read()), "folder": os.getcwd(), "path": sys.path,
              "env": dict(os.environ), "pid": os.getpid()}
     body = json.dumps(seen).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
@@ -334,12 +328,12 @@ def test_a_large_body_is_kept_in_the_folder(fleet: Fleet) -> None:
         assert b'"body": 1000000' in client.makefile("rb").read()
 
 
-@pytest.mark.parametrize(("value", "reads"), [(True, False), (False, True)])
-def test_a_file_is_read_or_sent_by_the_kernel(fleet: Fleet, *, value: bool, reads: bool) -> None:
+@pytest.mark.parametrize("value", [True, False])
+def test_a_file_is_read_or_sent_by_the_kernel(fleet: Fleet, *, value: bool) -> None:
     start(fleet, f"sendfile = {value}\n")
-    request = b"GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    assert talk(fleet, request).endswith(SITE.encode())
-    assert bool(asked(fleet)["reads"]) is reads
+    head, _, body = talk(fleet, b"GET /file HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")
+    assert body == SITE.encode()
+    assert (b"Content-Length: " in head) is value  # nobody knows the length of what is read
 
 
 def test_a_header_of_the_operators_own_says_https(fleet: Fleet) -> None:

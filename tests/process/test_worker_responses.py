@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import os
 import socket
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -187,6 +190,80 @@ def test_what_only_looks_like_a_file_is_read(tmp_path: Path) -> None:
 
     with worker(app, tmp_path) as running, running.connect() as client:
         assert client.get().body == b"in memory"
+
+
+class Shifted(io.FileIO):
+    """A file that is read as something else than its descriptor has, as one that decrypts."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(-1 if size is None else size).swapcase()
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def temporary(data: bytes) -> Any:
+    file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - the server closes it
+    file.write(data)  # and not flushed
+    file.seek(2)
+    return file
+
+
+def ahead(path: Path) -> IO[bytes]:
+    file = path.open("rb")
+    assert file.read(2) == b"Wh"  # the rest has been read ahead
+    return file
+
+
+def changed(path: Path) -> IO[bytes]:
+    file = path.open("rb+")
+    file.write(b"WH")  # not written yet
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "body", "is_sized"),
+    [
+        (lambda path: gzip.GzipFile(path.with_suffix(".gz")), b"What is read", False),
+        (lambda path: io.BufferedReader(gzip.GzipFile(path.with_suffix(".gz"))), b"What is read", False),
+        (lambda path: lzma.LZMAFile(path.with_suffix(".xz")), b"What is read", False),  # noqa: SIM115
+        (Shifted, b"wHAT IS READ", False),
+        (lambda path: io.BufferedReader(Shifted(path)), b"wHAT IS READ", False),
+        (io.FileIO, b"What is read", True),
+        (ahead, b"at is read", True),
+        (changed, b"at is read", True),
+        (lambda _path: temporary(b"What is read"), b"at is read", True),
+    ],
+    ids=[
+        "gzip",
+        "buffered gzip",
+        "lzma",
+        "raw",
+        "buffered",
+        "plain raw",
+        "read ahead",
+        "changed",
+        "temporary",
+    ],
+)
+def test_a_file_is_sent_as_it_is_read(tmp_path: Path, make: Any, body: bytes, *, is_sized: bool) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"What is read")
+    file.with_suffix(".gz").write_bytes(gzip.compress(b"What is read"))
+    file.with_suffix(".xz").write_bytes(lzma.compress(b"What is read"))
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", list(TEXT) if environ["PATH_INFO"] == "/" else sized(len(body)))
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](make(file))
+        return wrapped
+
+    with worker(app, tmp_path) as running, running.connect() as client:
+        response = client.get()
+        assert response.body == body
+        assert ("content-length" in response.fields) is is_sized
+        assert client.get("/sized").body == body
 
 
 def test_a_client_that_leaves_during_a_file_is_no_failure_of_the_application(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from http import HTTPStatus
-from io import BytesIO
+from io import BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, TYPE_CHECKING, Any
 
 from unicornd.http.environ import build_environ, split_host
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 ExcInfo = tuple[type[BaseException], BaseException, "TracebackType"] | tuple[None, None, None]
 FILE_BLOCK = 64 * 1024
+PLAIN_FILES = frozenset({BufferedRandom, BufferedReader, FileIO})
+"""What gives by `read` the bytes that its descriptor has."""
 NO_HEADERS: Sequence[tuple[str, str]] = ()
 NONE, LENGTH, CHUNKED, CLOSE = Framing
 # A member costs a look-up in its class each time.
@@ -333,7 +336,7 @@ class Exchange:
         if (
             self.connection.is_taken
         ):  # there is nobody to be answered; StopIteration is how some say that they are done
-            if not isinstance(error, StopIteration | OSError | Interruption):
+            if not isinstance(error, StopIteration | OSError | Interruption | ResponseError):
                 self._complain("the application failed", error)
             return
         body = self.connection.spool
@@ -419,13 +422,24 @@ _Write = Any  # Callable[[bytes], object]; a name of its own because slots and p
 
 
 def _plain_file(file: Any) -> tuple[int, int, int] | None:  # noqa: ANN401 - whatever the application has opened
-    """Return descriptor, offset and count of what is unread of a regular file, or None."""
+    """Return descriptor, offset and count of what is unread of a regular file, or None.
+
+    Only of what `open` returns, by exact type: anything else with a descriptor (gzip, lzma, a file that decrypts) may give
+    by `read` what is not in the file. What is buffered is written first, and `tell` knows what has been read ahead.
+    """
+    tempfile: Any = sys.modules.get("tempfile")  # whoever has such a file has imported it; it brings much
+    if tempfile is not None and type(file) is tempfile._TemporaryFileWrapper:  # noqa: SLF001 - what NamedTemporaryFile returns
+        file = file.file
+    kind = type(file)
     try:
-        fd = file.fileno()
-        info = os.fstat(fd)
+        if kind not in PLAIN_FILES or (kind is not FileIO and type(file.raw) is not FileIO):
+            return None
+        if kind is BufferedRandom:
+            file.flush()
+        info = os.fstat(file.fileno())
         offset = file.tell()
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):
         return None
     if not stat.S_ISREG(info.st_mode) or offset > info.st_size:
         return None
-    return fd, offset, info.st_size - offset
+    return file.fileno(), offset, info.st_size - offset
