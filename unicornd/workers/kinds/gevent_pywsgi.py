@@ -19,10 +19,12 @@ from gevent import monkey, pywsgi
 from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
 from unicornd.http.head import EMPTY_LINE
-from unicornd.http.response import CONTINUE, refusal_response
+from unicornd.http.response import CONTINUE, Framing, encode_head, refusal_response
+from unicornd.http.upgrade import opens_websocket
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
 from unicornd.workers.greenloop import stacks_of_greenlets
-from unicornd.workers.kinds.gevent import GeventLoop, raw_class
+from unicornd.workers.kinds.gevent import GeventLoop
+from unicornd.workers.kinds.gevent_pywsgi_tls import encrypted, shake_hands
 from unicornd.workers.line import Interruption
 from unicornd.workers.serve import MOST_DISCARDED, Server
 from unicornd.workers.strand import OverdueError, Request
@@ -30,10 +32,9 @@ from unicornd.workers.stream import Stream, too_slow
 from unicornd.workers.tlssocket import TlsSocket
 
 if TYPE_CHECKING:
-    import ssl
-
     from unicornd.http.environ import Environ
     from unicornd.http.messages import Head
+    from unicornd.http.response import ResponseHead
     from unicornd.workers.context import WorkerContext
     from unicornd.workers.strand import Strand
 
@@ -45,6 +46,8 @@ Handling: Any = pywsgi.WSGIHandler
 """Without its types: they know less than half of it."""
 LONGEST_LINE = 64 * 1024
 """Bytes of a line whose limit is none."""
+LENGTH = "content-length"
+SWITCHING = 101
 PIECE_BYTES = 64 * 1024
 """Of a response, under one time limit."""
 
@@ -64,9 +67,9 @@ def run(context: WorkerContext) -> None:
     def converse(server: Server, strand: Strand) -> None:
         sock: Any = strand.connection.sock
         if tls is not None and sock.family != socket.AF_UNIX:
-            sock = _encrypted(strand, tls)
+            sock = encrypted(strand, tls)
             try:
-                _shake_hands(strand, sock)
+                shake_hands(strand, sock)
             except Refusal as refusal:
                 server.refuse(strand, refusal)
                 return
@@ -80,36 +83,6 @@ def run(context: WorkerContext) -> None:
     # The acceptor makes plain connections: what handlers get is a socket, not a connection.
     tls, context = context.tls, replace(context, tls=None)
     Server(context, GeventLoop(context.log), converse=converse).run()
-
-
-def _encrypted(strand: Strand, tls: ssl.SSLContext) -> TlsSocket:
-    """Put a connection that speaks TLS in the place of a plain one, over the same descriptor."""
-    from unicornd.workers.tlsconnection import TlsConnection  # noqa: PLC0415 - OpenSSL takes memory that others need not spend
-
-    plain = strand.connection
-    sock = raw_class()(fileno=plain.sock.detach())
-    base: Environ = {"wsgi.url_scheme": "https", "HTTPS": "on", "SSL_CLIENT_VERIFY": "NONE"}
-    connection = TlsConnection(sock, plain.remote, base=base, policy=plain.policy, context=tls)
-    strand.connection, strand.output = connection, connection.output
-    return TlsSocket(strand, connection)
-
-
-def _shake_hands(strand: Strand, sock: TlsSocket) -> None:
-    """Have the handshake end within `timeouts.head`.
-
-    Raises:
-        Refusal, EOFError: see `TlsSocket.shake_hands`.
-        OverdueError: it takes too long.
-    """
-    connection = strand.connection
-    patience = connection.policy.head
-    connection.deadline = time.monotonic() + patience if patience else 0.0
-    strand.is_waiting = True
-    try:
-        sock.shake_hands()
-    finally:
-        strand.is_waiting = False
-        connection.deadline = 0.0
 
 
 def _gevent_server(context: WorkerContext, base: Environ) -> Any:  # noqa: ANN401 - gevent's own type
@@ -151,8 +124,12 @@ class Visit(Handling):  # type: ignore[misc] # see there
     head: Head
     stream: Stream | None = None
     said_by_tls: Environ
-    length: int | None = None
-    """Of the response's body, if the application says it."""
+    is_handshake = False
+    """Whether the request can open a WebSocket."""
+    framing = Framing.CLOSE
+    """Of the response's body, once its head was sent."""
+    length = -1
+    """Of it, if that is how it is framed."""
     unconsumed = 0
     """Bytes at the front of `rfile` that the body's decoder has seen."""
 
@@ -175,7 +152,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         if head is None:
             return None
         connection.stage, connection.deadline = RESPONSE, 0.0
-        self.response_length, self.length = 0, None
+        self.response_length, self.framing = 0, Framing.CLOSE
         try:
             self._take(head)
         except Refusal as refusal:
@@ -184,6 +161,8 @@ class Visit(Handling):  # type: ignore[misc] # see there
         self.application = self.server.application
         self.handle_one_response()
         connection.keeps_alive = True
+        if self.is_handshake:  # what has been read of it behind the head is not known
+            return None
         return None if self.close_connection or self.rfile.closed else True
 
     def receive_body(self) -> bytes:
@@ -269,6 +248,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         self.content_length = head.length if head.length > 0 else None
         self.close_connection = not (head.keep_alive and self.policy.is_kept_alive)
         self.stream, self.unconsumed = None, 0
+        self.is_handshake = opens_websocket(head)
         if head.length:
             self.stream = Stream(self, head, received=b"", limits=self.policy.limits)
             self.stream.awaits_continue = head.expects_continue
@@ -288,7 +268,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.strand.remote
         environ["gunicorn.sock"] = environ["unicornd.socket"] = self.socket
         self.wsgi_input = Rest(self, self.stream)
-        if not self._connection_upgrade_requested():
+        if not self.is_handshake:  # who takes it for a WebSocket finds the socket by gevent's input
             environ["wsgi.input"] = self.stream.rewound() if self.stream is not None else BytesIO()
         return environ
 
@@ -308,66 +288,107 @@ class Visit(Handling):  # type: ignore[misc] # see there
         finally:
             strand.request = None
             answer.status = str(self._orig_status or "")
-            answer.headers = [
-                (n.decode("latin-1"), v.decode("latin-1")) for n, v in self.response_headers or ()
-            ]
             self._hold_to_length()
             self.our.count(request, is_error=answer.status[:1] in {"5", ""})
             if self.stream is not None:
                 self.rfile.read(self.unconsumed - len(self.stream.leftover))
 
     def start_response(self, *said: Any, exc_info: Any = None) -> Any:  # noqa: ANN401 - as in PEP 3333
-        """As gevent's; to answer twice, or with a length that is none, is a failure of the application."""
+        """As gevent's; to answer twice is a failure of the application."""
         exc_info = said[2] if len(said) > len(("status", "headers")) else exc_info
         if self.status and exc_info is None:
             raise AssertionError("start_response() was called again without exc_info")
-        write = super().start_response(said[0], said[1], exc_info)
-        length = self.provided_content_length
-        length = None if length is False else length  # as gevent-websocket has it
-        if length is not None and not (length.isascii() and length.isdigit()):
-            raise ValueError("Content-Length is not a number")
-        self.length = int(length) if length is not None else None
-        return write
+        status, headers = said[0], list(said[1])
+        # gevent has an opinion of its own about some lengths; whether one can be sent is asked of `encode_head`.
+        super().start_response(status, [field for field in headers if field[0].lower() != LENGTH], exc_info)
+        self.answer.headers = headers
+        return self.write
 
     def write(self, data: Any) -> None:  # noqa: ANN401 - whatever an application gives
-        """As gevent's; what are no bytes fails before anything is sent."""
+        """Send a part of the body; what are no bytes fails before anything is sent."""
         if data and not isinstance(data, bytes | bytearray | memoryview):  # gevent-websocket writes ""
             raise TypeError(f"the body must be bytes, not {type(data).__name__}")
-        super().write(data)
+        if self.headers_sent:
+            self._write(data)
+        elif self.status:
+            self._write_with_headers(data)
+        else:
+            raise AssertionError("the application sent a body before it called start_response()")
 
-    def finalize_headers(self) -> None:
-        """Add what every response of ours has."""
-        super().finalize_headers()
-        self.answer.has_begun = True
-        orders = self.context.orders
-        if self.stream is not None and (self.stream.awaits_continue or self.stream.refusal is not None):
-            self.close_connection = True
-        if orders.is_draining or orders.is_last_call:
-            self.close_connection = True
-        names = {name.lower() for name, _ in self.response_headers}
-        if b"server" not in names:
-            self.response_headers.append((b"Server", b"unicornd"))
-        if self.close_connection and b"connection" not in names:
-            self.response_headers.append((b"Connection", b"close"))
-        if self.command == "HEAD":
-            self.response_use_chunked = False
+    def run_application(self) -> None:
+        """As gevent-websocket's for a handshake that can open a WebSocket, else as gevent's."""
+        if self._connection_upgrade_requested():
+            super().run_application()
+            return
+        pywsgi.WSGIHandler.run_application(self)
+        if not self.status:
+            if "HTTP_UPGRADE" not in self.head.fields and self.command != "CONNECT":
+                raise AssertionError("the application did not call start_response()")
+            self.close_connection = True  # it has taken the connection over
+
+    def _connection_upgrade_requested(self) -> bool:
+        """Return whether the connection may become a WebSocket: gevent then leaves the input alone, which has no body."""
+        return self.is_handshake
+
+    def _write_with_headers(self, data: bytes) -> None:
+        """Send the head: ours, but for that of gevent-websocket, which has taken the connection over."""
+        answer = self.answer
+        if self.code == SWITCHING and getattr(self, "websocket", None) is not None:
+            answer.has_begun = True
+            super()._write_with_headers(data)
+            return
+        size = self._size_of_result(data)
+        head = self._encode_head(size)
+        if head.framing is Framing.LENGTH and head.length < size:
+            self.close_connection = True  # see _write; here there is time to say so
+            head = self._encode_head(size)
+        self.framing, self.length = head.framing, head.length
+        self.response_use_chunked = head.framing is Framing.CHUNKED  # gevent makes the chunks
+        self.close_connection = not head.keep_alive
+        self.headers_sent = answer.has_begun = True
+        self._sendall(head.data)
+        self._write(data)
+
+    def _encode_head(self, size: int) -> ResponseHead:
+        orders, stream = self.context.orders, self.stream
+        is_broken = stream is not None and (stream.awaits_continue or stream.refusal is not None)
+        is_over = is_broken or self.is_handshake or orders.is_draining or orders.is_last_call
+        return encode_head(
+            str(self._orig_status),
+            self.answer.headers,
+            self.our.clock.standing(),
+            self.head.is_http11,
+            self.command == "HEAD",
+            not (self.close_connection or is_over),
+            size,
+        )
+
+    def _size_of_result(self, data: bytes) -> int:
+        """Return the size of a body that is there as a whole, else -1."""
+        result = self.result
+        if not isinstance(result, list | tuple) or not all(isinstance(part, bytes) for part in result):
+            return -1
+        size = sum(map(len, result))
+        return -1 if self.command == "HEAD" and not (size or data) else size
 
     def _write(self, data: bytes, *_more: object) -> None:
-        if self.command == "HEAD":
+        if self.framing is Framing.NONE:
             return
         answer = self.answer
         answer.sent += len(data)
-        if self.length is not None and answer.sent > self.length:  # the rest would be the next response
+        if (
+            self.framing is Framing.LENGTH and answer.sent > self.length
+        ):  # the rest would be the next response
             data = data[: max(0, len(data) - answer.sent + self.length)]
         super()._write(data)
 
     def _hold_to_length(self) -> None:
         """Tell of a body that is not as long as its head says, and end the connection if it is too short."""
-        if self.length is None or not self.headers_sent or self.command == "HEAD":
+        if self.framing is not Framing.LENGTH or not self.headers_sent:
             return
         if self.answer.sent > self.length:
-            self._warn("a response was longer than its Content-Length; the rest was cut")
-            self.answer.sent = self.length
+            self._warn("a response was longer than its Content-Length; it is cut, the connection is closed")
+            self.answer.sent, self.close_connection = self.length, True
         elif self.answer.sent < self.length and not self.close_connection:
             self.close_connection = True
             self._warn("a response was shorter than its Content-Length; the connection is closed")
