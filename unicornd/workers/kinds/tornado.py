@@ -96,6 +96,7 @@ class Server:
         self._leaves = asyncio.Event()
         self._drains = False
         self.forwarding = context.http.forwarding
+        self.speaks_tornado = is_tornado(context.app)
         self.log = context.log
         self.register = Register(context)
         self.clock = Clock()
@@ -166,7 +167,7 @@ class Server:
     def _make_server(self) -> HTTPServer:
         context, limits = self._context, self._policy.limits
         app: Any = context.app
-        if not is_tornado(app):
+        if not self.speaks_tornado:
             executor = ThreadPoolExecutor(context.threads) if context.threads > 1 else None
             app = Container(context, executor)
         inner = HTTPServer(app)

@@ -5,26 +5,32 @@ Run in the worker's event loop, between tornado's server and the application.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+from tornado.concurrent import future_add_done_callback
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.iostream import StreamClosedError
 
 from unicornd.http.errors import Refusal
-from unicornd.http.response import plain_response
+from unicornd.http.response import Framing, ResponseError, ResponseHead, encode_head, plain_response
 from unicornd.workers.evented import Request, head_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from http import HTTPStatus
 
     from tornado.http1connection import HTTP1Connection
     from tornado.httputil import HTTPHeaders
 
     from unicornd.http.messages import Head
     from unicornd.workers.kinds.tornado import Server
+
+BODILESS = ResponseHead()
+"""What is kept of a head behind which no body of HTTP comes."""
+BODILESS.data, BODILESS.framing, BODILESS.length, BODILESS.keep_alive = b"", Framing.NONE, -1, False
 
 
 class Messages(HTTPMessageDelegate):
@@ -48,6 +54,8 @@ class Messages(HTTPMessageDelegate):
         self.request: Request | None = None
         self.progress_at = 0.0
         self._is_refused = False
+        self._head: ResponseHead | None = None
+        self._prefix = b""
         self._place = ("", "")
         self._write_headers: Any = connection.write_headers
         self._write: Any = connection.write
@@ -131,48 +139,119 @@ class Messages(HTTPMessageDelegate):
             return
         if request is not None and not request.status:
             request.status = f"{status.value} {status.phrase}"
+            standing, is_head = self._server.clock.standing(), request.head.method == "HEAD"
             with suppress(StreamClosedError):
-                stream.write(plain_response(status, text, standing=self._server.clock.standing()))
+                stream.write(plain_response(status, text, standing=standing, is_head=is_head))
         else:
             stream.is_cut = True
+            if self._head is not None and self._head.framing is Framing.CLOSE:
+                stream.reset_on_close()
         self.connection.close()
 
     def _begin_response(self, start_line: Any, headers: HTTPHeaders, chunk: bytes | None = None) -> Any:  # noqa: ANN401 - tornado's
         request, connection = self.request, self.connection
-        headers["Server"] = "unicornd"
-        if "Date" not in headers:
-            headers["Date"] = self._server.clock.standing().date.strip().partition(": ")[2]
-        if self._server.ends_connections or headers.get("Connection", "").lower() == "close":
-            headers["Connection"] = "close"
-            connection._disconnect_on_finish = True  # noqa: SLF001 - tornado knows no other way to end a connection
-        if request is not None:
-            chunk = self._fitting(request.head, headers.get("Content-Length", ""), chunk=chunk or b"")
-            request.status = f"{start_line.code} {start_line.reason}"
-            request.headers = list(headers.get_all())
-            request.size += len(chunk)
-        return self._write_headers(start_line, headers, chunk)
+        if request is None or connection.stream is None or connection.stream.closed():
+            return self._write_headers(start_line, headers, chunk)
+        headers.pop("Server", None)  # tornado's own; ours stands in every response
+        if start_line.code == HTTPStatus.SWITCHING_PROTOCOLS and self._may_switch(request.head):
+            return self._switch(start_line, headers)
+        body = chunk or b""
+        try:
+            head = self._encode_head(start_line, headers)
+            if head.framing is Framing.LENGTH and head.length < len(body):
+                connection._disconnect_on_finish = True  # noqa: SLF001 - see _fitting; here there is time to say so
+                head = self._encode_head(start_line, headers)
+        except ResponseError as error:
+            return self._fail(error)
+        request.status = f"{start_line.code} {start_line.reason}"
+        request.headers = list(headers.get_all())
+        return self._send_head(start_line, head, body=body)
 
-    def _fitting(self, head: Head, length: str, *, chunk: bytes) -> bytes:
-        """Return as much of a body as its head promises: tornado closes without an answer if it is more."""
-        if head.method == "HEAD":
-            return b""
-        if not length.isdecimal() or len(chunk) <= int(length):
-            return chunk
-        facts = {"method": head.method, "path": head.path}
-        self._server.log.warning(
-            "a response was longer than its Content-Length; the rest was cut", extra=facts
+    def _encode_head(self, start_line: Any, headers: HTTPHeaders) -> ResponseHead:  # noqa: ANN401 - tornado's own type
+        request, connection = cast("Request", self.request), self.connection
+        return encode_head(
+            f"{start_line.code} {start_line.reason}",
+            list(headers.get_all()),
+            self._server.clock.standing(),
+            request.head.is_http11,
+            request.head.method == "HEAD",
+            not (self._server.ends_connections or connection._disconnect_on_finish),  # noqa: SLF001 - tornado says it nowhere else
         )
-        return chunk[: int(length)]
+
+    def _send_head(self, start_line: Any, head: ResponseHead, *, body: bytes) -> Any:  # noqa: ANN401 - tornado's own types
+        """Do what tornado's `write_headers` does, with our head: what it keeps of it says how the body is framed."""
+        connection = self.connection
+        self._head = head
+        connection._response_start_line = start_line  # noqa: SLF001
+        connection._chunking_output = head.framing is Framing.CHUNKED  # noqa: SLF001
+        connection._expected_content_remaining = (  # noqa: SLF001
+            0 if head.framing is Framing.NONE else head.length if head.framing is Framing.LENGTH else None
+        )
+        connection._disconnect_on_finish = not head.keep_alive  # noqa: SLF001
+        self._prefix = head.data
+        return self._go_on(body)
+
+    def _may_switch(self, head: Head) -> bool:
+        """Whether an application may take the connection over: tornado's own, if it was asked to."""
+        return head.is_http11 and "HTTP_UPGRADE" in head.fields and self._server.speaks_tornado
+
+    def _switch(self, start_line: Any, headers: HTTPHeaders) -> Any:  # noqa: ANN401 - tornado's own types
+        """Send the head of another protocol (a WebSocket); whoever sends it takes the connection in the same turn."""
+        request, connection = cast("Request", self.request), self.connection
+        request.status = f"{start_line.code} {start_line.reason}"
+        request.headers = list(headers.get_all())
+        self._head = BODILESS
+        stream = connection.stream
+        asyncio.get_running_loop().call_soon(lambda: connection.stream is stream and connection.close())
+        return self._write_headers(start_line, headers, None)
+
+    def _fail(self, error: ResponseError) -> Any:  # noqa: ANN401 - a future, as tornado's
+        """Answer 500 for a response that cannot be sent."""
+        request = cast("Request", self.request)
+        facts = {"method": request.head.method, "path": request.head.path}
+        self._server.log.error("the application failed", exc_info=error, extra=facts)
+        self.break_off(HTTPStatus.INTERNAL_SERVER_ERROR, "the response cannot be sent")
+        return _closed()
+
+    def _fitting(self, request: Request, head: ResponseHead, *, chunk: bytes) -> bytes:
+        """Return as much of a body as its head promises: tornado closes without an answer if it is more."""
+        if head.framing is Framing.NONE:
+            return b""
+        if head.framing is not Framing.LENGTH or request.size + len(chunk) <= head.length:
+            return chunk
+        facts = {"method": request.head.method, "path": request.head.path}
+        self._server.log.warning(
+            "a response was longer than its Content-Length; it is cut, the connection is closed", extra=facts
+        )
+        self.connection._disconnect_on_finish = True  # noqa: SLF001 - see _encode_head
+        return chunk[: head.length - request.size]
 
     def _go_on(self, chunk: bytes) -> Any:  # noqa: ANN401 - tornado's own type
-        if self.request is not None:
-            chunk = b"" if self.request.head.method == "HEAD" else chunk
-            self.request.size += len(chunk)
-        return self._write(chunk)
+        request, head, connection = self.request, self._head, self.connection
+        if request is None or head is None:
+            return self._write(chunk)
+        chunk = self._fitting(request, head, chunk=chunk)
+        request.size += len(chunk)
+        prefix, self._prefix = self._prefix, b""
+        if not prefix:
+            return self._write(chunk)
+        future = connection._write_future = asyncio.Future()  # noqa: SLF001 - as tornado's `write_headers`
+        written = connection.stream.write(prefix + connection._format_chunk(chunk))  # noqa: SLF001
+        connection._pending_write = written  # noqa: SLF001
+        future_add_done_callback(written, connection._on_write_complete)  # noqa: SLF001
+        return future
 
     def _end(self) -> None:
         self._finish()
         self.note_end()
+
+
+def _closed() -> asyncio.Future[None]:
+    """Return what tornado's `write_headers` returns for a connection that is closed."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(StreamClosedError())
+    future.exception()  # nobody has to ask
+    return future
 
 
 class Delegate(HTTPServerConnectionDelegate):

@@ -21,7 +21,7 @@ from unicornd.http.body import too_large
 from unicornd.http.errors import Refusal, bad_request
 from unicornd.http.response import refusal_response
 from unicornd.workers.asgi.firstbyte import tell_plainly
-from unicornd.workers.connection import RECEIVE_BYTES
+from unicornd.workers.connection import RECEIVE_BYTES, RESET_ON_CLOSE
 from unicornd.workers.reactor import LINGER_SECONDS
 
 if TYPE_CHECKING:
@@ -109,6 +109,11 @@ class Stream(IOStream):
             self.refusals.answer_and_close(self, Refusal(status, what, section="RFC 6585 section 5"))
             return
         super().close(exc_info)
+
+    def reset_on_close(self) -> None:
+        """Have the client see a reset, so that it does not take what was sent for the whole response."""
+        with suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     def end_output(self) -> None:
         """Tell the client that nothing more comes; raises OSError."""
