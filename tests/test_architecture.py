@@ -58,7 +58,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "gevent": ("workers/kinds/gevent.py", "workers/kinds/gevent_pywsgi.py"),
     "eventlet": ("workers/kinds/eventlet.py",),
     "tornado": ("workers/kinds/tornado",),
-    "uvicorn": ("workers/kinds/asgi.py",),
+    "uvicorn": ("workers/kinds/asgi.py", "workers/asgi/hosting.py"),
+    "httptools": ("workers/kinds/asgi.py", "workers/asgi/upgrades.py"),
     "asyncio": ("workers/kinds/asgi.py", "workers/kinds/tornado", "workers/asgi/"),
     "uvloop": ("workers/asgi/loop.py",),
 }

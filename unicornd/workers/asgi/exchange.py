@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from unicornd.http.response import Framing
 from unicornd.workers.asgi.proxies import Trust
 from unicornd.workers.asgi.views import head_of, served_of
 from unicornd.workers.asgi.writer import HEAD, LONE_HEAD
@@ -334,15 +335,20 @@ def _withdraw(exchange: Exchange) -> bool:
     if exchange.writer is None or not exchange.writer.withdraw():
         return False
     server = protocol_of(exchange)
-    server.response_started, server.chunked_encoding, server.expected_content_length = False, None, 0
+    server.response_started = False
     return True
 
 
 def break_off(exchange: Exchange) -> None:
     """Close the connection, so that nobody takes what was sent for the whole response."""
-    transport = getattr(protocol_of(exchange), "transport", None)
-    if transport is not None:
-        transport.close()
+    server = protocol_of(exchange)
+    transport = getattr(server, "transport", None)
+    if transport is None:
+        return
+    head = getattr(server, "head", None)
+    if head is not None and head.framing is Framing.CLOSE:
+        transport.reset_on_close()
+    transport.close()
 
 
 def _verb_of(scope: Scope) -> bytes:

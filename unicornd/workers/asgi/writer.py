@@ -7,7 +7,10 @@ that turns out to be wrong can be withdrawn. Run in the event loop.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
+
+from unicornd.workers.connection import RESET_ON_CLOSE
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,6 +65,12 @@ class Writer:
     def is_closing(self) -> bool:
         """See asyncio."""
         return self._transport.is_closing()
+
+    def reset_on_close(self) -> None:
+        """Have the client see a reset, so that it does not take what was sent for the whole response."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not self._transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     def close(self) -> None:
         """Close, when all is written."""

@@ -9,7 +9,6 @@ startup has completed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,25 +16,34 @@ from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import uvicorn
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from unicornd.dataclass import dataclass
+from unicornd.http.errors import Refusal
 from unicornd.http.messages import UNKNOWN_LENGTH
 from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
+from unicornd.workers.asgi.hosting import config_of, take_over_logs
 from unicornd.workers.asgi.lifespan import Lifespan
 from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, stacks_of_tasks
+from unicornd.workers.asgi.responding import refusal_bytes, respond
+from unicornd.workers.asgi.sizes import refusal_of_sizes
 from unicornd.workers.asgi.timers import Timers
+from unicornd.workers.asgi.upgrades import declined, opens_websocket, parser_of
 from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 from unicornd.workers.asgi.writer import Writer
+from unicornd.workers.clock import Clock
 
 if TYPE_CHECKING:
+    import logging
+
     from unicornd.http.limits import Limits
     from unicornd.workers.context import HttpPolicy, WorkerContext
 
@@ -49,19 +57,17 @@ LONGEST_MOMENT = 1.0
 """Seconds before the end of `timeouts.graceful` at which what still runs is ended in an orderly way."""
 LINE_REST = len(b"  HTTP/1.1")
 """What a request line has beside method and target."""
-NOISE = ("Exception in ASGI application", "Invalid HTTP request received", "ASGI callable returned without")
-"""Lines of uvicorn's log that say again what we have said with method and path."""
 
 
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
-    _take_over_logs(context.log)
+    take_over_logs(context.log)
     with asyncio.Runner(loop_factory=loop_factory(context.asgi.loop)) as runner:
         runner.run(_live(context))
 
 
 # Looked up once: several of these for each request.
-_receive = HttpToolsProtocol.data_received
+_complete_message = HttpToolsProtocol.on_message_complete
 _complete_head = HttpToolsProtocol.on_headers_complete
 
 
@@ -78,8 +84,8 @@ class Connection(HttpToolsProtocol):
     """
 
     __slots__ = (
-        "_body_size", "_head_since", "_head_size", "_is_trusted", "_made_at", "_means", "_policy", "_progress_at",
-        "_size", "_stuck", "_writer", "idle_since", "is_refused",
+        "_body_size", "_head_since", "_head_size", "_is_trusted", "_is_upgrade", "_made_at", "_means", "_opens_websocket",
+        "_policy", "_progress_at", "_size", "_stuck", "_writer", "idle_since", "is_refused",
     )  # fmt: skip
 
     def __init__(self, means: Means, **more: Any) -> None:  # noqa: ANN401 - uvicorn's own
@@ -93,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self._size = self._head_size = self._body_size = 0
         self._head_since = self._progress_at = 0.0
         self._stuck: tuple[int, float] = (0, 0.0)
-        self.is_refused = False
+        self.is_refused = self._is_upgrade = self._opens_websocket = False
 
     @property
     def is_idle(self) -> bool:
@@ -121,7 +127,7 @@ class Connection(HttpToolsProtocol):
         if self.is_refused:
             return
         self._size = len(data) if b"_" not in data else sys.maxsize  # an underscore has to be looked at, too
-        _receive(self, data)
+        self._feed(data)
         scope: Any = self.scope  # None before the first byte
         if scope is not None and "method" in scope:
             self._head_since = 0.0
@@ -132,6 +138,39 @@ class Connection(HttpToolsProtocol):
         if self._head_size > self._policy.limits.head_size and not self.is_refused:
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")
 
+    def _feed(self, data: bytes) -> None:
+        """Have the parser read, by as many parsers as there are upgrades that are declined."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserError:
+                self.send_400_response("the request is malformed")
+            except HttpParserUpgrade as upgrade:
+                data = self._take_upgrade(data[upgrade.args[0] :])
+                continue
+            return
+
+    def _note_upgrade(self) -> None:
+        """A request asks for another protocol: decide now, for the parser calls nothing back any more."""
+        try:
+            self._opens_websocket = opens_websocket(
+                self.parser, self.url, fields=self.headers, is_idle=self.is_idle
+            )
+        except Refusal as refusal:
+            self._refuse_head(refusal.status, refusal.detail)
+        self._is_upgrade = True
+
+    def _take_upgrade(self, rest: bytes) -> bytes:
+        """The parser has ended at the head of a request for an upgrade; return what is to be read now."""
+        self._is_upgrade = False
+        if self._opens_websocket:
+            cast("Any", self.scope)["method"] = "GET"
+            self.handle_websocket_upgrade()
+            return b""
+        parser, self.parser = self.parser, parser_of(self)
+        return declined(parser, self.url, fields=self.headers) + rest
+
     def on_headers_complete(self) -> None:
         """A request's head has come; hold it against the limits before the application sees it."""
         means = self._means
@@ -141,7 +180,16 @@ class Connection(HttpToolsProtocol):
             self._check_length()
         if self._is_trusted and not means.forwarding.isdisjoint(dict(self.headers)):
             self._believe()
-        _complete_head(self)
+        if self.parser.should_upgrade():
+            self._note_upgrade()
+        else:
+            _complete_head(self)
+
+    def on_message_complete(self) -> None:
+        """A request is complete, or the parser has ended at one that asks for an upgrade."""
+        if not self._is_upgrade:
+            self._body_size = 0
+            _complete_message(self)
 
     def _believe(self) -> None:
         """Take a trusted peer's word for scheme and client."""
@@ -151,7 +199,8 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
         room = self._means.room
-        exchange = room.begin(cycle.scope, cycle.send)
+        cycle.clock, cycle.head = self._means.clock, None
+        exchange = room.begin(cycle.scope, MethodType(respond, cycle))
         exchange.writer = cycle.transport = self._writer
         exchange.task = task = room.loop.create_task(room.serve(exchange, cycle.receive))
         self.tasks.add(task)
@@ -191,15 +240,7 @@ class Connection(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        text = f"{why}\n".encode()
-        fields = [
-            *self.server_state.default_headers,
-            (b"content-type", b"text/plain"),
-            (b"connection", b"close"),
-        ]
-        lines = [b"HTTP/1.1 %d %s" % (status.value, status.phrase.encode())]
-        lines += [b"%s: %s" % field for field in fields]
-        self.transport.write(b"\r\n".join([*lines, b"content-length: %d" % len(text), b"", text]))
+        self.transport.write(refusal_bytes(status, why, standing=self.server_state.default_headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         asyncio.get_running_loop().call_later(REFUSED_LINGER, self.transport.close)
@@ -237,21 +278,10 @@ class Connection(HttpToolsProtocol):
 
         Whatever makes an environ of them, as Django does, cannot tell X_Real_IP from X-Real-IP.
         """
-        limits = self._means.limits
         line = len(self.parser.get_method()) + len(self.url) + LINE_REST
-        if line > limits.request_line:
-            self._refuse_head(
-                HTTPStatus.REQUEST_URI_TOO_LONG, f"request line over {limits.request_line} bytes"
-            )
-        if len(self.headers) > limits.header_count:
-            self._refuse_head(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields"
-            )
-        most = limits.header_size
-        if any(len(name) + len(value) + len(b": ") > most for name, value in self.headers):
-            self._refuse_head(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a header field is over {most} bytes"
-            )
+        refusal = refusal_of_sizes(self._means.limits, line=line, fields=self.headers)
+        if refusal is not None:
+            self._refuse_head(refusal.status, refusal.detail)
         self.headers[:] = [field for field in self.headers if b"_" not in field[0]]
 
     def _check_length(self) -> None:
@@ -307,6 +337,7 @@ class Means:
     log: logging.Logger
     room: Room
     timers: Timers
+    clock: Clock
 
 
 class Server:
@@ -321,7 +352,7 @@ class Server:
         self._context = context
         self._state = ServerState()
         self._room = Room(context, self._state.tasks, client_left=ClientDisconnected)
-        config = _config(context, self._room)
+        config = config_of(context, self._room)
         self._watch = Watch(context, self._room, connections=self._state.connections)
         self._next_date = 0.0
 
@@ -335,6 +366,7 @@ class Server:
             log=context.log,
             room=self._room,
             timers=Timers(loop, self._room),
+            clock=Clock(),
         )
 
         make = Connection if context.tls is None else TlsConnection
@@ -404,36 +436,6 @@ async def _live(context: WorkerContext) -> None:
             await Server(context, lifespan).serve(is_told_to_leave)
     finally:
         await lifespan.stop()
-
-
-def _config(context: WorkerContext, room: Room) -> uvicorn.Config:
-    asgi = context.asgi
-    config = uvicorn.Config(
-        cast("Any", room),
-        interface="asgi3",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        root_path=asgi.root_path,
-        proxy_headers=False,
-        ws_max_size=asgi.websocket_max_message or sys.maxsize,
-    )
-    config.load()
-    return config
-
-
-def _take_over_logs(log: logging.Logger) -> None:
-    """Have what uvicorn says written to the error log: warnings and worse, all of it with level debug."""
-    logger = logging.getLogger("uvicorn.error")
-    logger.handlers[:] = log.handlers
-    logger.propagate = False
-    logger.setLevel(logging.INFO if log.isEnabledFor(logging.DEBUG) else logging.WARNING)
-    logger.addFilter(lambda record: not str(record.msg).startswith(NOISE))
-    access = logging.getLogger("uvicorn.access")
-    access.handlers[:] = []
-    access.propagate = False
 
 
 def _nothing() -> None:
