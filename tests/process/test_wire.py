@@ -74,8 +74,16 @@ def seen(fleet: Fleet, fields: bytes = b"", *, path: bytes = b"/a/b", before: by
 
 
 @pytest.mark.parametrize("kind", WSGI_KINDS)
-def test_a_trusted_peer_says_scheme_and_mount(fleet: Fleet, kind: str) -> None:
-    fleet.start("-w", "1", "-k", kind)
+def test_a_trusted_peer_says_the_scheme_but_not_the_mount(fleet: Fleet, kind: str) -> None:
+    fleet.start("-w", "1", "-k", kind)  # its clients may say SCRIPT_NAME, too, where it passes underscores on
+    found = seen(fleet, b"X-Forwarded-Proto: https\r\nSCRIPT_NAME: /a\r\n")
+    assert (found["wsgi.url_scheme"], found["SCRIPT_NAME"], found["PATH_INFO"]) == ("https", "", "/a/b")
+    assert "HTTP_SCRIPT_NAME" not in found
+
+
+@pytest.mark.parametrize("kind", WSGI_KINDS)
+def test_a_trusted_peer_says_the_mount_if_it_may(fleet: Fleet, kind: str) -> None:
+    fleet.start("-w", "1", "-k", kind, "--forwarder-headers", "SCRIPT_NAME")
     assert seen(fleet, b"X-Forwarded-Proto: https\r\n")["wsgi.url_scheme"] == "https"
     found = seen(fleet, b"SCRIPT_NAME: /a\r\nREMOTE_USER: joe\r\n")
     assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/a", "/b")

@@ -195,6 +195,30 @@ def test_a_report_of_an_import_has_no_blanks_at_the_end_and_says_what_is_next(
     assert lines[-1] == "what is Python stays in gunicorn's file: keep it"
 
 
+@pytest.mark.parametrize(
+    ("said", "is_told"),
+    [
+        ("", True),
+        ("forwarder_headers = 'SCRIPT_NAME,PATH_INFO'\n", False),
+        ("worker_class = 'asgi'\n", False),
+    ],
+)
+def test_an_import_tells_that_a_header_does_not_mount_the_application_by_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+    *,
+    is_told: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gunicorn.conf.py").write_text(f"workers = 2\n{said}")
+    assert run(["config", "import"]) == CtlExit.DONE
+    assert ("SCRIPT_NAME is not believed" in capsys.readouterr().out) is is_told
+    written = (tmp_path / "unicornd.toml").read_text()
+    assert ('"SCRIPT_NAME"' in written) is ("forwarder" in said)
+
+
 def test_an_import_of_nothing_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

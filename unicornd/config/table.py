@@ -85,7 +85,7 @@ TABLE: Table = {
     "proxy": {
         "forwarded_allow_ips": (("127.0.0.1", "::1"), "rolling", (("networks",),)),
         "secure_scheme_headers": ({"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}, "rolling", (("names",),)),
-        "forwarder_headers": (("SCRIPT_NAME", "PATH_INFO"), "rolling", (("texts",),)),
+        "forwarder_headers": ((), "rolling", (("texts",),)),
         "protocol": ("off", "rolling", (("choice", "off", "auto", "v1", "v2"),)),
         "allow_ips": (("127.0.0.1", "::1"), "rolling", (("networks",),)),
     },

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -105,6 +105,12 @@ def _default() -> Path | None:
     return Path(GUNICORN_FILE) if Path(GUNICORN_FILE).is_file() else None
 
 
+MOUNT = (
+    "a header SCRIPT_NAME is not believed, which gunicorn does by default: if your proxy sets it, and drops what clients "
+    'send, say forwarder_headers = ["SCRIPT_NAME"] under [proxy]'
+)
+
+
 def _text(imported: Imported, source: Path | None) -> str:
     made = f"Made from {source or 'gunicorn flags'} by `unicornctl config import`; see `config show --all`, `config explain NAME`."
     left = [told for told in imported.report if told.outcome in {"by hand", "unknown"}]
@@ -126,6 +132,8 @@ def _print_report(imported: Imported, output: str, *, console: Console) -> None:
                 "it out of the file and set UNICORND_<SECTION>__<KEY>."
             )
         )
+    if not _says_mount(imported.table):
+        console.print(Text(MOUNT), soft_wrap=True)
     if output != STDOUT:
         of = "" if output == DEFAULT_FILE else f" -c {output}"
         console.print(
@@ -133,6 +141,11 @@ def _print_report(imported: Imported, output: str, *, console: Console) -> None:
         )
         if any("./" in ours for told in imported.report for ours in told.ours if ours.startswith(PYTHON)):
             console.print(Text("what is Python stays in gunicorn's file: keep it"), soft_wrap=True)
+
+
+def _says_mount(table: Mapping[str, Any]) -> bool:
+    """Return whether it was said what is believed of a header SCRIPT_NAME; in ASGI there is none."""
+    return "forwarder_headers" in table.get("proxy", {}) or table.get("workers", {}).get("kind") == "asgi"
 
 
 def _table(rows: Sequence[Told]) -> Table:

@@ -32,8 +32,10 @@ class ProxySettings(Section):
         json_schema_extra=ROLLING,
     )
     forwarder_headers: tuple[str, ...] = Field(
-        default=("SCRIPT_NAME", "PATH_INFO"),
-        description='Headers with an underscore that a trusted peer may send; "*" for any.',
+        default=(),
+        description='Headers with an underscore that a trusted peer may send, "*" for any. With SCRIPT_NAME, that header says '
+        "where the application is mounted: only for a proxy that drops or replaces what clients send under that name.",
+        examples=[["SCRIPT_NAME"]],
         json_schema_extra=ROLLING,
     )
     protocol: Literal["off", "auto", "v1", "v2"] = Field(
