@@ -235,6 +235,20 @@ def test_a_client_of_http_1_0_is_sent_no_chunks(running: Worker, name: str, fiel
     check_next(rest, answer)
 
 
+def test_a_body_without_a_length_that_breaks_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """To HTTP/1.0, nothing but a reset says so."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        raise ValueError("on purpose")
+
+    with worker(app, tmp_path, Setup(kind="asgi")) as running, running.connect() as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            list(iter(lambda: client.sock.recv(65536), b""))
+
+
 BODY = b"GET /evil HTTP/1.1\r\nHost: x\r\n\r\n"
 """A body that is not to be taken for a request."""
 CHUNKED = b"5\r\nGET /\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)

@@ -341,6 +341,24 @@ def test_an_application_may_take_the_connection_over(tmp_path: Path, kind: str) 
 
 
 @each_kind
+@pytest.mark.parametrize("status", ["101 Switching Protocols", "200 OK"])
+def test_what_is_answered_after_the_connection_was_taken_over_goes_nowhere(
+    tmp_path: Path, kind: str, status: str
+) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["unicornd.socket"].sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\n\r\nHELLO")
+        start_response(status, [("Content-Length", "4")])
+        return [b"text"]
+
+    with worker(app, tmp_path, Setup(kind=kind)) as running:
+        with running.connect() as client:
+            client.send(request(fields="Connection: Upgrade\r\nUpgrade: shout\r\n"))
+            received = b"".join(iter(lambda: client.sock.recv(100), b""))
+        assert received == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\n\r\nHELLO"
+        assert "Traceback" not in running.log()
+
+
+@each_kind
 def test_a_request_to_upgrade_that_is_ignored_is_an_ordinary_one(tmp_path: Path, kind: str) -> None:
     with worker(ok, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
         for _ in range(3):

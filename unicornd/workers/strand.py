@@ -75,6 +75,8 @@ class Taken:
     def send(self, data: bytes) -> None:
         """Drop it."""
 
+    send_whole = send
+
     def send_file(self, fd: Fd, *, offset: int, count: int) -> None:
         """Drop it."""
 
