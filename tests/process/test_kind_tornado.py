@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tornado import web, websocket
+from tornado import httputil, web, websocket
 
 from tests.support.certificates import authority_in, client_context
 from tests.support.fleet import fleet_in
@@ -48,8 +48,35 @@ class Shout(websocket.WebSocketHandler):
         self.write_message(message.upper())
 
 
+class Switch(web.RequestHandler):
+    """Says that another protocol follows, and takes no connection."""
+
+    def get(self) -> None:
+        self.set_status(101)
+
+
+class NoContent(web.RequestHandler):
+    """Hands a body to the connection behind a status that has none."""
+
+    def get(self) -> None:
+        connection: Any = self.request.connection
+        connection.write_headers(
+            httputil.ResponseStartLine("HTTP/1.1", 204, "No Content"), httputil.HTTPHeaders(), b"body"
+        )
+        connection.write(b"more")
+        connection.finish()
+        self._finished = True
+
+
 def application() -> Any:
-    return web.Application([(r"/hello/(.*)", Hello), (r"/stream", Stream), (r"/shout", Shout)])
+    routes = [
+        (r"/hello/(.*)", Hello),
+        (r"/stream", Stream),
+        (r"/shout", Shout),
+        (r"/switch", Switch),
+        (r"/204", NoContent),
+    ]
+    return web.Application(routes)
 
 
 def test_an_application_of_tornado_is_served_natively(tmp_path: Path) -> None:
@@ -67,6 +94,24 @@ def test_an_application_of_tornado_is_served_natively(tmp_path: Path) -> None:
         assert fast.send(chunked + b"3\r\nabc\r\n0\r\n\r\n").read().body == b"3"
         assert fast.get("/nothing").code == 404
         eventually(lambda: running.reading().requests == 6, "all are counted")
+
+
+def test_another_protocol_is_for_who_takes_the_connection(tmp_path: Path) -> None:
+    with worker(application(), tmp_path, Setup(kind=KIND)) as running:
+        with running.connect() as client:
+            assert client.get("/switch").code == 500
+            assert client.is_at_end()
+        with running.connect() as client:
+            client.send(request("/switch", fields="Connection: Upgrade\r\nUpgrade: x\r\n"))
+            received = b"".join(iter(lambda: client.sock.recv(1000), b""))
+            assert received.startswith(b"HTTP/1.1 101 ")
+            assert received.endswith(b"\r\n\r\n")
+
+
+def test_what_is_written_behind_204_is_not_sent(tmp_path: Path) -> None:
+    with worker(application(), tmp_path, Setup(kind=KIND)) as running, running.connect() as client:
+        assert client.get("/204").code == 204
+        assert client.get("/hello/0").body == b"hello after 0"
 
 
 def test_a_websocket_of_tornado_is_served(tmp_path: Path) -> None:

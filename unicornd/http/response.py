@@ -124,7 +124,7 @@ def _body_of(status: str) -> int:
     """Return whether a response with this status has a body, or at least its length."""
     match = STATUS.fullmatch(status)
     if match is None:
-        raise ResponseError(f"the status {status!r} is not of the form '200 OK'")
+        raise ResponseError(f"the status {status!r} is not of the form '200 OK', from 200 on")
     return _remembered(_known_statuses, status, kind=_BODIES.get(match[1], _BODY))
 
 
