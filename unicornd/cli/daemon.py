@@ -17,6 +17,7 @@ from unicornd import __version__
 from unicornd.apart import Apart
 from unicornd.errors import DaemonExit, UnicorndError
 from unicornd.escaping import one_line
+from unicornd.inherited import settle_process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ TOLD = frozenset({"-h", "--help", "-v", "--version", "--check-config", "--print-
 
 def main() -> None:
     """Run `unicornd` with the arguments of this process."""
+    settle_process()
     sys.exit(run(sys.argv[1:]))
 
 
