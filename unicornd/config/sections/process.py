@@ -29,16 +29,18 @@ class ProcessSettings(Section):
         default=None, description="File with the arbiter's process id.", json_schema_extra=RESTART
     )
     user: str | None = Field(
-        default=None, description="User (name or number) that the workers run as.", json_schema_extra=RESTART
+        default=None,
+        description="User (name or number) that the workers run as, with HOME, USER and LOGNAME. Needs root.",
+        json_schema_extra=RESTART,
     )
     group: str | None = Field(
         default=None,
-        description="Group (name or number) of the workers. Default: the user's.",
+        description="Group (name or number) of the workers. Default: the user's; a number without an entry has none.",
         json_schema_extra=RESTART,
     )
     initgroups: bool = Field(
         default=False,
-        description="Give the workers the user's supplementary groups.",
+        description="Give the workers the user's supplementary groups. Without it, process.group is their only one.",
         json_schema_extra=RESTART,
     )
     umask: Mode | None = Field(
