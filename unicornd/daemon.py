@@ -41,6 +41,7 @@ from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
+from unicornd.config.exposed import exposed
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, name_of, socket_mode_of, under_their_names
 from unicornd.control.address import ControlAddress
@@ -411,6 +412,8 @@ class Assembly:
             "workers": count_of(workers),
             "worker_kind": workers.kind or "by the application",
         }
+        for line in exposed(deployment.settings, uid=os.geteuid()):
+            self._log.warning("%s", line)
         self._log.info("%s", text, extra=facts)
         self._journal.append("fleet.starting", text, **facts)
 

@@ -59,7 +59,10 @@ class Fleet:
     Attributes:
         folder: has `site_app.py`, `unicornd.toml`, and after the start `control.sock` and `log`.
         process: the one that was started; the arbiter, unless it daemonized.
+        through: what stands in front of the command (`tests.support.places`).
     """
+
+    through: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,7 +104,7 @@ class Fleet:
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run unicornd until the process that was started ends; for starts that fail and for -D."""
         return subprocess.run(
-            command(arguments), cwd=self.folder, env=self.environ(**environ), capture_output=True, text=True,
+            [*self.through, *command(arguments)], cwd=self.folder, env=self.environ(**environ), capture_output=True, text=True,
             timeout=PATIENCE, check=False,
         )  # fmt: skip
 
@@ -109,7 +112,11 @@ class Fleet:
         """Start unicornd in the foreground; do not wait for anything."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command(arguments), cwd=self.folder, env=self.environ(**environ), stdout=log, stderr=log
+                [*self.through, *command(arguments)],
+                cwd=self.folder,
+                env=self.environ(**environ),
+                stdout=log,
+                stderr=log,
             )
         return self.process
 

@@ -1,7 +1,8 @@
 """Loading the application to see whether it can be had: `unicornd --check-config`, as gunicorn does.
 
 Run in the process that reads the configuration, which ends afterwards: what the application starts there, ends there. It
-is run as whoever asks, not as `process.user`: a check needs no privileges. `app.warmup` is left out: nobody is asked.
+is run as the workers' user: the application's files may belong to that user, so they must not run as root; and what this
+user cannot read is found here. `app.warmup` is left out: nobody is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import TYPE_CHECKING
 
 from unicornd.config.record import replaced
 from unicornd.observe import logs
+from unicornd.workers.ahead import import_ahead
+from unicornd.workers.fitting import speaks_tls
 from unicornd.workers.hooks import WORKER_HOOKS, load_hooks
+from unicornd.workers.identity import become, identity_of
+from unicornd.workers.importing import folders_of, search_first
 from unicornd.workers.loading import load_app, prepared_kind
 
 if TYPE_CHECKING:
@@ -27,11 +32,15 @@ def rehearse(loaded: Loaded) -> None:
         UnicorndError: one of them cannot be had, or does not fit.
     """
     settings = loaded.settings
-    app = replaced(settings.app, warmup=())
+    app, process = replaced(settings.app, warmup=()), settings.process
+    identity = identity_of(process.user, process.group, initgroups=process.initgroups)
+    is_encrypted = speaks_tls(settings.tls, settings.hooks)
+    import_ahead(settings.workers, app.interface, identity=identity, speaks_tls=is_encrypted)
+    become(identity)
     if app.chdir is not None:
         os.chdir(app.chdir)
     os.environ.update(app.env)
-    sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
+    search_first(folders_of(app))
     kind = prepared_kind(app, settings.workers)
     targets = {name: getattr(settings.hooks, name) for name in WORKER_HOOKS}
     load_hooks(targets, logging.getLogger(logs.ERROR_LOG))

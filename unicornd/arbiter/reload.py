@@ -32,6 +32,7 @@ from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
 from unicornd.workers.identity import identity_of
+from unicornd.workers.importing import folders_of, search_behind
 from unicornd.workers.logbook import open_logs
 from unicornd.workers.mold import run_mold
 from unicornd.workers.registry import cells_of
@@ -217,6 +218,7 @@ class Deployments:
             _close_others(self.present.listeners, kept=self.next.listeners)
             self.present, self.next = self.next, None
             self._store.settle(self.present.listeners)
+            search_behind(folders_of(self.present.settings.app))
             try:
                 self.open_logs(self.present.settings)
             except (
@@ -340,7 +342,7 @@ class Deployments:
         """
         if settings.app.chdir is not None:
             os.chdir(settings.app.chdir)
-        sys.path[:0] = [*settings.app.pythonpath, str(Path.cwd())]
+        search_behind(folders_of(settings.app))
         set_title("arbiter", self._instance)
         self.open_logs(settings)
 

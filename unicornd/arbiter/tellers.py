@@ -13,7 +13,7 @@ from unicornd.arbiter.actions import Spawn
 from unicornd.arbiter.state import Role
 from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError, UnicorndError
-from unicornd.workers.hooks import ARBITER_HOOKS, ServerView, WorkerView, load_hooks
+from unicornd.workers.hooks import ServerView, WorkerView, load_arbiter_hooks
 
 if TYPE_CHECKING:
     import logging
@@ -52,7 +52,7 @@ class ArbiterHooks:
         Raises:
             ConfigError: one cannot be imported.
         """
-        hooks = load_hooks({hook: getattr(settings, hook) for hook in ARBITER_HOOKS}, log)
+        hooks = load_arbiter_hooks(settings, log)
         server = ServerView(log=log, cfg=cfg, pid=os.getpid(), num_workers=0, proc_name=name)
         return cls(hooks, server)
 
@@ -123,8 +123,7 @@ class ArbiterHooks:
             settings = deployments.next.settings
             self._server.renew(under_their_names(settings, self._server.proc_name))
             try:
-                targets = {hook: getattr(settings.hooks, hook) for hook in ARBITER_HOOKS}
-                self._hooks = load_hooks(targets, self._server.log)
+                self._hooks = load_arbiter_hooks(settings.hooks, self._server.log)
             except ConfigError as error:
                 self._server.log.error("%s; the arbiter's old hooks stay\n%s", error.message, error.detail)  # noqa: TRY400 - told
         self.call("on_reload")

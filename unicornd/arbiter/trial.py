@@ -7,11 +7,11 @@ arbiter it would be too late to find that it is wrong, and there is no way back.
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from unicornd.apart import Apart, ApartError, LateError
 from unicornd.errors import ConfigError, UnicorndError
+from unicornd.workers.importing import folders_of, search_behind
 from unicornd.workers.logbook import is_own, open_logs
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def try_logs(
     def attempt() -> None:
         if app.chdir is not None:
             os.chdir(app.chdir)
-        sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
+        search_behind(folders_of(app))
         open_logs(settings, metrics=metrics, cfg=cfg)
 
     try:

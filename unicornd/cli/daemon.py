@@ -130,6 +130,7 @@ def _tell(command: CommandLine, sources: Sources) -> int:
         UnicorndError: they are not.
     """
     from unicornd.arbiter.preflight import check  # noqa: PLC0415 - likewise
+    from unicornd.config.exposed import exposed  # noqa: PLC0415 - likewise
     from unicornd.config.layers import load  # noqa: PLC0415 - likewise
     from unicornd.config.show import print_lines  # noqa: PLC0415 - the daemon needs none of it
 
@@ -139,6 +140,8 @@ def _tell(command: CommandLine, sources: Sources) -> int:
     for note in (*loaded.notes, *command.notes):
         sys.stderr.write(f"{one_line(note)}\n")
     check(loaded)
+    for line in exposed(loaded.settings, uid=os.geteuid()):
+        sys.stderr.write(f"warning: {line}\n")
     if "check-config" in command.actions:
         from unicornd.arbiter.rehearsal import rehearse  # noqa: PLC0415 - likewise
 

@@ -28,7 +28,8 @@ def main(what: str) -> None:
     """Run a path or `python:MODULE` in this process, and write the report."""
     report = os.dup(1)
     os.dup2(2, 1)
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as Python itself puts it there
+    # Behind what is installed: this may be run by root, and the folder be somebody else's.
+    sys.path.append(os.getcwd())  # noqa: PTH109 - a str is what sys.path wants
     with os.fdopen(report, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(evaluated(what)))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unicornd.errors import AppError, BootError
+from unicornd.workers.closed import hint_of_closed, hint_of_closed_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +89,10 @@ def _import_module(target: ImportString) -> ModuleType:
         ):
             raise boot_error(f"importing {target.module} raised", error) from error
         folders = ", ".join(dict.fromkeys(os.path.realpath(path or os.curdir) for path in sys.path[:2]))
+        places = f"it is looked for in {folders} and the installed packages; app.chdir and app.pythonpath add folders"
         raise AppError(
             f"app.target: {target}: there is no module {error.name!r}",
-            hint=f"it is looked for in {folders} and the installed packages; app.chdir and app.pythonpath add folders",
+            hint="; ".join(filter(None, (places, hint_of_closed_path()))),
         ) from error
     except BaseException as error:
         raise boot_error(f"importing {target.module} raised", error) from error
@@ -98,10 +100,9 @@ def _import_module(target: ImportString) -> ModuleType:
 
 def _import_file(target: ImportString) -> ModuleType:
     path = Path(target.module).resolve()
-    if not path.is_file():
-        raise AppError(
-            f"app.target: {target}: there is no file {path}", hint="relative paths start at app.chdir"
-        )
+    if not os.path.isfile(path):  # noqa: PTH113 - without exceptions
+        hint = hint_of_closed([str(path.parent)]) or "relative paths start at app.chdir"
+        raise AppError(f"app.target: {target}: there is no file {path}", hint=hint)
     name = path.stem if path.stem.isidentifier() else "unicornd_app"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -140,7 +141,8 @@ def boot_error(what: str, error: BaseException) -> BootError:
     text = str(error).partition("\n")[0]
     kind = type(error).__name__
     message = f"{what} {kind}{f': {text}' if text else ''}{place}"
-    return BootError(message, detail=_trimmed(error, error.__traceback__))
+    hint = hint_of_closed_path() if isinstance(error, ImportError | PermissionError) else ""
+    return BootError(message, hint=hint, detail=_trimmed(error, error.__traceback__))
 
 
 def _trimmed(error: BaseException, found: TracebackType | None) -> str:

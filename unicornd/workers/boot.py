@@ -22,8 +22,10 @@ from unicornd.http.limits import limits_of
 from unicornd.observe import logs
 from unicornd.units import Seconds
 from unicornd.workers import signals
+from unicornd.workers.ahead import import_ahead
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import BootFailedReport, ReadyReport, Report, RetiringReport, encode_report
+from unicornd.workers.closed import hint_of_closed, hint_of_closed_path
 from unicornd.workers.context import HttpPolicy, WorkerContext
 from unicornd.workers.fitting import check_tls_fit, check_unpatched, check_wire, speaks_tls
 from unicornd.workers.hooks import (
@@ -36,6 +38,7 @@ from unicornd.workers.hooks import (
     view_of,
 )
 from unicornd.workers.identity import become, identity_of
+from unicornd.workers.importing import folders_of, search_behind, search_first
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_logs
@@ -225,24 +228,28 @@ def _surround(settings: Settings, tls: SSLContext | None) -> SSLContext | None:
         UnicorndError: one of them cannot be had.
     """
     process, app = settings.process, settings.app
+    search_behind(folders_of(app))
     # Of its own generation, not those of the arbiter.
     open_logs(settings.logging, metrics=settings.metrics, cfg=under_their_names(settings, "unicornd"))
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     logs.give_files_to(identity.uid, identity.gid)
+    is_encrypted = speaks_tls(settings.tls, settings.hooks)
+    import_ahead(settings.workers, app.interface, identity=identity, speaks_tls=is_encrypted)
     try:
         become(identity)
         if app.chdir is not None:
             os.chdir(app.chdir)
     except OSError as error:
         raise BootError(
-            f"the worker cannot be set up: {error.strerror}: {error.filename or 'user and group'}"
+            f"the worker cannot be set up: {error.strerror}: {error.filename or 'user and group'}",
+            hint=hint_of_closed([error.filename]) if error.filename else "",
         ) from error
     if process.umask is not None:
         os.umask(process.umask)
     os.environ.update(app.env)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
-    sys.path[:0] = [*app.pythonpath, os.getcwd()]  # noqa: PTH109 - a str is what sys.path wants
+    search_first(folders_of(app))
     return _custom_tls_context(settings, tls)
 
 
@@ -278,7 +285,12 @@ def _sit_down(seat: Seat) -> None:
 
 def give_up(seat: Seat, why: Exception) -> int:
     """Report why this process cannot serve; return its exit code."""
-    error = why if isinstance(why, UnicorndError) else BootError(f"the process cannot be set up: {why!r}")
+    hint = hint_of_closed_path() if isinstance(why, ImportError | PermissionError) else ""
+    error = (
+        why
+        if isinstance(why, UnicorndError)
+        else BootError(f"the process cannot be set up: {why!r}", hint=hint)
+    )
     code = error.exit_code if error.exit_code is DaemonExit.APP else DaemonExit.BOOT
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     cause: Literal["app", "boot"] = "app" if code is DaemonExit.APP else "boot"

@@ -11,24 +11,23 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from unicornd.config.exposed import ARBITER_HOOKS
 from unicornd.errors import AppError, BootError, ConfigError
 from unicornd.units import Monotonic
 from unicornd.workers.apploader import load_object
+from unicornd.workers.importing import on_behalf
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from unicornd.config.sections.hooks import HooksSettings
     from unicornd.config.values import ImportString
     from unicornd.http.messages import Head
     from unicornd.observe.scoreboard import Row
     from unicornd.workers.context import Served
 
-ARBITER_HOOKS = (
-    "on_starting", "when_ready", "on_reload", "pre_fork", "child_exit", "nworkers_changed", "on_exit",
-    "pre_exec",
-)  # fmt: skip
 WORKER_HOOKS = (
     "post_fork", "post_worker_init", "worker_int", "worker_abort", "pre_request", "post_request", "worker_exit",
 )  # fmt: skip
@@ -257,12 +256,29 @@ class Hooks:
             function(*arguments)
 
 
-def load_hooks(targets: Mapping[str, ImportString | None], log: logging.Logger) -> Hooks:
+def load_arbiter_hooks(settings: HooksSettings, log: logging.Logger) -> Hooks:
+    """Import the hooks of the arbiter; they find their modules whenever they import them (`workers.importing`).
+
+    Raises:
+        ConfigError: see `load_hooks`.
+    """
+    with on_behalf():
+        targets = {name: getattr(settings, name) for name in ARBITER_HOOKS}
+        return load_hooks(targets, log, around=on_behalf())
+
+
+def load_hooks(
+    targets: Mapping[str, ImportString | None],
+    log: logging.Logger,
+    *,
+    around: Callable[[Callable[..., object]], Callable[..., object]] | None = None,
+) -> Hooks:
     """Import the hooks that are set.
 
     Args:
         targets: name → import string, those of one side (`ARBITER_HOOKS`, `WORKER_HOOKS`).
         log: where exceptions go later.
+        around: what each function is wrapped in, if in anything.
 
     Raises:
         ConfigError: one cannot be imported or called.
@@ -281,7 +297,8 @@ def load_hooks(targets: Mapping[str, ImportString | None], log: logging.Logger) 
             raise ConfigError(
                 f"hooks.{name}: {target} is not callable", hint='name a function: "module:function"'
             )
-        functions[name] = _fitted(name, function)
+        fitted = _fitted(name, function)
+        functions[name] = fitted if around is None else around(fitted)
     return Hooks(functions, log)
 
 

@@ -14,6 +14,7 @@ from unicornd.observe import logconfig, logs
 from unicornd.observe.logger import Forward
 from unicornd.observe.statsd import Statsd, StatsdSink
 from unicornd.workers.apploader import boot_error, load_object
+from unicornd.workers.importing import on_behalf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +36,11 @@ def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: Calla
         ConfigError: a file cannot be opened, a configuration is wrong, a class cannot be loaded or made.
     """
     logs.configure(settings)
-    made = settings.config_object and _loaded(settings.config_object, key="logging.config_object")
-    logconfig.apply(settings, made=made)
-    if settings.logger_class is not None:
-        install_class(settings.logger_class, cfg=cfg())
+    with on_behalf():
+        made = settings.config_object and _loaded(settings.config_object, key="logging.config_object")
+        logconfig.apply(settings, made=made)
+        if settings.logger_class is not None:
+            install_class(settings.logger_class, cfg=cfg())
     if metrics.statsd is not None:
         statsd = Statsd(metrics)
         logging.getLogger(logs.ERROR_LOG).addHandler(StatsdSink(statsd))

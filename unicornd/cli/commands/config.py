@@ -18,6 +18,7 @@ from rich.text import Text
 from unicornd.cli.commands.config_explain import diff_config, explain_setting
 from unicornd.cli.commands.config_import import import_config
 from unicornd.cli.session import data_console
+from unicornd.config.exposed import exposed
 from unicornd.config.generate import schema_text
 from unicornd.config.given import Given
 from unicornd.config.layers import DEFAULT_FILE, load, read_value, split_key
@@ -51,7 +52,7 @@ def check(*, config: File = None, as_json: Json = False) -> int:
         raise ConfigError(
             "app.target is not set: there is nothing to serve", hint='target = "module:application"'
         )
-    for note in loaded.notes:
+    for note in (*loaded.notes, *exposed(loaded.settings, uid=os.geteuid())):
         sys.stderr.write(f"{one_line(note)}\n")
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})

@@ -1,0 +1,95 @@
+"""Where code is looked for: the application's folders first in the workers, and in the arbiter only for the operator.
+
+The arbiter may be root, and the application's folders may belong to somebody else. So they are never in its `sys.path`:
+a `ctypes.py` that lies there must not take the place of the standard library's, and a name that some library only tries
+to import must not be found there. What the operator has asked to be run there (hooks, logging) is found by
+`ApplicationFinder`, the last one of `sys.meta_path`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import FrameType
+
+    from unicornd.config.sections.app import AppSettings
+
+
+class ApplicationFinder:
+    """Finds modules in the application's folders, behind everything that is installed, for those who may have them.
+
+    These are: whatever is imported while the operator's code is loaded or called (`on_behalf`), and at any time, in any
+    thread, code that comes from these folders itself: a logging class may import when it writes its first line.
+    `sys.path` could not tell these from a library that tries whether something is installed.
+
+    Args:
+        folders: where to look, in this order.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self.folders = tuple(os.path.abspath(folder) for folder in folders)  # noqa: PTH100 - a str is what finders want
+        self.openings = 0
+        """How many calls of the operator's code are under way."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, *_target: object) -> ModuleSpec | None:
+        """Return where a module is; None if it is not there, or not for whoever asks."""
+        if path is not None:  # in a package, which says itself where its modules are
+            return None
+        if not self.openings and not self._is_asked_by_its_own(sys._getframe(1)):  # noqa: SLF001 - who imports is not told in another way
+            return None
+        return PathFinder.find_spec(name, list(self.folders))
+
+    def _is_asked_by_its_own(self, frame: FrameType | None) -> bool:
+        while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "importlib":
+            frame = frame.f_back
+        if frame is None:
+            return False
+        file = os.path.abspath(frame.f_code.co_filename)  # noqa: PTH100 - once an import that nobody else has found
+        return file.startswith(tuple(os.path.join(folder, "") for folder in self.folders))  # noqa: PTH118 - with a slash at the end
+
+
+def folders_of(app: AppSettings) -> tuple[str, ...]:
+    """Return the application's folders, where they are now: a link may lead to the next release a moment later."""
+    home = os.path.realpath(app.chdir) if app.chdir is not None else os.getcwd()  # noqa: PTH109 - a str is what sys.path wants
+    return (*app.pythonpath, home)
+
+
+def search_behind(folders: Sequence[str]) -> None:
+    """Have the operator's code, and nobody else, find modules in these folders: in a process that may be root."""
+    _forget()
+    sys.meta_path.append(ApplicationFinder(folders))
+
+
+def search_first(folders: Sequence[str]) -> None:
+    """Have everybody look in these folders first: in the process that runs the application, as its user."""
+    _forget()
+    sys.path[:0] = folders
+
+
+@contextmanager
+def on_behalf() -> Iterator[None]:
+    """Let the operator's code be found in the application's folders meanwhile, whoever imports it."""
+    finder = _finder()
+    if finder is None:
+        yield
+        return
+    finder.openings += 1
+    try:
+        yield
+    finally:
+        finder.openings -= 1
+
+
+def _finder() -> ApplicationFinder | None:
+    return next((each for each in sys.meta_path if isinstance(each, ApplicationFinder)), None)
+
+
+def _forget() -> None:
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, ApplicationFinder)]
