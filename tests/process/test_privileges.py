@@ -314,6 +314,24 @@ def test_a_python_configuration_and_logging_classes_take_what_is_installed_first
     assert run_by_root(book) == []
 
 
+def test_unicornctl_starts_its_own_unicornd_wherever_root_is(fleet: Fleet) -> None:
+    book = plant(fleet)
+    shop = fleet.folder / "shop"
+    (shop / "unicornd").mkdir()
+    (shop / "unicornd" / "__init__.py").write_text(PLANT.format(book=str(book), name="unicornd"))
+    give_to_nobody(shop)
+    text = config().replace('chdir = "."', f'chdir = "{shop}"')
+    file = fleet.write("unicornd.toml", f'{text}daemon = true\n[logging]\nerror = "{fleet.folder}/err.log"\n')
+    control = Path(sys.executable).with_name("unicornctl")
+    for words in (("config", "check", "-c", file), ("start", "-c", file), ("stop", "-c", file)):
+        done = subprocess.run(
+            [*fleet.through, control, *words], cwd=shop, env=fleet.environ(), capture_output=True, text=True,
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert run_by_root(book) == []
+
+
 def test_a_check_loads_the_application_as_the_workers_user(fleet: Fleet) -> None:
     uid = pwd.getpwnam(NOBODY).pw_uid
     fleet.write("site_app.py", f"import os\nassert os.getresuid() == ({uid},) * 3\n{APP}")

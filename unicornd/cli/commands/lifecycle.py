@@ -211,7 +211,8 @@ def _tell_running(session: Session, status: dict[str, Any], *, is_wrong: bool) -
 
 
 def _daemon(file: Path) -> list[str]:
-    return [sys.executable, "-m", "unicornd", "-c", str(file)]
+    # -P: the working directory may be anybody's, and Python would look for unicornd there first.
+    return [sys.executable, "-Pm", "unicornd", "-c", str(file)]
 
 
 def _run_daemon(
