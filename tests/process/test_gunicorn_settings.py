@@ -25,6 +25,7 @@ import pytest
 
 from tests.support.certificates import authority_in, client_context
 from tests.support.fleet import Fleet, command, fleet_in
+from tests.support.places import open_folder, through_open_places
 from tests.support.waiting import eventually
 from unicornd.config.gunicorn import ROWS
 
@@ -146,6 +147,16 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with fleet_in(tmp_path) as made:
         made.write("site_app.py", SITE)
         (made.folder / "unicornd.toml").unlink()
+        yield made
+
+
+@pytest.fixture
+def open_fleet() -> Iterator[Fleet]:
+    """A fleet whose folder every user can enter."""
+    with open_folder() as folder, fleet_in(folder) as made:
+        made.write("site_app.py", SITE)
+        (made.folder / "unicornd.toml").unlink()
+        made.through = through_open_places(folder)
         yield made
 
 
@@ -483,22 +494,19 @@ def test_without_a_control_socket_there_is_none(fleet: Fleet) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 @pytest.mark.parametrize("has_groups", [True, False])
-def test_the_workers_have_the_groups(fleet: Fleet, *, has_groups: bool) -> None:
+def test_the_workers_have_the_groups(open_fleet: Fleet, *, has_groups: bool) -> None:
     """In a mount namespace of its own, where `nobody` is in another group, too."""
-    nobody = pwd.getpwnam("nobody")
+    fleet, nobody = open_fleet, pwd.getpwnam("nobody")
     own, other = 4000001, 4000002
     group = fleet.write("group", f"{Path('/etc/group').read_text()}own:x:{own}:\nother:x:{other}:nobody\n")
     text = f'{CONFIG}user = "nobody"\ngroup = "own"\ninitgroups = {has_groups}\n'
     fleet.write("gunicorn.conf.py", text)
-    for folder in (fleet.folder, *fleet.folder.parents):
-        if folder != Path("/") and folder.stat().st_uid == os.geteuid():
-            folder.chmod(folder.stat().st_mode | 0o011)
     script = 'mount --bind "$0" /etc/group && exec "$@"'
     unshare = shutil.which("unshare")
     assert unshare
     with (fleet.folder / "log").open("ab") as log:
         fleet.process = subprocess.Popen(
-            [unshare, "--mount", "sh", "-c", script, str(group), *command(())],
+            [*fleet.through, unshare, "--mount", "sh", "-c", script, str(group), *command(())],
             cwd=fleet.folder, env=fleet.environ(), stdout=log, stderr=log,
         )  # fmt: skip
     fleet.await_state("ready")

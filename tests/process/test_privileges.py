@@ -124,13 +124,14 @@ OF_KIND: dict[str, dict[str, int]] = {
 def held_by(pid: int, fleet: Fleet) -> dict[str, int]:
     """Return what a process holds: a word of the table → how many; raises for what has none."""
     unix = {line.split()[6]: line.split()[4] for line in Path("/proc/net/unix").read_text().splitlines()[1:]}
-    lifeline = {
-        str(each.readlink()) for each in Path(f"/proc/{fleet.status()['arbiter']['pid']}/fd").iterdir()
-    }
+    arbiters = set()
+    for each in Path(f"/proc/{fleet.status()['arbiter']['pid']}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the connection that has asked, for example
+            arbiters.add(str(each.readlink()))
     found: dict[str, int] = {}
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            word = _word(each, unix=unix, arbiters=lifeline, log=str(fleet.folder / "log"))
+            word = _word(each, unix=unix, arbiters=arbiters, log=str(fleet.folder / "log"))
             found[word] = found.get(word, 0) + 1
     found["signals"], found["loop's signals"] = min(found.get("pair", 0), 2), max(found.pop("pair", 0) - 2, 0)
     found["channel"], found["handover"] = min(found.get("packets", 0), 1), max(found.pop("packets", 0) - 1, 0)

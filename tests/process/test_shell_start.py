@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import Fleet, command, fleet_in
+from tests.support.places import open_folder, through_open_places
 from tests.support.waiting import eventually
 from unicornd.errors import DaemonExit
 
@@ -28,6 +29,14 @@ NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with fleet_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def open_fleet() -> Iterator[Fleet]:
+    """A fleet whose folder every user can enter."""
+    with open_folder() as folder, fleet_in(folder) as made:
+        made.through = through_open_places(folder)
         yield made
 
 
@@ -248,12 +257,8 @@ def test_a_fleet_with_one_worker_that_cannot_boot_serves_with_the_others(fleet: 
 
 
 @NEEDS_ROOT
-def test_workers_drop_their_privileges_and_unix_sockets_are_theirs(fleet: Fleet) -> None:
-    nobody = pwd.getpwnam("nobody")
-    fleet.folder.chmod(0o755)
-    for folder in fleet.folder.parents:
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
+def test_workers_drop_their_privileges_and_unix_sockets_are_theirs(open_fleet: Fleet) -> None:
+    fleet, nobody = open_fleet, pwd.getpwnam("nobody")
     with (fleet.folder / "unicornd.toml").open("a") as file:
         file.write('[process]\nuser = "nobody"\numask = "0027"\n')
     process = fleet.start("-b", "127.0.0.1:0", "-b", "unix:web.sock", "-w", "1")
