@@ -207,6 +207,52 @@ def test_the_environment_names_the_user_unless_the_operator_says_otherwise(
     assert fleet.get("/import") == repr((pwd.getpwnam(NOBODY).pw_uid,) * 3)
 
 
+NOT_AS_ROOT = """\
+import os
+assert 0 not in os.getresuid() and os.getgroups() == [os.getgid()], "loaded as root"
+
+def hook(server, worker):
+    assert os.geteuid() != 0
+
+def context(config, default):
+    return default()
+
+class Kind:
+    KEEPS_ALIVE, INTERFACE, SPEAKS_TLS = True, "wsgi", True
+    def run(self, context):
+        from unicornd.workers.kinds import threads
+        threads.run(context)
+"""
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["alone", "preload"])
+def test_hooks_of_workers_contexts_and_kinds_are_loaded_as_the_user(fleet: Fleet, *, preload: bool) -> None:
+    fleet.write("deploy.py", NOT_AS_ROOT)
+    pair = authority_in(fleet.folder).sign("server")
+    more = '[hooks]\npost_fork = "deploy:hook"\nssl_context = "deploy:context"\n'
+    more += f'[tls]\ncertfile = "{pair.certificate}"\nkeyfile = "{pair.key}"\n'
+    fleet.write("unicornd.toml", config(kind="deploy:Kind", preload=preload, more=more))
+    fleet.start()
+    assert "Error" not in fleet.log
+    assert "a hook raised" not in fleet.log
+
+
+KEEP = """\
+import ctypes, os, sys
+PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
+assert ctypes.CDLL(None).prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_worker_to_which_capabilities_would_be_left_does_not_boot(fleet: Fleet) -> None:
+    fleet.through = (*fleet.through, sys.executable, "-c", KEEP)
+    done = fleet.run()
+    assert done.returncode == 3
+    assert "process.user: capabilities are left after the change to user" in done.stderr
+    assert "SecureBits=" in done.stderr
+
+
 # What root imports
 
 PLANTED = ("ctypes", "ssl", "json", "traceback", "faulthandler", "selectors", "secrets", "difflib", "base64",
