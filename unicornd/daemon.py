@@ -29,7 +29,7 @@ from unicornd.arbiter.operations import Operations
 from unicornd.arbiter.pidfile import Pidfile
 from unicornd.arbiter.port import Port
 from unicornd.arbiter.reception import Reception
-from unicornd.arbiter.reload import Deployments, config_path
+from unicornd.arbiter.reload import Deployments, config_path, writer_of
 from unicornd.arbiter.retiring import Retiring
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
@@ -200,7 +200,10 @@ class Assembly:
         self._open_control()
         if settings.process.pidfile is not None:
             self._pidfile = Pidfile.write(
-                settings.process.pidfile, os.getpid(), predecessor=self._birth.predecessor
+                settings.process.pidfile,
+                os.getpid(),
+                predecessor=self._birth.predecessor,
+                writer=writer_of(settings),
             )
             self._stack.callback(self._pidfile.remove)
         hooks = self._call_operator()
@@ -392,6 +395,8 @@ class Assembly:
         self._changeover.leave_behind()
         if self._verdict is not None:
             self._verdict.close()
+        if self._pidfile is not None:
+            self._pidfile.close()
         gc.unfreeze()
 
     def _prepare_memory(self, deployment: Deployment) -> None:

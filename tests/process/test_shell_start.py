@@ -110,7 +110,7 @@ def test_a_pidfile_of_a_living_instance_refuses_another_one(fleet: Fleet) -> Non
     done = fleet.run("-p", "unicornd.pid", UNICORND_CONTROL__SOCKET=other)
     assert done.returncode == DaemonExit.FAILED
     assert str(process.pid) in done.stderr
-    assert (fleet.folder / "unicornd.pid").read_text().split()[0] == str(process.pid)
+    assert (fleet.folder / "unicornd.pid").read_text() == f"{process.pid}\n"
     assert not Path(other).exists()
 
 
@@ -136,7 +136,7 @@ def test_a_port_of_another_fleet_is_told_to_be_that(fleet: Fleet) -> None:
 def test_a_stale_pidfile_does_not_block_the_start(fleet: Fleet, text: str) -> None:
     fleet.write("unicornd.pid", text)
     process = fleet.start("-p", "unicornd.pid")
-    assert (fleet.folder / "unicornd.pid").read_text().split()[0] == str(process.pid)
+    assert (fleet.folder / "unicornd.pid").read_text() == f"{process.pid}\n"
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,38 @@ def test_a_pid_that_another_unicornd_has_now_does_not_block_the_start(fleet: Fle
     folder.mkdir()
     with fleet_in(folder) as other:
         process = other.start()
-        fleet.write(
-            "unicornd.pid", f"{process.pid}\n12345\n"
-        )  # it was written by one that started at another time
+        path = fleet.write("unicornd.pid", f"{process.pid}\n")
+        os.utime(path, (0, 0))  # it was written by one that ended before this one started
         fleet.start("-p", "unicornd.pid")
+
+
+def test_a_pidfile_of_an_earlier_release_still_refuses_a_second_start(fleet: Fleet) -> None:
+    """It has a second line, which says when the process was started (field 22 of proc(5), in clock ticks)."""
+    process = fleet.start()
+    started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    path = fleet.write("unicornd.pid", f"{process.pid}\n{started}\n")
+    other = str(fleet.folder / "other.sock")
+    assert fleet.run("-p", path.name, UNICORND_CONTROL__SOCKET=other).returncode == DaemonExit.FAILED
+    fleet.write("unicornd.pid", f"{process.pid}\n12345\n")
+    (fleet.folder / "second").mkdir()
+    with fleet_in(fleet.folder / "second") as second:
+        replacing = second.start("-p", str(path))
+        assert path.read_text() == f"{replacing.pid}\n"
+
+
+def test_a_pidfile_is_for_the_shell_and_no_worker_has_it_open(fleet: Fleet) -> None:
+    process = fleet.start("-p", "unicornd.pid")
+    path = fleet.folder / "unicornd.pid"
+    assert int(path.read_text()) == process.pid
+    old = set(fleet.pids().values())
+    subprocess.run(["sh", "-c", f"kill -HUP $(cat {path})"], check=True)
+    eventually(lambda: len(fleet.pids()) == 2 and not old & set(fleet.pids().values()), "all are new")
+    for pid in fleet.pids().values():
+        links = [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir() if link.exists()]
+        assert path not in links
+    os.utime(path, (0, 0))  # who has it open is believed, whatever the clock says
+    done = fleet.run("-p", path.name, UNICORND_CONTROL__SOCKET=str(fleet.folder / "other.sock"))
+    assert f"names process {process.pid}" in done.stderr
 
 
 @pytest.mark.parametrize("workers", ["1", "4"])

@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from unicornd.config.instance import (
     control_socket_candidates,
     instance_of_config,
@@ -130,3 +132,22 @@ def test_a_python_file_names_the_instance_and_the_socket_where_it_says_so_plainl
     (tmp_path / "gunicorn.conf.d").mkdir()
     (tmp_path / "gunicorn.conf.d" / "a.toml").write_text('[process]\nname = "two"\n')
     assert instance_of_config(file) == "two"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+def test_root_uses_no_runtime_directory_of_another_user(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "theirs"), "RUNTIME_DIRECTORY": str(tmp_path / "own")}
+    found = control_socket_candidates(environ, uid=0, instance="shop")
+    assert found[:2] == (f"{tmp_path}/own/shop.sock", "/run/unicornd/shop.sock")
+    assert f"{tmp_path}/theirs/unicornd/shop.sock" in control_socket_candidates(
+        environ, uid=5, instance="shop"
+    )
+    with socket.socket(socket.AF_UNIX) as planted:
+        (tmp_path / "theirs" / "unicornd").mkdir()
+        planted.bind(f"{tmp_path}/theirs/unicornd/shop.sock")
+        planted.listen()
+        assert f"{tmp_path}/theirs/unicornd/shop.sock" not in running_sockets(environ, 0)
+        assert f"{tmp_path}/theirs/unicornd/shop.sock" in running_sockets(environ, 12345)

@@ -124,6 +124,15 @@ def test_another_socket_at_the_path_is_not_removed(tmp_path: Path) -> None:
         assert path.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_a_lock_of_another_user_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".control.sock.lock").touch()
+    os.chown(tmp_path / ".control.sock.lock", 12345, 12345)
+    with pytest.raises(ListenError) as caught:
+        open_control_socket((str(tmp_path / "control.sock"),), mode=0o600)
+    assert "is another user's" in caught.value.detail
+
+
 @pytest.mark.parametrize("address", ["@unicornd-nobody-listens-here", "/nonexistent/control.sock"])
 def test_where_nobody_listens_nothing_is_running(address: str) -> None:
     with pytest.raises(ControlError) as caught:

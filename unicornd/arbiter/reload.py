@@ -31,7 +31,7 @@ from unicornd.sockets.sharing import is_port_shared, lead_back, lead_elsewhere
 from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
-from unicornd.workers.identity import identity_of
+from unicornd.workers.identity import account_of, identity_of
 from unicornd.workers.importing import folders_of, search_behind
 from unicornd.workers.logbook import open_logs
 from unicornd.workers.mold import run_mold
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from ssl import SSLContext
 
+    from unicornd.accounts import Account
     from unicornd.config.loaded import Loaded, Sources
     from unicornd.config.settings import Settings
     from unicornd.control.listening import ControlSocket
@@ -366,11 +367,17 @@ class Deployments:
         return wanted
 
 
+def writer_of(settings: Settings) -> Account | None:
+    """Return whom the workers run as, if not as the arbiter; raises ConfigError."""
+    process = settings.process
+    return account_of(process.user, process.group, initgroups=process.initgroups)
+
+
 def _manner(settings: Settings) -> Manner:
     server, process = settings.server, settings.process
     identity = identity_of(process.user, process.group, initgroups=False)
     mode = socket_mode_of(server, process)
-    ownership = Ownership(mode=mode, uid=identity.uid, gid=identity.gid)
+    ownership = Ownership(mode=mode, uid=identity.uid, gid=identity.gid, writer=writer_of(settings))
     return Manner(backlog=server.backlog, ownership=ownership, is_shared=server.reuse_port)
 
 

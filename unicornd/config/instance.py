@@ -62,13 +62,14 @@ def control_socket_candidates(
     """Return where an instance's control socket may be, best place first; a name with `@` is abstract.
 
     The runtime directory that systemd gives a service, the user's own, the system's, and at last none: anybody may take
-    an abstract name, so root, who can have the system's folder, has none unless that folder cannot be made.
+    an abstract name, so root, who can have the system's folder, has none unless that folder cannot be made. Root leaves
+    another user's runtime directory out (`sudo -E`): what is there is that user's to change.
     """
     places = []
     if folder := environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
-        places.append(f"{folder}/{instance}.sock")
+        places += [f"{folder}/{instance}.sock"] if _is_fit(folder, uid) else []
     if folder := environ.get("XDG_RUNTIME_DIR", ""):
-        places.append(f"{folder}/unicornd/{instance}.sock")
+        places += [f"{folder}/unicornd/{instance}.sock"] if _is_fit(folder, uid) else []
     places.append(f"{system_folder}/{instance}.sock")
     if uid == 0 and _can_have(system_folder):
         return tuple(places)
@@ -94,12 +95,21 @@ def running_sockets(environ: Mapping[str, str], uid: int, *, table: Path = UNIX_
     folders = [SYSTEM_FOLDER]
     folders += [f"{folder}/unicornd" for folder in (environ.get("XDG_RUNTIME_DIR", ""),) if folder]
     folders += [folder for folder in environ.get("RUNTIME_DIRECTORY", "").split(":") if folder]
+    folders = [folder for folder in folders if _is_fit(folder.removesuffix("/unicornd"), uid)]
     found = dict.fromkeys(
         name
         for name in _listening(table)
         if _is_ours(name, folders) or name.startswith(f"{ABSTRACT_PREFIX}{uid}/")
     )
     return sorted(found)
+
+
+def _is_fit(folder: str, uid: int) -> bool:
+    """Whether a runtime directory may be ours: root uses no other user's; one that is not there yet is nobody's."""
+    try:
+        return uid != 0 or os.stat(folder).st_uid == 0  # noqa: PTH116 - predicates are in a hurry
+    except OSError:
+        return True
 
 
 def _is_ours(name: str, folders: list[str]) -> bool:

@@ -5,15 +5,16 @@ A file appears whole or not at all; none is overwritten unasked.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from unicornd.config.layers import split_key
 from unicornd.errors import ConfigError
+from unicornd.files import Folder, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,21 +37,19 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str =
     Raises:
         ConfigError: it cannot be read or written.
     """
-    folder = config_file.with_suffix(".d")
-    path = folder / name
-    draft = folder / f".{name}.{os.getpid()}"
+    path = config_file.with_suffix(".d") / name
     try:
-        folder.mkdir(exist_ok=True)
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for key, value in values.items():
-            _put(table, key, value=value)
-        draft.write_text(tomli_w.dumps(table), encoding="utf-8")
-        draft.rename(path)
+        with Folder.open(path.parent.parent) as above, suppress(FileExistsError):
+            os.mkdir(path.parent.name, dir_fd=above.fd)
+        with Folder.open(path.parent) as folder:
+            text = (folder.read(name) or b"").decode()
+            table: dict[str, Any] = tomllib.loads(text)
+            for key, value in values.items():
+                _put(table, key, value=value)
+            os.close(folder.put(name, tomli_w.dumps(table).encode(), mode=0o666 & ~_umask()))
     except (OSError, ValueError) as error:
-        with contextlib.suppress(OSError):  # it may never have been made
-            draft.unlink()
         raise ConfigError(
-            f"cannot save {path}: {error}", hint="check that the folder can be written"
+            f"cannot save {path}: {_why(error)}", hint="check that the folder can be written"
         ) from error
     return path
 
@@ -75,13 +74,25 @@ def write_config(path: Path, text: str, *, is_forced: bool) -> None:
     Raises:
         ConfigError: it is there already, or cannot be written.
     """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_forced else os.O_EXCL)
     try:
-        with path.open("w" if is_forced else "x", encoding="utf-8") as file:
+        with open(open_file(str(path), flags, mode=0o666), "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor
             file.write(text)
     except FileExistsError:
         raise ConfigError(f"{path} is there already", hint="--force overwrites it") from None
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+def _umask() -> int:
+    """Return the file mode creation mask, which can only be read by setting it (umask(2))."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _put(table: dict[str, Any], key: str, *, value: object) -> None:

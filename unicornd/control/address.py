@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.config import instance as instances
 from unicornd.config.resolved import name_of
+from unicornd.files import make_folder
 
 if TYPE_CHECKING:
     from unicornd.config.loaded import Loaded, Sources
@@ -46,7 +47,7 @@ class ControlAddress:
         for place in places:
             folder = os.path.dirname(place)  # noqa: PTH120 - addresses are texts
             with suppress(OSError):
-                os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - addresses are texts
+                make_folder(folder)
             if os.access(folder, os.W_OK):
                 return place.removesuffix(".sock") + ".log"
         return os.devnull

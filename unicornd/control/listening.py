@@ -22,6 +22,7 @@ from unicornd.control.answerer import answerer_of
 from unicornd.control.client import StrangerError, connect, may_answer, search_abstract
 from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, ListenError
+from unicornd.files import Folder, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,9 +62,10 @@ class ControlSocket:
 
     def remove(self) -> None:
         """Take the path away, unless another socket has it by now."""
-        if self.inode is not None and _inode(self.address) == self.inode:
-            with contextlib.suppress(OSError):
-                Path(self.address).unlink()
+        if self.inode is not None:
+            path = Path(self.address)
+            with contextlib.suppress(OSError), Folder.open(path.parent) as folder:
+                folder.remove(path.name, inode=self.inode)
 
 
 def open_control_socket(
@@ -119,33 +121,44 @@ def _bound_abstract(address: str) -> socket.socket:
 
 def _open_path(address: str, *, mode: int, patience: float) -> ControlSocket:
     path = Path(address)
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _alone(path, patience=patience), _bound_aside(path, mode=mode) as (sock, aside):
-        _clear(path)
-        os.link(aside, path, follow_symlinks=False)
-    return ControlSocket(sock=sock, address=address, inode=_inode(address))
+    make_folder(str(path.parent))
+    with (
+        Folder.open(path.parent) as folder,
+        _alone(folder, path.name, patience=patience),
+        _bound_aside(folder, path.name, mode=mode) as (sock, aside),
+    ):
+        _clear(folder, path)
+        os.link(aside, path.name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
+        return ControlSocket(sock=sock, address=address, inode=folder.inode(path.name))
 
 
 @contextlib.contextmanager
-def _alone(path: Path, *, patience: float) -> Iterator[None]:
-    """Nobody else of our user takes or clears `path` meanwhile.
+def _alone(folder: Folder, name: str, *, patience: float) -> Iterator[None]:
+    """Nobody else of our user takes or clears the name meanwhile.
 
     Between seeing that a socket is stale and removing it, another arbiter may have put its own there. The lock is a file
-    that only we can open, so no stranger can hold it; it is removed under the lock, so whoever gets the lock looks
-    whether its file is still the one in the directory.
+    that only we can open; it is removed under the lock, so whoever gets the lock looks whether its file is still the one
+    in the folder. In a folder that others may write, one of them may have made the file: it is not waited for.
+
+    Raises:
+        OSError: the file is another user's, or somebody holds the lock for longer than a start takes.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = f".{name}.lock"
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        _take_lock(descriptor, lock, patience=patience)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(lock, flags, 0o600, dir_fd=folder.fd)
         found = os.fstat(descriptor)
-        if _inode(str(lock)) == (found.st_dev, found.st_ino):
+        if found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise PermissionError(errno.EPERM, f"{folder.path}/{lock} is another user's")
+        _take_lock(descriptor, Path(folder.path, lock), patience=patience)
+        if folder.inode(lock) == (found.st_dev, found.st_ino):
             break
         os.close(descriptor)
     try:
         yield
     finally:
-        lock.unlink()
+        folder.remove(lock)
         os.close(descriptor)
 
 
@@ -187,15 +200,13 @@ def _lock_holder(descriptor: int) -> str:
 
 
 @contextlib.contextmanager
-def _bound_aside(path: Path, *, mode: int) -> Iterator[tuple[socket.socket, Path]]:
-    """A socket that listens under a name of its own beside `path`; that name is gone afterwards."""
-    aside = path.with_name(f".{os.getpid()}.sock")
+def _bound_aside(folder: Folder, name: str, *, mode: int) -> Iterator[tuple[socket.socket, str]]:
+    """A socket that listens under a name of its own beside `name`; that name is gone afterwards."""
+    aside = f".{name[:32]}.{os.urandom(8).hex()}"
     sock = _new_socket()
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     umask = os.umask(0o777 & ~mode)  # process-wide, but the arbiter has one thread
     try:
-        aside.unlink(missing_ok=True)
-        sock.bind(f"/proc/self/fd/{folder}/{aside.name}")  # a path in sockaddr_un has 107 bytes at most
+        sock.bind(folder.under(aside))
         sock.listen(BACKLOG)
         yield sock, aside
     except BaseException:
@@ -203,30 +214,28 @@ def _bound_aside(path: Path, *, mode: int) -> Iterator[tuple[socket.socket, Path
         raise
     finally:
         os.umask(umask)
-        os.close(folder)
         with contextlib.suppress(OSError):
-            aside.unlink()
+            folder.remove(aside)
 
 
-def _clear(path: Path) -> None:
+def _clear(folder: Folder, path: Path) -> None:
     """Take a stale socket away.
 
     Raises:
         AlreadyRunningError: somebody answers there.
         OSError: what is there is no socket, or not ours to remove, or a stranger answers.
     """
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
+    found = folder.status(path.name)
+    if found is None:
         return
-    if not stat.S_ISSOCK(kind):
+    if not stat.S_ISSOCK(found.st_mode):
         raise FileExistsError(errno.EEXIST, "exists and is not a socket")
     try:
         if may_answer(str(path)):
             raise _already_running(str(path))
     except StrangerError as stranger:
         raise OSError(errno.EADDRINUSE, stranger.message) from stranger
-    path.unlink()
+    folder.remove(path.name)
 
 
 def _already_running(address: str) -> AlreadyRunningError:

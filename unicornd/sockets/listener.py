@@ -15,14 +15,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unicornd.accounts import acting_as
 from unicornd.config.values import Address
 from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ListenError
+from unicornd.files import Folder, UnsafeError, held
 from unicornd.sockets.holder import holder_of
 from unicornd.sockets.sharing import drop_newcomers, lead_back, share_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from unicornd.accounts import Account
 
 _ACCEPT_QUEUE = struct.Struct("24xII")
 """tcpi_unacked and tcpi_sacked of struct tcp_info (linux/tcp.h): of a listener, its queue and the queue's limit."""
@@ -37,11 +41,16 @@ NO_INTERFACE = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """Who may connect to a Unix socket: its mode, and its owner if workers run as another user."""
+    """Who may connect to a Unix socket: its mode, and its owner if workers run as another user.
+
+    Attributes:
+        writer: that user, in whose folders root is careful (`files`).
+    """
 
     mode: int
     uid: int = -1
     gid: int = -1
+    writer: Account | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +128,7 @@ def renew_listener(
         if listener.sock.family != socket.AF_UNIX:
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_shared)
         if listener.inode is not None:
-            Path(listener.address.path).chmod(ownership.mode)
-            _give_away(Path(listener.address.path), ownership)
+            _renew_file(listener, ownership)
     except OSError as error:
         raise _explained(listener.address, error) from error
 
@@ -133,9 +141,10 @@ def close_listener(listener: Listener) -> None:
 
 def remove_file(listener: Listener) -> None:
     """Remove the file of a Unix socket if it is still the one that we made."""
-    if listener.inode is not None and inode_of(listener.address.path) == listener.inode:
-        with suppress(OSError):
-            Path(listener.address.path).unlink()
+    if listener.inode is not None:
+        path = Path(listener.address.path)
+        with suppress(OSError), Folder.open(path.parent) as folder:
+            folder.remove(path.name, inode=listener.inode)
 
 
 def refuse_newcomers(listener: Listener) -> None:
@@ -206,22 +215,49 @@ def _open_tcp(address: Address, backlog: int, *, is_dual: bool, is_shared: bool)
 
 def _open_unix(address: Address, backlog: int, *, ownership: Ownership) -> Listener:
     path = Path(address.path)
-    _clear(address, path)
-    with _umask(0o777 & ~ownership.mode):
-        listener = _listening(socket.socket(socket.AF_UNIX), address, backlog=backlog, name=str(path))
-    listener = replace(listener, inode=inode_of(path))
-    try:
-        _give_away(path, ownership)
-    except OSError:
-        close_listener(listener)
-        raise
+    with Folder.open(path.parent, writer=ownership.writer) as folder:
+        _clear(address, folder, name=path.name)
+        for actor in folder.actors or (None,):
+            try:
+                # In a folder of others it is made in the name of one of them: then the kernel sees to it that it is his.
+                with _umask(0o777 & ~ownership.mode), acting_as(actor):
+                    sock = socket.socket(socket.AF_UNIX)
+                    listener = _listening(sock, address, backlog=backlog, name=str(path))
+                break
+            except PermissionError:
+                if actor is None or actor is folder.actors[-1]:
+                    raise
+        listener = replace(listener, inode=folder.inode(path.name))
+        try:
+            _give_away(listener, ownership, folder=folder)
+        except OSError:
+            close_listener(listener)
+            raise
     return listener
 
 
-def _give_away(path: Path, ownership: Ownership) -> None:
-    """Change the owner; not even asked for where nothing is to change: a service's system call filter may refuse it."""
-    if (ownership.uid, ownership.gid) != (-1, -1):
-        os.chown(path, ownership.uid, ownership.gid)
+def _renew_file(listener: Listener, ownership: Ownership) -> None:
+    with Folder.open(Path(listener.address.path).parent, writer=ownership.writer) as folder:
+        _give_away(listener, ownership, folder=folder, mode=ownership.mode)
+
+
+def _give_away(listener: Listener, ownership: Ownership, *, folder: Folder, mode: int | None = None) -> None:
+    """Change owner and mode; not even asked for where nothing is to change: a system call filter may refuse it.
+
+    Raises:
+        OSError: it cannot be changed, or somebody has put something else in the socket's place.
+    """
+    has_owner = (ownership.uid, ownership.gid) != (-1, -1)
+    if not has_owner and mode is None:
+        return
+    with held(folder, Path(listener.address.path).name) as (inode, found):
+        is_whose = folder.is_ours or found.st_uid in {each.uid for each in folder.actors}
+        if not (stat.S_ISSOCK(found.st_mode) and (found.st_dev, found.st_ino) == listener.inode and is_whose):
+            raise PermissionError(errno.EPERM, "somebody has put something else in the place of the socket")
+        if mode is not None:
+            os.chmod(inode, mode)  # noqa: PTH101 - a link to the inode that is held
+        if has_owner and (found.st_uid, found.st_gid) != (ownership.uid, ownership.gid):
+            os.chown(inode, ownership.uid, ownership.gid)
 
 
 @contextmanager
@@ -234,27 +270,26 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(previous)
 
 
-def _clear(address: Address, path: Path) -> None:
+def _clear(address: Address, folder: Folder, *, name: str) -> None:
     """Take a socket away on which nobody answers.
 
     Raises:
         ListenError: something else is there.
         OSError: somebody answers.
     """
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
+    found = folder.status(name)
+    if found is None:
         return
-    if not stat.S_ISSOCK(mode):
+    if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(
             f"cannot listen on {address}: there is a file that is no socket", hint="move it away"
         )
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
-            probe.connect(str(path))
+            probe.connect(folder.under(name))
         except ConnectionRefusedError:
-            path.unlink()
+            folder.remove(name)
             return
         except BlockingIOError:  # its queue is full, so there is somebody
             pass
@@ -290,6 +325,10 @@ def _explained(address: Address, error: OSError, *, is_shared: bool = False) -> 
                     else "; fleets of the same user can share it if each of them sets server.reuse_port"
                 )
             return ListenError(f"cannot listen on {address}: the address is in use", hint=who)
+        case errno.EPERM if isinstance(error, UnsafeError):
+            return ListenError(
+                f"cannot listen on {address}: {error.strerror}", hint="see operations.md, Files and users"
+            )
         case errno.EACCES:
             hint = "a port below 1024 and other people's folders need privileges (or a systemd socket unit)"
             return ListenError(f"cannot listen on {address}: permission denied", hint=hint)

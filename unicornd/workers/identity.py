@@ -12,6 +12,7 @@ import pwd
 from contextlib import suppress
 from pathlib import Path
 
+from unicornd.accounts import Account
 from unicornd.dataclass import dataclass
 from unicornd.errors import BootError, ConfigError
 
@@ -73,6 +74,20 @@ def identity_of(user: str | None, group: str | None, *, initgroups: bool) -> Ide
         home=home,
         has_groups=initgroups,
     )
+
+
+def account_of(user: str | None, group: str | None, *, initgroups: bool) -> Account | None:
+    """Return whom the workers run as, for what root does where they may write; None if they run as the arbiter.
+
+    Raises:
+        ConfigError: there is no such user or group, or this process may not become it.
+    """
+    identity = identity_of(user, group, initgroups=initgroups)
+    if identity.uid == -1:
+        return None
+    gid = identity.gid if identity.gid != -1 else os.getegid()
+    groups = os.getgrouplist(identity.name, gid) if identity.has_groups and identity.name else [gid]
+    return Account(uid=identity.uid, gid=gid, groups=tuple(groups))
 
 
 def become(identity: Identity) -> None:
