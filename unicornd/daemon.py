@@ -192,7 +192,7 @@ class Assembly:
 
     def _assemble(self) -> Loop:
         settings = self._settings
-        logs.configure(self._deployments.with_log(settings).logging)
+        self._deployments.open_first_logs(settings)
         if self._verdict is not None:  # what applications print has to go somewhere
             self._verdict.fill_streams(logs.error_fd())
         last = self._stack.enter_context(ExitStack())  # when pidfile and sockets are gone

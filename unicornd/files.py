@@ -40,6 +40,8 @@ class UnsafeError(PermissionError):
 
     def __init__(self, what: str, path: str, *, advice: str) -> None:
         super().__init__(errno.EPERM, f"{what}; {advice}", path)
+        self.what = what
+        self.advice = advice
 
 
 class _Reached(NamedTuple):

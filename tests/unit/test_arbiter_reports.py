@@ -239,7 +239,7 @@ def test_a_defect_that_a_report_meets_ends_its_worker_only(
 
 def order_of(seat: Seat) -> Seat:
     order = receive_order(seat)
-    assert order is not None
+    assert isinstance(order, Seat)
     return order
 
 

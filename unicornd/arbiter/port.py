@@ -28,11 +28,11 @@ from unicornd.arbiter.requests import (
     only_pool,
     refusal_of,
 )
+from unicornd.arbiter.rotation import reopen_logs
 from unicornd.arbiter.state import Halt, State
 from unicornd.config.loaded import differences
 from unicornd.config.resolved import count_of
 from unicornd.errors import AlreadyRunningError, ConfigError, UnicorndError
-from unicornd.observe import logs
 from unicornd.workers import signals
 
 if TYPE_CHECKING:
@@ -225,9 +225,7 @@ class Port:
             case Upgrade():
                 return self._upgrade(decision, is_final=wish.is_final)
             case Reopen():
-                logs.reopen()
-                for pid in self.loop.seats.seated:
-                    self._means.kernel.kill(pid, signal.SIGUSR1)
+                reopen_logs(self._means.deployments, self.loop.seats, kernel=self._means.kernel)
                 return self._begin(decision)
             case Stop() if is_final:
                 self._means.deployments.keep_nothing()

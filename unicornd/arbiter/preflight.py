@@ -14,13 +14,14 @@ from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError
 from unicornd.workers import fitting
 from unicornd.workers.fitting import check_fit, check_green_fit, check_tls_wire, speaks_tls
-from unicornd.workers.identity import identity_of
+from unicornd.workers.identity import account_of, identity_of
 from unicornd.workers.registry import KINDS, check_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from unicornd.accounts import Account
     from unicornd.config.loaded import Loaded
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.asgi import AsgiSettings
@@ -54,7 +55,9 @@ def check(loaded: Loaded) -> None:
     check_tls(settings.tls, hooks=settings.hooks, server=settings.server, proxy=settings.proxy)
     if settings.logging.said - {"level"} or settings.metrics.said:  # no level can be wrong by now
         cfg = under_their_names(settings, "unicornd")
-        check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg)
+        process = settings.process
+        writer = account_of(process.user, process.group, initgroups=process.initgroups)
+        check_logging(settings.logging, metrics=settings.metrics, app=settings.app, cfg=cfg, writer=writer)
 
 
 def check_app(app: AppSettings) -> None:
@@ -170,15 +173,20 @@ def check_listening(server: ServerSettings) -> None:
 
 
 def check_logging(
-    logging: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: Callable[[], object]
+    logging: LoggingSettings,
+    *,
+    metrics: MetricsSettings,
+    app: AppSettings,
+    cfg: Callable[[], object],
+    writer: Account | None,
 ) -> None:
     """Raise ConfigError if a log cannot be opened, its format is wrong, or the operator's logging does not work."""
     from unicornd.arbiter.trial import try_logs  # noqa: PLC0415 - a start does not wait for what it does not need
     from unicornd.observe import access, logs  # noqa: PLC0415 - likewise
 
-    logs.check_files(logging)
+    logs.check_files(logging, writer=writer)
     access.compile_format(logging.access.format)
-    try_logs(logging, metrics=metrics, app=app, cfg=cfg)
+    try_logs(logging, metrics=metrics, app=app, cfg=cfg, writer=writer)
 
 
 def _check_folder(key: str, folder: Path) -> None:

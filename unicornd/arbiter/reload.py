@@ -39,13 +39,14 @@ from unicornd.workers.registry import cells_of
 from unicornd.workers.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from ssl import SSLContext
 
     from unicornd.accounts import Account
     from unicornd.config.loaded import Loaded, Sources
     from unicornd.config.settings import Settings
     from unicornd.control.listening import ControlSocket
+    from unicornd.observe.logfile import OpenLog
     from unicornd.sockets.inherit import Passed
     from unicornd.sockets.store import Store
 
@@ -59,10 +60,15 @@ POOL = "web"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One generation's settings and means."""
+    """One generation's settings and means.
+
+    Attributes:
+        files: the log files, by path, which its workers inherit.
+    """
 
     loaded: Loaded
     blueprint: Blueprint
+    files: Mapping[str, OpenLog]
 
     @property
     def settings(self) -> Settings:
@@ -136,6 +142,7 @@ class Deployments:
         self._path = tuple(sys.path)
         self._left: set[Listener] = set()
         self._generation = Generation(0)
+        self._files: Mapping[str, OpenLog] = {}
         self.present: Deployment
         self.next: Deployment | None = None
         self.unapplied: Sequence[str] = ()
@@ -144,6 +151,26 @@ class Deployments:
     def sources(self) -> Sources:
         """Where the configuration is read from."""
         return self._sources
+
+    @property
+    def writer(self) -> Account | None:
+        """Whom the workers run as, if not as the arbiter."""
+        return writer_of(self.present.settings)
+
+    def log_files(self) -> list[OpenLog]:
+        """Return the log files of all deployments."""
+        deployments = (self.present, self.next)
+        return [file for each in deployments if each is not None for file in each.files.values()]
+
+    def open_first_logs(self, settings: Settings) -> None:
+        """Open the log files, before anything else that may fail.
+
+        Raises:
+            ConfigError: a file cannot be opened.
+        """
+        section = self.with_log(settings).logging
+        self._files = logs.open_files(section, writer=writer_of(settings))
+        logs.configure(section, files=self._files)
 
     def start(self, loaded: Loaded) -> Deployment:
         """Open the listeners of the first deployment.
@@ -154,7 +181,7 @@ class Deployments:
         left = self._legacy.listeners if self._legacy is not None else ()
         tls = tls_context(loaded.settings)
         listeners = self._opened(loaded.settings, (*left, *self._store.returned))
-        self.present = self._made(loaded, listeners, tls=tls)
+        self.present = self._made(loaded, listeners, tls=tls, files=self._files)
         for listener in left:
             if listener not in self.present.listeners:
                 listener.sock.close()  # not wanted any more; its file is the predecessor's
@@ -175,7 +202,13 @@ class Deployments:
         self.unapplied = needing_restart(self.present.loaded, read)
         loaded = in_force(self.present.loaded, read)
         tls = tls_context(loaded.settings)
-        self.next = self._made(loaded, self._opened(loaded.settings, self.present.listeners), tls=tls)
+        files = logs.open_files(self.with_log(loaded.settings).logging, writer=writer_of(loaded.settings))
+        try:
+            listeners = self._opened(loaded.settings, self.present.listeners)
+        except BaseException:
+            logs.close_files(files.values())
+            raise
+        self.next = self._made(loaded, listeners, tls=tls, files=files)
         present, wanted = self.present.blueprint.handover, self.next.blueprint.handover
         if present is not None and present is not wanted:
             present.shut()  # the new workers are of a kind that takes no connections over
@@ -217,21 +250,24 @@ class Deployments:
         """The next deployment is the present one from now on."""
         if self.next is not None:
             _close_others(self.present.listeners, kept=self.next.listeners)
+            former = self.present.files
             self.present, self.next = self.next, None
             self._store.settle(self.present.listeners)
             search_behind(folders_of(self.present.settings.app))
             try:
-                self.open_logs(self.present.settings)
+                self.open_logs(self.present.settings, self.present.files)
             except (
                 ConfigError
             ) as error:  # it worked a moment ago, or the class that is loaded is not the one on disk
                 log = logging.getLogger(logs.ERROR_LOG)
                 log.error("the arbiter's logs were not opened anew: %s", error.message)  # noqa: TRY400 - told
+            logs.close_files(former.values())
 
     def discard(self) -> None:
         """Give the next deployment up."""
         if self.next is not None:
             _close_others(self.next.listeners, kept=self.present.listeners)
+            logs.close_files(self.next.files.values())
             self.next = None
 
     def reopen(self, listener: Listener) -> None:
@@ -299,11 +335,18 @@ class Deployments:
         used = (deployment.listeners for deployment in (self.present, self.next) if deployment is not None)
         return self._adopted.union(*used)
 
-    def _made(self, loaded: Loaded, listeners: tuple[Listener, ...], *, tls: SSLContext | None) -> Deployment:
+    def _made(
+        self,
+        loaded: Loaded,
+        listeners: tuple[Listener, ...],
+        *,
+        tls: SSLContext | None,
+        files: Mapping[str, OpenLog],
+    ) -> Deployment:
         self._generation = Generation(self._generation + 1)
         loaded = self.here(loaded)
         settings = loaded.settings
-        casting = Casting(settings=settings, instance=self._instance, tls=tls)
+        casting = Casting(settings=settings, instance=self._instance, tls=tls, files=files)
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,
@@ -312,7 +355,7 @@ class Deployments:
             mold=partial(run_mold, casting=casting) if settings.app.preload else None,
             handover=self._handover(kind_of(settings.workers, settings.app.interface)),
         )
-        return Deployment(loaded=loaded, blueprint=blueprint)
+        return Deployment(loaded=loaded, blueprint=blueprint, files=files)
 
     def _handover(self, kind: str) -> Handover | None:
         """Return the pair that the workers share with those that they replace, if both can hand over."""
@@ -345,17 +388,18 @@ class Deployments:
             os.chdir(settings.app.chdir)
         search_behind(folders_of(settings.app))
         set_title("arbiter", self._instance)
-        self.open_logs(settings)
+        self.open_logs(settings, self._files)
 
-    def open_logs(self, settings: Settings) -> None:
-        """Open the arbiter's logs anew.
+    def open_logs(self, settings: Settings, files: Mapping[str, OpenLog]) -> None:
+        """Let the arbiter's logs lead where a deployment's settings say.
 
         Raises:
             ConfigError: see `logbook.open_logs`.
         """
         settings = self.with_log(settings)
         cfg = under_their_names(settings, self._instance)
-        open_logs(settings.logging, metrics=settings.metrics, cfg=cfg)
+        writer = writer_of(settings)
+        open_logs(settings.logging, metrics=settings.metrics, cfg=cfg, files=files, writer=writer)
 
     def _opened(self, settings: Settings, present: tuple[Listener, ...]) -> tuple[Listener, ...]:
         """Return the wanted listeners: those that are open already, and new ones."""

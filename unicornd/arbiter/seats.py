@@ -24,6 +24,7 @@ from unicornd.units import Monotonic
 from unicornd.workers.channel import BootFailedReport, BornReport, ReadyReport, RetiringReport
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
 
     from unicornd.arbiter.actions import Spawn
@@ -110,11 +111,11 @@ class Seats:
         self._selector.register(awaited.channel, selectors.EVENT_READ, lambda _mask: self._meet(ticket))
         return ticket, molds[-1].pid
 
-    def meet_all(self, *, reaped: Pid) -> None:
+    def meet_all(self, *, reaped: Pid | None = None) -> None:
         """Look whether workers that were asked for are there: before a death is taken for a stranger's.
 
         Args:
-            reaped: who has died: a child of ours until just now.
+            reaped: who has died, if anybody: a child of ours until just now.
         """
         for ticket in tuple(self._awaited):
             self._meet(ticket, reaped=reaped)
@@ -305,6 +306,12 @@ class Seats:
     def molds(self) -> Mapping[Pid, Seated]:
         """The living molds' ends."""
         return self._molds
+
+    @property
+    def channels(self) -> tuple[socket.socket, ...]:
+        """Those of all workers and molds, also of workers that a mold was asked for."""
+        seated = (each.channel for each in (*self._seated.values(), *self._molds.values()))
+        return (*seated, *(each.channel for each in self._awaited.values()))
 
     def _is_watched(self, seated: Seated) -> bool:
         return seated.channel.fileno() in self._selector.get_map()

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from unicornd.apart import Apart, ApartError, LateError
 from unicornd.errors import ConfigError, UnicorndError
+from unicornd.observe.logs import open_files
 from unicornd.workers.importing import folders_of, search_behind
 from unicornd.workers.logbook import is_own, open_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unicornd.accounts import Account
     from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.metrics import MetricsSettings
@@ -25,9 +27,14 @@ PATIENCE_SECONDS = 10.0
 
 
 def try_logs(
-    settings: LoggingSettings, *, metrics: MetricsSettings, app: AppSettings, cfg: Callable[[], object]
+    settings: LoggingSettings,
+    *,
+    metrics: MetricsSettings,
+    app: AppSettings,
+    cfg: Callable[[], object],
+    writer: Account | None = None,
 ) -> None:
-    """Open the logs in a child, if that is more than opening files.
+    """Open the logs in a child, if that is more than opening files; what is the operator's as the workers' user.
 
     Raises:
         ConfigError: it raised, with the traceback of the operator's code; or it takes longer than 10 s.
@@ -39,7 +46,8 @@ def try_logs(
         if app.chdir is not None:
             os.chdir(app.chdir)
         search_behind(folders_of(app))
-        open_logs(settings, metrics=metrics, cfg=cfg)
+        files = open_files(settings, writer=writer)
+        open_logs(settings, metrics=metrics, cfg=cfg, files=files, writer=writer)
 
     try:
         Apart(attempt).result(patience=PATIENCE_SECONDS)

@@ -1,7 +1,8 @@
 """Files that lines are appended to, and opening them anew when somebody has rotated them.
 
-Used by arbiter, molds and workers, each with descriptors of its own. One write(2) a line to a file that is opened for
-appending, so lines of several processes do not mix. What cannot be written is lost; the caller is not.
+Opened by the arbiter, once for all processes of a generation: molds and workers inherit the descriptor, so they need no
+right to the file. One write(2) a line to a file that is opened for appending, so lines of several processes do not mix.
+What cannot be written is lost; the caller is not.
 """
 
 from __future__ import annotations
@@ -11,9 +12,82 @@ import logging
 import os
 import stat
 import sys
+from typing import TYPE_CHECKING
+
+from unicornd.accounts import acting_as
+from unicornd.files import open_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from unicornd.accounts import Account
 
 STANDARD_STREAM = "-"
 STDOUT, STDERR = 1, 2
+
+
+class OpenLog:
+    """A log file that is open under a number, which stays the same when the file is opened anew.
+
+    Attributes:
+        path: of the file.
+        fd: the number.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self._inode = _inode(fd)
+
+    @classmethod
+    def open(cls, path: str, *, writer: Account | None = None) -> Self:
+        """Open a file.
+
+        Args:
+            path: of the file.
+            writer: whom the workers run as, if not as we.
+
+        Raises:
+            OSError: it cannot be opened, or root may not be led there (`files.UnsafeError`).
+        """
+        return cls(path, open_log(path, writer=writer))
+
+    def renew(self, fd: int) -> None:
+        """Let the number lead where `fd` leads, which the caller closes.
+
+        Standard streams that lead to the old file follow to the new one: those of a daemon, and captured ones.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        if self.fd < 0:
+            return
+        for stream in [stream for stream in (STDOUT, STDERR) if is_same_file(stream, self.fd)]:
+            os.dup2(fd, stream)
+        if _inode(self.fd) == self._inode:
+            os.dup2(fd, self.fd, inheritable=False)
+        else:  # the application has closed it, and the number is somebody else's by now
+            self.fd = os.dup(fd)
+        self._inode = _inode(fd)
+
+    def reopen(self) -> None:
+        """Open the file anew, as a rotating program expects; on failure the old one is kept.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        fd = open_log(self.path)
+        try:
+            self.renew(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.fd >= 0 and _inode(self.fd) == self._inode:
+            os.close(self.fd)
+        self.fd = -1
 
 
 class LogFile(logging.Handler):
@@ -22,16 +96,25 @@ class LogFile(logging.Handler):
     Args:
         path: of the file, or `-`.
         stream: descriptor of the standard stream that `-` means.
+        file: open already; None to open it here.
+        is_owner: whether it is to be opened anew and closed here, though it was open already.
+
+    Attributes:
+        file: where lines go; None for a standard stream.
+        is_owner: whether it is opened anew and closed here.
 
     Raises:
         OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: str, stream: int) -> None:
+    def __init__(
+        self, path: str, stream: int, *, file: OpenLog | None = None, is_owner: bool = False
+    ) -> None:
         super().__init__()
         self.path = path
-        self._stream = stream
-        self.fd = self._open()
+        self.is_owner = is_owner or file is None
+        self.file = OpenLog.open(path) if file is None and path != STANDARD_STREAM else file
+        self.fd = self.file.fd if self.file is not None else stream
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; what cannot be written is lost."""
@@ -48,34 +131,80 @@ class LogFile(logging.Handler):
         """
         os.write(self.fd, line.encode("utf-8", "backslashreplace") + b"\n")
 
-    def reopen(self) -> None:
-        """Open the file anew, as a rotating program expects; on failure the old one is kept.
+    def renew(self, given: Mapping[str, int]) -> None:
+        """Lead to the file that was opened anew: by the arbiter, or here if it was opened here.
 
-        Standard streams that lead to the old file follow to the new one: those of a daemon, and captured ones.
+        Args:
+            given: path → descriptor.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: it cannot be opened; the old one is kept.
         """
-        if self.path == STANDARD_STREAM:
+        if self.file is None:
             return
-        fd = self._open()
-        followers = [stream for stream in (STDOUT, STDERR) if is_same_file(stream, self.fd)]
-        for stream in followers:
-            os.dup2(fd, stream)
-        os.dup2(fd, self.fd, inheritable=False)
-        os.close(fd)
+        if self.path in given:
+            self.file.renew(given[self.path])
+        elif self.is_owner:
+            self.file.reopen()
+        self.fd = self.file.fd
 
     def close(self) -> None:
-        """Close the file."""
-        if self.path != STANDARD_STREAM and self.fd >= 0:
-            os.close(self.fd)
+        """Close the file if it was opened here."""
+        if self.file is not None and self.is_owner:
+            self.file.close()
             self.fd = -1
         super().close()
 
-    def _open(self) -> int:
-        if self.path == STANDARD_STREAM:
-            return self._stream
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+class InTheirName(logging.Handler):
+    """In an arbiter that is root: a handler that opens, renames or removes files whenever it pleases (`RotatingFileHandler`).
+
+    Args:
+        inner: used in the name of the workers' user, so that it can do what that user can, and no more.
+        writer: that user.
+    """
+
+    def __init__(self, inner: logging.FileHandler, writer: Account) -> None:
+        super().__init__(inner.level)
+        self._inner = inner
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have the handler write the line."""
+        with contextlib.suppress(OSError), acting_as(self._writer):
+            self._inner.handle(record)
+
+    def reopen(self) -> None:
+        """Open the file anew.
+
+        Raises:
+            OSError: it cannot be opened; the old one is kept.
+        """
+        with acting_as(self._writer):
+            reopen_foreign(self._inner)
+
+    def close(self) -> None:
+        """Close the handler."""
+        with contextlib.suppress(OSError), acting_as(self._writer):
+            self._inner.close()
+        super().close()
+
+
+def put_in_their_name(writer: Account) -> None:
+    """Have every handler of this process that opens files by itself do it in the name of the workers' user."""
+    made: dict[int, InTheirName] = {}
+    for logger in own_loggers():
+        for place, handler in enumerate(logger.handlers):
+            if isinstance(handler, logging.FileHandler):
+                wrapped = made.setdefault(id(handler), InTheirName(handler, writer))
+                logger.handlers[place] = wrapped
+
+
+def _inode(fd: int) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = os.fstat(fd)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def is_same_file(one: int, other: int) -> bool:
@@ -85,13 +214,6 @@ def is_same_file(one: int, other: int) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)
-
-
-def give(fd: int, *, uid: int, gid: int) -> None:
-    """Make a worker's user own a log file, so that it can reopen it; devices and pipes stay whose they are."""
-    with contextlib.suppress(OSError):  # a file system that knows no owners
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            os.fchown(fd, uid, gid)
 
 
 def capture(fd: int) -> None:
@@ -113,9 +235,13 @@ def line_by_line() -> None:
 
 def own_handlers() -> list[logging.Handler]:
     """Return every handler of every logger in this process, each once."""
+    return list({id(each): each for log in own_loggers() for each in log.handlers}.values())
+
+
+def own_loggers() -> list[logging.Logger]:
+    """Return every logger in this process."""
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    found = {id(each): each for log in loggers if isinstance(log, logging.Logger) for each in log.handlers}
-    return list(found.values())
+    return [each for each in loggers if isinstance(each, logging.Logger)]
 
 
 def reopen_foreign(handler: logging.FileHandler) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unicornd import escaping
 from unicornd.observe import access as access_lines
 from unicornd.observe.formats import MessageFormat, PatternFormat, facts_of
-from unicornd.observe.logfile import STDERR, STDOUT, LogFile
+from unicornd.observe.logfile import STDERR, STDOUT, LogFile, OpenLog, own_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,10 +57,11 @@ class Logger:
         self.loglevel = LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
         self.error_log.setLevel(self.loglevel)
         self.access_log.setLevel(logging.INFO)
-        error = LogFile(cfg.errorlog, STDERR)
+        error = LogFile(cfg.errorlog, STDERR, file=_open_already(cfg.errorlog))
         error.setFormatter(PatternFormat(self.error_fmt, self.datefmt))
         _replace(self.error_log, error)
-        access = LogFile(cfg.accesslog, STDOUT) if cfg.accesslog is not None else None
+        path = cfg.accesslog
+        access = None if path is None else LogFile(path, STDOUT, file=_open_already(path))
         if access is not None:
             access.setFormatter(MessageFormat(self.access_fmt))
         _replace(self.access_log, access)
@@ -174,6 +175,12 @@ def complain() -> None:
     text = escaping.record(f"logging.logger_class raised:\n{traceback.format_exc()}") + "\n"
     with contextlib.suppress(OSError):
         os.write(STDERR, text.encode("utf-8", "backslashreplace"))
+
+
+def _open_already(path: str) -> OpenLog | None:
+    """Return the file that the arbiter has opened for the log of that name: a worker may have no right to it."""
+    files = (each.file for each in own_handlers() if isinstance(each, LogFile) and not each.is_owner)
+    return next((each for each in files if each is not None and each.path == path and each.fd >= 0), None)
 
 
 def _replace(logger: logging.Logger, sink: logging.Handler | None) -> None:

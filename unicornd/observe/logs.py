@@ -10,18 +10,19 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from unicornd.errors import ConfigError
+from unicornd.files import UnsafeError, open_log
 from unicornd.observe.formats import ConsoleFormat, JsonFormat, MessageFormat
 from unicornd.observe.logfile import (
     STANDARD_STREAM,
     STDERR,
     STDOUT,
+    InTheirName,
     LogFile,
+    OpenLog,
     capture,
-    give,
     own_handlers,
     reopen_foreign,
 )
@@ -29,8 +30,9 @@ from unicornd.observe.logger import Forward
 from unicornd.observe.syslog import Syslog, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from unicornd.accounts import Account
     from unicornd.config.sections.logging import LoggingSettings
 
 ERROR_LOG = "unicornd"
@@ -59,18 +61,53 @@ class ErrorStream(io.TextIOBase):
         return True
 
 
-def configure(settings: LoggingSettings) -> None:
-    """Open the logs anew as `settings` says; the old ones go only when the new ones are there.
+def open_files(settings: LoggingSettings, *, writer: Account | None = None) -> dict[str, OpenLog]:
+    """Open the log files of a generation, for all its processes.
+
+    Args:
+        settings: [logging].
+        writer: whom the workers run as, if not as we.
+
+    Returns:
+        Path → file; empty if both logs are standard streams.
 
     Raises:
         ConfigError: a file cannot be opened.
     """
-    error = _opened(settings.error, STDERR, key="logging.error")
-    try:
-        access = _access_file(settings)
-    except ConfigError:
-        error.close()
-        raise
+    opened: dict[str, OpenLog] = {}
+    for key, path in (("logging.error", settings.error), ("logging.access.file", settings.access.file)):
+        if path is None or path == STANDARD_STREAM or path in opened:
+            continue
+        try:
+            opened[path] = OpenLog.open(path, writer=writer)
+        except (OSError, ValueError) as error:
+            close_files(opened.values())
+            raise _not_opened(key, path, error=error) from error
+    return opened
+
+
+def close_files(files: Iterable[OpenLog]) -> None:
+    """Close what `open_files` has opened."""
+    for file in files:
+        file.close()
+
+
+def configure(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None = None) -> None:
+    """Let the logs lead where `settings` says; the old ones go only when the new ones are there.
+
+    Args:
+        settings: [logging].
+        files: open already, by path; None to open them here.
+
+    Raises:
+        ConfigError: a file cannot be opened.
+    """
+    is_owner = files is None
+    files = open_files(settings) if files is None else files
+    former = [each.file for each in log_files() if each.file is not None]
+    error = LogFile(settings.error, STDERR, file=files.get(settings.error), is_owner=is_owner)
+    path = settings.access.file
+    access = None if path is None else LogFile(path, STDOUT, file=files.get(path), is_owner=is_owner)
     is_json = settings.format == "json"
     error.setFormatter(JsonFormat() if is_json else ConsoleFormat())
     if access is not None:
@@ -84,6 +121,8 @@ def configure(settings: LoggingSettings) -> None:
     set_aliases(are_there=True)
     install(ERROR_LOG, errors, level=settings.level.upper())
     install(ACCESS_LOG, accesses, level="INFO")
+    kept = {id(each) for each in files.values()}
+    close_files(each for each in former if id(each) not in kept)
     if settings.capture_output:
         capture(error.fd)
 
@@ -112,52 +151,73 @@ def set_aliases(*, are_there: bool) -> None:
             del known[alias]
 
 
-def check_files(settings: LoggingSettings) -> None:
+def check_files(settings: LoggingSettings, *, writer: Account | None) -> None:
     """Open every file once, so that a wrong one is told before anything is changed.
 
     Raises:
         ConfigError: a file cannot be opened, or an address is none.
     """
-    for key, path in (("logging.error", settings.error), ("logging.access.file", settings.access.file)):
-        if path is not None:
-            _opened(path, STDERR, key=key).close()
+    close_files(open_files(settings, writer=writer).values())
     parse_address(settings.syslog.address)
 
 
-def reopen() -> None:
-    """Open all log files anew (USR1): ours, and those of every logger in the process."""
+def opened_anew(paths: Iterable[str], *, writer: Account | None) -> dict[str, int]:
+    """Open log files anew, in the arbiter; what cannot be opened is logged and left out.
+
+    Returns:
+        Path → descriptor.
+    """
+    given: dict[str, int] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            given[path] = open_log(path, writer=writer)
+        except OSError as error:
+            _tell_failure(path, error)
+    return given
+
+
+def reopen(given: Mapping[str, int] | None = None, *, files: Iterable[OpenLog] = ()) -> None:
+    """Open all log files anew (USR1): ours, and those of every logger in the process.
+
+    Args:
+        given: path → descriptor of what the arbiter has opened for everybody; the caller closes them.
+        files: that no logger has.
+    """
+    given = given or {}
+    shared = {id(each.file): each.file for each in own_handlers() if isinstance(each, LogFile) and each.file}
+    for file in files:
+        if file.path in given and id(file) not in shared:
+            file.renew(given[file.path])
+    done: set[int] = set()
     for handler in own_handlers():
         try:
             match handler:
-                case LogFile() | Forward():
+                case LogFile() if id(handler.file) in done and handler.file is not None:
+                    handler.fd = handler.file.fd
+                case LogFile():
+                    done.add(id(handler.file))
+                    handler.renew(given)
+                case Forward() | InTheirName():
                     handler.reopen()
                 case logging.FileHandler():
                     reopen_foreign(handler)
                 case _:
                     pass
         except OSError as error:
-            why = error.strerror or str(error)
-            file = getattr(handler, "path", "") or getattr(handler, "baseFilename", "")
-            logging.getLogger(ERROR_LOG).error("cannot reopen a log", extra={"file": file, "why": why})  # noqa: TRY400 - a fact
+            _tell_failure(getattr(handler, "path", "") or getattr(handler, "baseFilename", ""), error)
         except Exception:
             logging.getLogger(ERROR_LOG).exception("cannot reopen a log")
+
+
+def _tell_failure(path: str, error: OSError) -> None:
+    facts = {"file": path, "why": error.strerror or str(error)}
+    logging.getLogger(ERROR_LOG).error("cannot reopen a log", extra=facts)
 
 
 def log_files() -> list[LogFile]:
     """Return the open logs that are files of ours."""
     handlers = (*logging.getLogger(ERROR_LOG).handlers, *logging.getLogger(ACCESS_LOG).handlers)
     return [handler for handler in handlers if isinstance(handler, LogFile)]
-
-
-def give_files_to(uid: int, gid: int) -> None:
-    """Make a worker's user own the log files, ours and the operator's, so that it can reopen them."""
-    if os.geteuid() != 0:
-        return
-    for handler in own_handlers():
-        if isinstance(handler, LogFile) and handler.path != STANDARD_STREAM:
-            give(handler.fd, uid=uid, gid=gid)
-        elif isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            give(handler.stream.fileno(), uid=uid, gid=gid)
 
 
 def push() -> None:
@@ -173,12 +233,6 @@ def error_fd() -> int:
     return files[0].fd if files else STDERR
 
 
-def _access_file(settings: LoggingSettings) -> LogFile | None:
-    if settings.access.file is None:
-        return None
-    return _opened(settings.access.file, STDOUT, key="logging.access.file")
-
-
 def _syslog(settings: LoggingSettings, which: str) -> Syslog:
     syslog = settings.syslog
     name = f"{ERROR_LOG}.{syslog.prefix.replace(':', '.')}" if syslog.prefix else ERROR_LOG
@@ -190,11 +244,8 @@ def _syslog(settings: LoggingSettings, which: str) -> Syslog:
     return sink
 
 
-def _opened(path: str, stream: int, *, key: str) -> LogFile:
-    try:
-        return LogFile(path, stream)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(
-            f"{key}: cannot open {path}: {reason}", hint="check the folder and its permissions"
-        ) from error
+def _not_opened(key: str, path: str, *, error: Exception) -> ConfigError:
+    if isinstance(error, UnsafeError):
+        return ConfigError(f"{key}: cannot open {path}: {error.what}", hint=error.advice)
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ConfigError(f"{key}: cannot open {path}: {reason}", hint="check the folder and its permissions")

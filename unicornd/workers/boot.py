@@ -38,23 +38,25 @@ from unicornd.workers.hooks import (
     view_of,
 )
 from unicornd.workers.identity import become, identity_of
-from unicornd.workers.importing import folders_of, search_behind, search_first
+from unicornd.workers.importing import folders_of, search_first
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.loading import load_app, prepared_kind
-from unicornd.workers.logbook import open_logs
+from unicornd.workers.logbook import open_own_logs, open_their_logs
 from unicornd.workers.recycle import Recycling
+from unicornd.workers.renewal import LogReceiver
 from unicornd.workers.served import on_served
 from unicornd.workers.spew import spew
 from unicornd.workers.title import set_title
 from unicornd.workers.wire import wire_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
     from unicornd.config.sections.workers import WorkersSettings
     from unicornd.config.settings import Settings
+    from unicornd.observe.logfile import OpenLog
     from unicornd.workers.context import Orders, Seat
     from unicornd.workers.loading import Loaded
     from unicornd.workers.registry import Kind
@@ -69,9 +71,11 @@ class Casting:
         instance: the instance's name.
         tls: what TLS is spoken with, before `hooks.ssl_context`. Made by the arbiter: so the key may be for root only,
             what happens to the files meanwhile costs no worker, and clients may resume a session at another one.
+        files: the log files, path → file. Opened by the arbiter, so they may be where only root can write.
     """
 
     settings: Settings
+    files: Mapping[str, OpenLog]
     instance: str = "unicornd"
     tls: SSLContext | None = None
 
@@ -82,7 +86,7 @@ class Casting:
             UnicorndError: one of them cannot be had.
         """
         set_title("mold", self.instance)
-        tls = _surround(self.settings, self.tls)
+        tls = _surround(self)
         return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers), tls=tls)
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
@@ -108,12 +112,10 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         hooks.call("worker_int", worker)
         hooks.call("worker_exit", server, worker)
 
-    orders = signals.install(
-        on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker), log=log, row=seat.row
-    )
+    orders = _listen(seat, casting, on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
     try:
         _sit_down(seat)
-        tls = loaded.tls if loaded is not None else _surround(settings, casting.tls)
+        tls = loaded.tls if loaded is not None else _surround(casting)
         kind = loaded.kind if loaded is not None else prepared_kind(settings.app, settings.workers)
         hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
@@ -135,6 +137,19 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         return _serve(seat, kind, context=replace(context, tls=tls), worker=worker, name=name)
     finally:
         hooks.call("worker_exit", server, worker)
+
+
+def _listen(
+    seat: Seat, casting: Casting, *, on_quit: Callable[[], None], on_abort: Callable[[], None]
+) -> Orders:
+    """Hear signals from now on, and take what the arbiter has sent before."""
+    receive_logs = LogReceiver(seat.channel, casting.files)
+    log = logging.getLogger(logs.ERROR_LOG)
+    orders = signals.install(
+        on_quit=on_quit, on_abort=on_abort, log=log, row=seat.row, on_reopen=receive_logs
+    )
+    receive_logs.catch_up()
+    return orders
 
 
 def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView) -> None:
@@ -221,19 +236,17 @@ def _error_stream() -> TextIO:
     return cast("TextIO", logs.ErrorStream(logging.getLogger(logs.ERROR_LOG)))
 
 
-def _surround(settings: Settings, tls: SSLContext | None) -> SSLContext | None:
+def _surround(casting: Casting) -> SSLContext | None:
     """Take on user, directory, environment and import path; return what TLS is spoken with in the end.
 
     Raises:
         UnicorndError: one of them cannot be had.
     """
+    settings = casting.settings
     process, app = settings.process, settings.app
-    search_behind(folders_of(app))
-    # Of its own generation, not those of the arbiter.
-    open_logs(settings.logging, metrics=settings.metrics, cfg=under_their_names(settings, "unicornd"))
+    open_own_logs(settings.logging, files=casting.files)  # of its own generation, not those of the arbiter
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
-    logs.give_files_to(identity.uid, identity.gid)
     is_encrypted = speaks_tls(settings.tls, settings.hooks)
     import_ahead(settings.workers, app.interface, identity=identity, speaks_tls=is_encrypted)
     try:
@@ -250,7 +263,11 @@ def _surround(settings: Settings, tls: SSLContext | None) -> SSLContext | None:
     os.environ.update(app.env)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
     search_first(folders_of(app))
-    return _custom_tls_context(settings, tls)
+    # As the worker's user: what it opens is that user's to open, and root never follows a link for it.
+    cfg = under_their_names(settings, "unicornd")
+    open_their_logs(settings.logging, metrics=settings.metrics, cfg=cfg)
+    signals.write_stacks_to(logs.error_fd())
+    return _custom_tls_context(settings, casting.tls)
 
 
 def tls_context(settings: Settings) -> SSLContext | None:

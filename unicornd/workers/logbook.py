@@ -9,33 +9,72 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from unicornd.accounts import acting_as
 from unicornd.errors import AppError, BootError, ConfigError
 from unicornd.observe import logconfig, logs
+from unicornd.observe.logfile import put_in_their_name
 from unicornd.observe.logger import Forward
 from unicornd.observe.statsd import Statsd, StatsdSink
 from unicornd.workers.apploader import boot_error, load_object
 from unicornd.workers.importing import on_behalf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from unicornd.accounts import Account
     from unicornd.config.sections.logging import LoggingSettings
     from unicornd.config.sections.metrics import MetricsSettings
     from unicornd.config.values import ImportString
+    from unicornd.observe.logfile import OpenLog
 
 
-def open_logs(settings: LoggingSettings, *, metrics: MetricsSettings, cfg: Callable[[], object]) -> None:
-    """Open the logs anew.
+def open_logs(
+    settings: LoggingSettings,
+    *,
+    metrics: MetricsSettings,
+    cfg: Callable[[], object],
+    files: Mapping[str, OpenLog] | None = None,
+    writer: Account | None = None,
+) -> None:
+    """Let the logs lead where a generation's settings say; in a process that stays who it is.
 
     Args:
         settings: [logging].
         metrics: [metrics]: the error log counts for statsd.
         cfg: makes gunicorn's view of all settings, for the operator's logger class.
+        files: open already, by path; None to open them here.
+        writer: whom the workers run as, if not as we: in that name the operator's own logging is set up.
 
     Raises:
         ConfigError: a file cannot be opened, a configuration is wrong, a class cannot be loaded or made.
     """
-    logs.configure(settings)
+    open_own_logs(settings, files=files)
+    try:
+        with acting_as(writer):
+            open_their_logs(settings, metrics=metrics, cfg=cfg)
+    except OSError as error:
+        raise ConfigError(f"logging: it cannot be set up as the workers' user: {error.strerror}") from error
+    if writer is not None:
+        put_in_their_name(writer)
+
+
+def open_own_logs(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None) -> None:
+    """Let our own logs lead where they should; raises ConfigError."""
+    logs.configure(settings, files=files)
+    if logconfig.has_own(settings):  # while we may still read where Python is
+        import configparser  # noqa: F401, PLC0415 - few need it
+        import logging.config  # noqa: PLC0415 - likewise
+        import logging.handlers  # noqa: F401, PLC0415 - likewise
+
+
+def open_their_logs(
+    settings: LoggingSettings, *, metrics: MetricsSettings, cfg: Callable[[], object]
+) -> None:
+    """Do what the operator wants besides; in a worker, as its user, who then owns what is opened.
+
+    Raises:
+        ConfigError: a configuration is wrong, a class cannot be loaded or made.
+    """
     with on_behalf():
         made = settings.config_object and _loaded(settings.config_object, key="logging.config_object")
         logconfig.apply(settings, made=made)

@@ -25,9 +25,13 @@ from unicornd.workers.channel import BornReport, ReadyReport
 from unicornd.workers.forksafety import ImportWatch
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import close_seat, receive_order
+from unicornd.workers.renewal import renew
 from unicornd.workers.signals import IGNORED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unicornd.observe.logfile import OpenLog
     from unicornd.workers.context import Seat
     from unicornd.workers.loading import Loaded
 
@@ -38,6 +42,10 @@ ADOPTION_LOOK = 0.0005
 
 class Casting(Protocol):
     """What the workers of a generation have in common."""
+
+    @property
+    def files(self) -> Mapping[str, OpenLog]:
+        """The log files, which the arbiter has opened: path → file."""
 
     def load(self) -> Loaded:
         """Take on the workers' surroundings and load the application; raises UnicorndError."""
@@ -96,6 +104,9 @@ def _serve(seat: Seat, casting: Casting, *, loaded: Loaded) -> None:
             continue
         if ordered is None:
             return
+        if isinstance(ordered, dict):
+            renew(ordered, casting.files)
+            continue
         try:
             _fork(ordered, seat, casting=casting, loaded=loaded)
         except OSError as error:  # the arbiter sees the channel closed, and tries again later

@@ -16,6 +16,7 @@ from unicornd.sockets.credentials import receive
 from unicornd.sockets.listener import Listener
 from unicornd.units import Fd, Generation, Slot
 from unicornd.workers.context import Seat
+from unicornd.workers.renewal import KEY
 
 MAX_ORDER_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 250
@@ -45,8 +46,10 @@ def send_order(mold: socket.socket, seat: Seat) -> None:
     socket.send_fds(mold, [json.dumps(order).encode()], descriptors)
 
 
-def receive_order(mold: Seat) -> Seat | None:
+def receive_order(mold: Seat) -> Seat | dict[str, int] | None:
     """Return the seat of the worker that is to be forked; None when the arbiter has closed the mold's channel.
+
+    Or log files that were opened anew: path → descriptor (`renewal`).
 
     Raises:
         OSError: the channel is broken.
@@ -62,6 +65,8 @@ def receive_order(mold: Seat) -> Seat | None:
         message.drop()
         raise ValueError("there are no descriptors left")
     order = json.loads(message.text)
+    if KEY in order:
+        return dict(zip(order[KEY], message.descriptors, strict=False))
     row, stacks, theirs, *listening = message.descriptors
     listeners = tuple(
         Listener(address=Address.parse(address), sock=socket.socket(fileno=fd), is_inherited=is_inherited)

@@ -46,6 +46,7 @@ def install(
     on_abort: Callable[[], None],
     log: logging.Logger,
     row: Row | None = None,
+    on_reopen: Callable[[], None] = logs.reopen,
 ) -> Orders:
     """Take over the signals and unblock them.
 
@@ -54,6 +55,7 @@ def install(
         on_abort: called after the stacks have been written, before the process ends (ABRT).
         log: gets what the kind knows beside the stacks of threads (ABRT).
         row: beside which the stacks are written that are asked for.
+        on_reopen: called for USR1.
 
     Returns:
         What the poller has to look at.
@@ -82,7 +84,8 @@ def install(
 
     if row is not None:
         orders.write_stacks = offer_stacks(row, orders)
-    _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **_notes(orders)})
+    notes = {**_notes(orders), signal.SIGUSR1: lambda _number, _frame: on_reopen()}
+    _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **notes})
     return orders
 
 
@@ -153,7 +156,6 @@ def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) 
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
     for each, meaning in meanings.items():
         signal.signal(each, meaning)
     write_stacks_to(logs.error_fd())
