@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 import tempfile
@@ -54,3 +55,9 @@ def through_open_places(folder: Path) -> tuple[str, ...]:
 def _closed(place: Path) -> Path | None:
     """Return the first folder on the way to a place that not everybody can enter."""
     return next((each for each in reversed(place.parents) if not each.stat().st_mode & 0o001), None)
+
+
+def is_python_public() -> bool:
+    """Whether every user may read the standard library: an interpreter below a home cannot be used by others."""
+    folders = [Path(os.path.realpath(place)) for place in (os.__file__, sys.prefix, sys.base_prefix)]
+    return all(each.stat().st_mode & 0o001 for place in folders for each in place.parents)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.places import open_folder
 from unicornd.accounts import Account, acting_as, name_of
 from unicornd.files import Folder, UnsafeError, held, open_file, open_log
 
@@ -33,13 +34,16 @@ def nobody() -> Account:
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """A folder of nobody's, below folders that it can enter."""
+    """A folder of nobody's."""
     folder = tmp_path / "theirs"
     folder.mkdir()
-    for each in folder.parents:
-        if each.stat().st_uid == os.geteuid() and len(each.parts) > 2:
-            each.chmod(0o755)
     if os.geteuid() == 0:
         os.chown(folder, nobody().uid, nobody().gid)
     return folder

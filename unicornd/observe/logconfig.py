@@ -47,15 +47,39 @@ def has_own(settings: LoggingSettings) -> bool:
     return bool(settings.config or settings.config_object or settings.config_json or settings.config_file)
 
 
-def apply(settings: LoggingSettings, *, made: object = None) -> None:
+def read(settings: LoggingSettings) -> str:
+    """Return the text of the operator's file, if it is a file that counts; a worker reads it before it is somebody else.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if settings.config or settings.config_object is not None:
+        return ""
+    for key, path in (("config_json", settings.config_json), ("config_file", settings.config_file)):
+        if path is not None:
+            try:
+                return path.read_text(encoding="utf-8")
+            except OSError as error:
+                raise ConfigError(
+                    f"logging.{key}: cannot read {path}: {error.strerror}", hint="check the path"
+                ) from error
+            except ValueError as error:
+                raise ConfigError(
+                    f"logging.{key}: {path} is no text: {error}", hint="correct the file"
+                ) from error
+    return ""
+
+
+def apply(settings: LoggingSettings, *, text: str, made: object = None) -> None:
     """Configure Python's logging as the operator says.
 
     Args:
         settings: [logging].
+        text: what `read` has returned.
         made: what `config_object` names, if it is set.
 
     Raises:
-        ConfigError: what he says is wrong, or a file is not there.
+        ConfigError: what he says is wrong.
     """
     if settings.config:
         _apply_table(settings.config, key="logging.config")
@@ -65,16 +89,15 @@ def apply(settings: LoggingSettings, *, made: object = None) -> None:
             raise ConfigError(f"{key} is no dict", hint="see logging.config.dictConfig")
         _apply_table(made, key=key)
     elif settings.config_json is not None:
-        _apply_table(_read_json(settings.config_json), key=f"logging.config_json: {settings.config_json}")
+        table = _parsed_json(settings.config_json, text)
+        _apply_table(table, key=f"logging.config_json: {settings.config_json}")
     elif settings.config_file is not None:
-        _apply_ini(settings.config_file)
+        _apply_ini(settings.config_file, text)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _parsed_json(path: Path, text: str) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _unreadable("logging.config_json", path, error=error) from error
+        table = json.loads(text)
     except ValueError as error:
         raise ConfigError(
             f"logging.config_json: {path} is no JSON: {error}", hint="correct the file"
@@ -105,19 +128,16 @@ def _apply_table(table: dict[str, Any], *, key: str) -> None:
             raise ConfigError(f"{key}: {_why(error)}", hint="see logging.config.dictConfig") from error
 
 
-def _apply_ini(path: Path) -> None:
+def _apply_ini(path: Path, text: str) -> None:
     import configparser  # noqa: PLC0415 - brings much, and few have one
     from logging.config import fileConfig  # noqa: PLC0415 - likewise
 
     parser = configparser.ConfigParser({"__file__": str(path), "here": str(path.parent)})
     try:
-        with path.open(encoding="utf-8") as file:
-            parser.read_file(file)
+        parser.read_string(text, source=str(path))
         named = _named_loggers(parser)
         with _Sinks(named):
             fileConfig(parser, disable_existing_loggers=False)
-    except FileNotFoundError as error:
-        raise _unreadable("logging.config_file", path, error=error) from error
     except Exception as error:  # fileConfig evaluates arguments: anything can come
         raise ConfigError(
             f"logging.config_file: {path}: {_why(error)}", hint="see logging.config.fileConfig"
@@ -177,10 +197,6 @@ class _Sinks:
             logger.handlers[:] = sinks
             if not logger.level or said is None:
                 logger.setLevel(self._levels[name])
-
-
-def _unreadable(key: str, path: Path, *, error: OSError) -> ConfigError:
-    return ConfigError(f"{key}: cannot read {path}: {error.strerror}", hint="check the path")
 
 
 def _why(error: BaseException) -> str:

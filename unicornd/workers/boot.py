@@ -244,7 +244,9 @@ def _surround(casting: Casting) -> SSLContext | None:
     """
     settings = casting.settings
     process, app = settings.process, settings.app
-    open_own_logs(settings.logging, files=casting.files)  # of its own generation, not those of the arbiter
+    text = open_own_logs(
+        settings.logging, files=casting.files
+    )  # of its own generation, not those of the arbiter
     signals.write_stacks_to(logs.error_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     is_encrypted = speaks_tls(settings.tls, settings.hooks)
@@ -265,7 +267,7 @@ def _surround(casting: Casting) -> SSLContext | None:
     search_first(folders_of(app))
     # As the worker's user: what it opens is that user's to open, and root never follows a link for it.
     cfg = under_their_names(settings, "unicornd")
-    open_their_logs(settings.logging, metrics=settings.metrics, cfg=cfg)
+    open_their_logs(settings.logging, text, metrics=settings.metrics, cfg=cfg)
     signals.write_stacks_to(logs.error_fd())
     return _custom_tls_context(settings, casting.tls)
 

@@ -48,27 +48,32 @@ def open_logs(
     Raises:
         ConfigError: a file cannot be opened, a configuration is wrong, a class cannot be loaded or made.
     """
-    open_own_logs(settings, files=files)
+    text = open_own_logs(settings, files=files)
     try:
         with acting_as(writer):
-            open_their_logs(settings, metrics=metrics, cfg=cfg)
+            open_their_logs(settings, text, metrics=metrics, cfg=cfg)
     except OSError as error:
         raise ConfigError(f"logging: it cannot be set up as the workers' user: {error.strerror}") from error
     if writer is not None:
         put_in_their_name(writer)
 
 
-def open_own_logs(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None) -> None:
-    """Let our own logs lead where they should; raises ConfigError."""
+def open_own_logs(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None) -> str:
+    """Let our own logs lead where they should; return the text of the operator's logging configuration.
+
+    Raises:
+        ConfigError: a file cannot be opened or read.
+    """
     logs.configure(settings, files=files)
     if logconfig.has_own(settings):  # while we may still read where Python is
         import configparser  # noqa: F401, PLC0415 - few need it
         import logging.config  # noqa: PLC0415 - likewise
         import logging.handlers  # noqa: F401, PLC0415 - likewise
+    return logconfig.read(settings)
 
 
 def open_their_logs(
-    settings: LoggingSettings, *, metrics: MetricsSettings, cfg: Callable[[], object]
+    settings: LoggingSettings, text: str, *, metrics: MetricsSettings, cfg: Callable[[], object]
 ) -> None:
     """Do what the operator wants besides; in a worker, as its user, who then owns what is opened.
 
@@ -77,7 +82,7 @@ def open_their_logs(
     """
     with on_behalf():
         made = settings.config_object and _loaded(settings.config_object, key="logging.config_object")
-        logconfig.apply(settings, made=made)
+        logconfig.apply(settings, text=text, made=made)
         if settings.logger_class is not None:
             install_class(settings.logger_class, cfg=cfg())
     if metrics.statsd is not None:
