@@ -20,39 +20,19 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from unicornd.accounts import Account, acting_as, name_of, unmapped_uid
+from unicornd.accounts import acting_as, name_of
+from unicornd.walk import MAX_LINKS, OURS, PATH_ONLY, UnsafeError, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
-MAX_LINKS = 40
-"""As the kernel (path_resolution(7))."""
-_PATH_ONLY = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+    from unicornd.accounts import Account
+    from unicornd.walk import Reached
+
 _PROTECTED_LINKS = "/proc/sys/fs/protected_hardlinks"
-_ACL = "system.posix_acl_access"
-
-
-class UnsafeError(PermissionError):
-    """Root would do something here that another user decides; `strerror` says what and what to do."""
-
-    def __init__(self, what: str, path: str, *, advice: str) -> None:
-        super().__init__(errno.EPERM, f"{what}; {advice}", path)
-        self.what = what
-        self.advice = advice
-
-
-class _Reached(NamedTuple):
-    """What is known of a folder; see `Folder`."""
-
-    is_ours: bool
-    is_fixed: bool
-    actors: tuple[Account, ...]
-
-
-_OURS = _Reached(is_ours=True, is_fixed=True, actors=())
 
 
 class Folder:
@@ -66,9 +46,10 @@ class Folder:
         actors: in whose names a file that is there may be used, if the folder is not ours.
     """
 
-    def __init__(self, fd: int, path: str, *, reached: _Reached = _OURS) -> None:
+    def __init__(self, fd: int, path: str, *, reached: Reached = OURS, writer: Account | None = None) -> None:
         self.fd = fd
         self.path = path
+        self._writer = writer
         self.is_ours = reached.is_ours
         self.is_fixed = reached.is_fixed
         self.actors = reached.actors
@@ -88,13 +69,13 @@ class Folder:
         text = os.fspath(path) or "."
         if os.geteuid() != 0:
             return cls(os.open(text, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), text)
-        walk = _Walk(text, writer)
+        walk = Walk(text, writer)
         try:
             walk.go()
         except BaseException:
             os.close(walk.fd)
             raise
-        return cls(walk.fd, text, reached=walk.reached)
+        return cls(walk.fd, text, reached=walk.reached, writer=writer)
 
     def __enter__(self) -> Self:
         return self
@@ -178,13 +159,31 @@ class Folder:
             OSError: it cannot be opened.
             UnsafeError: somebody else may decide which file it is.
         """
+        try:
+            return self.open_no_link(name, flags, mode=mode)
+        except Link as link:
+            place = os.path.join(self.path, str(link))  # noqa: PTH118 - a text, whose `..` must stay
+            return open_file(place, flags, writer=self._writer, mode=mode)
+
+    def open_no_link(self, name: str, flags: int, *, mode: int) -> int:
+        """Open what is no link that may be followed, as above.
+
+        Raises:
+            Link: it is one.
+        """
         flags |= os.O_CLOEXEC | os.O_NONBLOCK
-        if os.geteuid() != 0:
-            fd = os.open(name, flags, mode, dir_fd=self.fd)
-        elif self.is_ours and self.is_fixed:
-            fd = self._open_ours(name, flags, mode=mode)
-        else:
-            fd = self._open_others(name, flags, mode=mode)
+        try:
+            if os.geteuid() != 0:
+                fd = os.open(name, flags, mode, dir_fd=self.fd)
+            elif self.is_ours and self.is_fixed:
+                fd = self._open_ours(name, flags, mode=mode)
+            else:
+                fd = self._open_others(name, flags, mode=mode)
+        except OSError as error:
+            found = self.status(name)
+            if error.errno == errno.ENXIO and found is not None and stat.S_ISFIFO(found.st_mode):
+                raise OSError(errno.ENXIO, "it is a FIFO that nobody reads", name) from error
+            raise
         os.set_blocking(fd, True)
         return fd
 
@@ -196,7 +195,7 @@ class Folder:
                 raise
         if os.fstat(self.fd).st_dev == os.stat("/proc").st_dev:  # noqa: PTH116 - /proc/self/fd/1 is no path, but an open file
             return os.open(name, flags, mode, dir_fd=self.fd)
-        raise _Link(os.readlink(name, dir_fd=self.fd))
+        raise Link(os.readlink(name, dir_fd=self.fd))
 
     def _open_others(self, name: str, flags: int, *, mode: int) -> int:
         refused: OSError | None = None
@@ -254,108 +253,8 @@ class Folder:
         )
 
 
-class _Link(Exception):  # noqa: N818 - no error: where to go on
+class Link(Exception):  # noqa: N818 - no error: where to go on
     """A link that may be followed, and where it leads to."""
-
-
-class _Walk:
-    """The way to a folder, step by step, for root.
-
-    Args:
-        path: of the folder.
-        writer: whom the workers run as.
-    """
-
-    def __init__(self, path: str, writer: Account | None) -> None:
-        self._path = path
-        self._writer = writer
-        self._links = 0
-        self._roots = {0, unmapped_uid()}
-        self._left = path.split("/")
-        if not path.startswith("/"):  # the working directory's own path counts, too
-            self._left[:0] = os.getcwd().split("/")  # noqa: PTH109 - a text is what is split
-        self.fd = -1
-        self._begin()
-
-    def go(self) -> None:
-        """Take every step; raises OSError, UnsafeError."""
-        while self._left:
-            name = self._left.pop(0)
-            if name in {"", "."}:
-                continue
-            if name == ".." and not self.reached.is_fixed:
-                raise UnsafeError(
-                    f"'..' in {self._path} leads out of a folder that others than root may move",
-                    self._path,
-                    advice="write the path without it",
-                )
-            self._step(name)
-
-    def _begin(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = os.open("/", _PATH_ONLY | os.O_DIRECTORY)
-        self.reached = self._look(is_fixed=True)
-
-    def _step(self, name: str) -> None:
-        found = os.open(name, _PATH_ONLY, dir_fd=self.fd)
-        try:
-            status = os.fstat(found)
-            if stat.S_ISLNK(status.st_mode):
-                self._follow(found, name)
-                return
-            if not stat.S_ISDIR(status.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
-            is_fixed = self.reached.is_fixed and (name == ".." or self._keeps(status))
-            self.fd, found = found, self.fd
-            self.reached = self._look(is_fixed=is_fixed)
-        finally:
-            os.close(found)
-
-    def _keeps(self, child: os.stat_result) -> bool:
-        """Whether nobody but root can put something else in the place of what is in the present folder."""
-        if self.reached.is_ours:
-            return True
-        here = os.fstat(self.fd)  # /tmp: nobody else may move there what is root's (chmod(2), S_ISVTX)
-        return bool(here.st_mode & stat.S_ISVTX) and {here.st_uid, child.st_uid} <= self._roots
-
-    def _follow(self, link: int, name: str) -> None:
-        if not (self.reached.is_fixed and self.reached.is_ours):
-            raise UnsafeError(
-                f"{name} on the way to {self._path} is a symbolic link in a folder that others than root may write:"
-                " root does not follow it",
-                self._path,
-                advice="write the path that is meant, or use a folder that only root may write",
-            )
-        self._links += 1
-        if self._links > MAX_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._path)
-        target = os.readlink("", dir_fd=link)
-        if target.startswith("/"):
-            self._begin()
-        self._left[:0] = target.split("/")
-
-    def _look(self, *, is_fixed: bool) -> _Reached:
-        """Return who may write the folder where we are."""
-        status, writer = os.fstat(self.fd), self._writer
-        by_group = bool(status.st_mode & stat.S_IWGRP) and (
-            (writer is not None and status.st_gid in writer.groups) or self._has_acl()
-        )
-        is_ours = status.st_uid in self._roots and not status.st_mode & stat.S_IWOTH and not by_group
-        if is_ours:
-            return _Reached(is_ours=True, is_fixed=is_fixed, actors=())
-        actors = () if writer is None else (writer,)
-        if status.st_uid not in {*self._roots, *(each.uid for each in actors)}:
-            actors = (*actors, Account(uid=status.st_uid, gid=status.st_gid, groups=(status.st_gid,)))
-        return _Reached(is_ours=False, is_fixed=is_fixed, actors=actors)
-
-    def _has_acl(self) -> bool:
-        """Whether more users or groups are named; then the group's bits are the most that any of them may (acl(5))."""
-        try:
-            os.getxattr(f"/proc/self/fd/{self.fd}", _ACL)
-        except OSError:
-            return False
-        return True
 
 
 def open_file(path: str, flags: int, *, writer: Account | None = None, mode: int = 0o644) -> int:
@@ -376,8 +275,8 @@ def open_file(path: str, flags: int, *, writer: Account | None = None, mode: int
         above, name = os.path.split(place)
         try:
             with Folder.open(above or ".", writer=writer) as folder:
-                return folder.open_file(name, flags, mode=mode)
-        except _Link as link:
+                return folder.open_no_link(name, flags, mode=mode)
+        except Link as link:
             place = os.path.join(above, str(link))  # noqa: PTH118 - a text, whose `..` must stay
         except OSError as error:
             if error.errno == errno.ENXIO and (number := _own_descriptor(place)) is not None:
@@ -414,7 +313,7 @@ def held(folder: Folder, name: str) -> Iterator[tuple[str, os.stat_result]]:
     Raises:
         OSError: there is nothing.
     """
-    fd = os.open(name, _PATH_ONLY, dir_fd=folder.fd)
+    fd = os.open(name, PATH_ONLY, dir_fd=folder.fd)
     try:
         yield f"/proc/self/fd/{fd}", os.fstat(fd)
     finally:

@@ -230,6 +230,20 @@ def test_a_reload_to_other_files_has_them_opened_for_the_new_workers(fleet: Flee
     eventually(is_let_go, "nobody has the old file open any more")
 
 
+def test_standard_error_by_its_path_and_a_link_of_roots_are_logs(fleet: Fleet) -> None:
+    (fleet.folder / "current.log").symlink_to("real.log")
+    say(
+        fleet,
+        USER + '[logging]\nerror = "/dev/stderr"\n[logging.access]\nfile = "current.log"\nformat = "%(p)s"\n',
+    )
+    fleet.start()
+    fleet.await_log("the fleet is ready")
+    ask_all(fleet, fleet.folder / "real.log")
+    (fleet.folder / "real.log").rename(fleet.folder / "real.log.1")
+    fleet.send(signal.SIGUSR1)
+    ask_all(fleet, fleet.folder / "real.log")
+
+
 def test_the_pidfile_takes_the_place_of_a_link_and_its_target_stays(fleet: Fleet) -> None:
     target, folder = precious(fleet), theirs(fleet)
     plant(folder / "app.pid", target)

@@ -29,13 +29,13 @@ from unicornd.arbiter.state import Phase, Role
 from unicornd.arbiter.wakeup import hear
 from unicornd.units import Generation, Pid, Slot
 from unicornd.workers.channel import BornReport, ReadyReport, RetiringReport, encode_report
+from unicornd.workers.context import Seat
 from unicornd.workers.order import close_seat, receive_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from unicornd.arbiter.spawn import Seated
-    from unicornd.workers.context import Seat
 
 READY = encode_report(ReadyReport(kind="sync"))
 RETIRING = encode_report(RetiringReport(why="it is tired"))

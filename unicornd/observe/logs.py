@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from unicornd.errors import ConfigError
-from unicornd.files import UnsafeError, open_log
+from unicornd.files import open_log
 from unicornd.observe.formats import ConsoleFormat, JsonFormat, MessageFormat
 from unicornd.observe.logfile import (
     STANDARD_STREAM,
@@ -28,6 +28,7 @@ from unicornd.observe.logfile import (
 )
 from unicornd.observe.logger import Forward
 from unicornd.observe.syslog import Syslog, parse_address
+from unicornd.walk import UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -19,9 +19,10 @@ from unicornd.accounts import acting_as
 from unicornd.config.values import Address
 from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ListenError
-from unicornd.files import Folder, UnsafeError, held
+from unicornd.files import Folder, held
 from unicornd.sockets.holder import holder_of
 from unicornd.sockets.sharing import drop_newcomers, lead_back, share_port
+from unicornd.walk import UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """What a worker tells the arbiter: small datagrams over its SOCK_SEQPACKET channel.
 
-Written by the worker's main thread, read by the arbiter's loop; never the other way round (the arbiter speaks to a
-worker by signals). One datagram is one report, so a report is whole or absent.
+Written by the worker's main thread, read by the arbiter's loop (the arbiter speaks to a worker by signals, and sends log
+files that were opened anew: `renewal`). One datagram is one report, so a report is whole or absent.
 
 The arbiter may be root, and a worker may be anybody's by now: so the grammar is closed and flat. A report is its name
 and a fixed number of fields, all of them UTF-8 text of bounded length, with NUL in between. There is no nesting, no

@@ -41,7 +41,7 @@ class Seat:
         age: how many workers were spawned before it, from 1 (gunicorn's `worker.age`).
         listeners: open listening sockets, shared with the other workers, non-blocking.
         row: its row of the scoreboard; only the worker writes it.
-        channel: SOCK_SEQPACKET socket; the worker sends reports (`workers.channel`), the arbiter reads them.
+        channel: SOCK_SEQPACKET socket; the worker sends reports (`workers.channel`), the arbiter log files (`renewal`).
         lifeline: read end of a pipe whose only writer is the arbiter; readable (EOF) when the arbiter is gone.
         handover: where idle connections go when this worker leaves, and come from; None for kinds that cannot.
     """
