@@ -298,6 +298,9 @@ def _sit_down(seat: Seat) -> None:
     """Take on what tells this worker from its siblings."""
     os.environ["UNICORND_WORKER_SLOT"] = str(seat.slot)
     os.environ["UNICORND_GENERATION"] = str(seat.generation)
+    for listener in seat.listeners:
+        # A flag of the open file, so of all workers: one that was taken over may have changed it.
+        listener.sock.setblocking(False)
     if (random := sys.modules.get("random")) is not None:
         random.seed()  # not the state that the arbiter or the mold had, the same in every worker
 
