@@ -7,16 +7,17 @@ BIN := $(VENV)/bin
 DEMO := configs/demo/unicornd.toml
 
 # Debian packages that the process tests and the benchmarks drive: program → package.
-TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl
+TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl strace:strace
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 
-.PHONY: help run test lint bench check-generated generate test-unit test-process soak clean
+.PHONY: help run test lint bench check-generated generate test-unit test-process fuzz soak clean
 
 help:
 	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
 	@echo "make test      install what the tests need; lint, types, generated files, all tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure against gunicorn and granian on this machine"
+	@echo "make fuzz      random bytes for whatever reads bytes of others (SECONDS=600)"
 	@echo "make soak      the fault table again and again, with counts and durations (SOAK=\"--repeat 20\")"
 	@echo "make generate  write schemas/ and docs/settings.md from the models"
 
@@ -42,7 +43,7 @@ run: $(VENV)/.installed-run
 	@echo
 	@exec $(BIN)/unicornd -c $(DEMO)
 
-test: $(VENV)/.installed-test tools-test lint check-generated test-unit test-process
+test: $(VENV)/.installed-test tools-test lint check-generated test-unit test-process fuzz
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -72,6 +73,11 @@ test-process: $(VENV)/.installed-test tools-test
 
 bench: $(VENV)/.installed-bench tools-bench
 	$(BIN)/python -m tests.benchmarks
+
+# Reports, rows, handover, orders, control requests; `make test` gives them half a minute.
+SECONDS ?= 30
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 soak: $(VENV)/.installed-test tools-test
 	$(BIN)/python -m tests.soak $(SOAK)
