@@ -117,7 +117,7 @@ def test_every_link_and_every_file_that_is_named_exists(page: Path) -> None:
     links = [target for target in LINK.findall(text) if "://" not in target]
     lost = [target for target in links if not (page.parent / target).exists()]
     named = [span for span in spans_of(page) if span.startswith(PLACES) and " " not in span]
-    lost += [span for span in named if not list(ROOT.glob(span.rstrip("/")))]
+    lost += [span for span in named if not list(ROOT.glob(span.partition("::")[0].rstrip("/")))]
     assert not lost, f"{name_of(page)}: {lost}"
 
 
@@ -144,6 +144,13 @@ def test_every_target_of_make_that_is_named_exists() -> None:
         for line in typed_in(page):
             if match := re.match(r"make ([a-z-]+)$|make ([a-z-]+) ", line):
                 assert (match[1] or match[2]) in targets, f"{name_of(page)}: {line}"
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = [span.split("::") for page in WRITTEN for span in spans_of(page) if "::test_" in span]
+    assert len(named) > 15
+    lost = [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in (ROOT / file).read_text()]
+    assert not lost
 
 
 def test_the_readme_is_short() -> None:
