@@ -29,7 +29,7 @@ from unicornd.units import Fd, Generation, Monotonic, Pid, Slot
 from unicornd.workers.channel import MAX_REPORT_BYTES, decode_report, encode_report
 from unicornd.workers.context import Seat
 from unicornd.workers.handover import MAX_MESSAGE, Handover
-from unicornd.workers.order import close_seat, receive_order
+from unicornd.workers.order import receive_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -189,7 +189,7 @@ def ordering(datagram: bytes, along: list[str]) -> None:
         with _no_descriptor_more():
             if _send(theirs, datagram, along):
                 with contextlib.suppress(ValueError, BlockingIOError):
-                    close_seat(receive_order(mold) or mold)
+                    receive_order(mold)
                     raise AssertionError("an order of somebody who is not the arbiter")
     row.close()
     os.close(reader)
