@@ -108,6 +108,12 @@ def test_start_returns_when_the_fleet_serves_and_status_says_how_it_is(lab: Lab)
     assert lab.status()["state"] == "ready"
 
 
+def test_an_out_of_memory_kill_costs_a_worker_and_a_stop_deletes_nobodys_shared_memory(lab: Lab) -> None:
+    lab.boot()
+    assert lab.show("OOMPolicy") == "continue"
+    assert lab.show("RemoveIPC") == "no"
+
+
 @pytest.mark.parametrize("is_preloaded", [False, True])
 def test_reload_returns_when_the_new_code_serves_and_loses_nothing(lab: Lab, *, is_preloaded: bool) -> None:
     if is_preloaded:
