@@ -73,11 +73,12 @@ class Connection:
         is_trusted: whether the peer's word about origin and scheme is taken.
         block: the head of the complete request as received.
         watched: the epoll mask that it is registered with; 0 when it is not.
+        has_no_end: whether closing it is not its end for the client: another worker has it, or it is to be reset.
     """
 
     __slots__ = (
-        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "is_busy", "is_trusted", "keeps_alive",  "output", "policy",
-        "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
+        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_trusted", "keeps_alive",
+        "output", "policy", "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
     )  # fmt: skip
 
     is_taken: ClassVar[bool] = False
@@ -103,6 +104,7 @@ class Connection:
         self.spool: Spool | None = None
         self.is_busy = False
         self.keeps_alive = False
+        self.has_no_end = False
         self.watched = 0
         self._buffer: bytes | bytearray = b""
         self._has_skipped = False
@@ -235,6 +237,7 @@ class Connection:
 
     def reset_on_close(self) -> None:
         """Have the client see a reset: for a response whose end would be the connection's, and that is not whole."""
+        self.has_no_end = True
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     def close(self) -> None:
@@ -244,6 +247,11 @@ class Connection:
         if self.spool is not None:
             self.spool.close()
             self.spool = None
+        if not self.has_no_end:
+            # A process that the application has forked meanwhile may hold the socket, too: close(2) alone would end the
+            # connection when that process ends.
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def _take(self, data: bytes, now: float) -> bool:

@@ -346,6 +346,7 @@ class Reactor:
             return False
         if connection.watched:  # the description lives on elsewhere, so closing it would not do
             self._epoll.unregister(connection.fd)
+        connection.has_no_end = True
         self.drop(connection)
         return True
 

@@ -163,9 +163,10 @@ class Server:
         if self._handover is None or self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
             return False
         address = self._acceptor.address_of(connection)
-        return address is not None and self._handover.give(
+        connection.has_no_end = address is not None and self._handover.give(
             Handed(connection.sock, address, connection.remote, connection.leftover)
         )
+        return connection.has_no_end
 
     def _first_deadline(self, now: float) -> float:
         if self.drains:
