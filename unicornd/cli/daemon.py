@@ -141,7 +141,7 @@ def _tell(command: CommandLine, sources: Sources) -> int:
         sys.stderr.write(f"{one_line(note)}\n")
     check(loaded)
     for line in exposed(loaded.settings, uid=os.geteuid()):
-        sys.stderr.write(f"warning: {line}\n")
+        sys.stderr.write(f"warning: {one_line(line)}\n")
     if "check-config" in command.actions:
         from unicornd.arbiter.rehearsal import rehearse  # noqa: PLC0415 - likewise
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from unicornd.control.client import ControlError
 from unicornd.errors import ConfigError, CtlExit
+from unicornd.escaping import json_text, one_line
 from unicornd.escaping import lines as plain_lines
-from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -57,7 +57,7 @@ def print_error(error: UnicorndError) -> None:
         "exit_code": int(exit_code(error)),
         "operation": error.operation if isinstance(error, ControlError) else "",
     }
-    sys.stdout.write(json.dumps({"schema": 1, "error": problem}, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(json.dumps({"schema": 1, "error": problem}, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
 
 

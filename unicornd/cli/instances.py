@@ -23,6 +23,7 @@ from unicornd.config.instance import (
 )
 from unicornd.control.client import Client, ControlError, StrangerError, may_answer, search_abstract
 from unicornd.errors import CtlExit
+from unicornd.escaping import one_line
 
 CONFIG_NAME = "unicornd.toml"
 CONFIG_NAMES = (CONFIG_NAME, "gunicorn.conf.py")
@@ -80,7 +81,7 @@ def find_client(choice: Choice) -> Client:
 
 def tell_guess(found: Found) -> None:
     """Say on stderr which fleet is looked at, since nobody has named one."""
-    sys.stderr.write(f"of the only fleet that runs: --socket {found.client.address}\n")
+    sys.stderr.write(f"of the only fleet that runs: --socket {one_line(str(found.client.address))}\n")
 
 
 def _named(choice: Choice) -> Client:

@@ -19,7 +19,7 @@ from unicornd.cli.instances import Choice, find_client, find_fleet
 from unicornd.control.client import ControlError
 from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
-from unicornd.escaping import json_text
+from unicornd.escaping import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ def _confirm(client: Client, deed: str) -> None:
             code=CtlExit.USAGE,
             hint=f"--socket {client.address} means it; so do -c FILE, --instance NAME, or its folder",
         )
-    sys.stderr.write(f"{deed} {which}, the only fleet that runs? [y/N] ")
+    sys.stderr.write(f"{deed} {one_line(which)}, the only fleet that runs? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise ControlError("nothing was done", code=CtlExit.FAILED)

@@ -22,7 +22,7 @@ from unicornd.config.layers import DEFAULT_FILE, GUNICORN_FILE
 from unicornd.config.write import config_text, write_config
 from unicornd.dataclass import asdict
 from unicornd.errors import ConfigError
-from unicornd.escaping import one_line
+from unicornd.escaping import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +82,8 @@ def import_config(
     if as_json:
         report = [asdict(told) for told in imported.report]
         stream = sys.stderr if output == STDOUT else sys.stdout
-        stream.write(json.dumps({"schema": 1, "output": output, "report": report}, ensure_ascii=False) + "\n")
+        document = {"schema": 1, "output": output, "report": report}
+        stream.write(json_text(json.dumps(document, ensure_ascii=False)) + "\n")
     else:
         _print_report(imported, output, console=note_console() if output == STDOUT else data_console())
     return 0
