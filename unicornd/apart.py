@@ -18,6 +18,7 @@ from select import poll
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from unicornd.errors import UnicorndError
+from unicornd.forking import BOUNDARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,8 @@ class Apart(Generic[T]):
         # The end of this child is for us: nobody else is to hear of it.
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         try:
-            self._pid = fork()
+            with BOUNDARY.ours():
+                self._pid = fork()
         except OSError:
             os.close(self._reader)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)

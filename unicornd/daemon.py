@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import selectors
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -39,7 +40,7 @@ from unicornd.arbiter.survey import Survey
 from unicornd.arbiter.telemetry import Telemetry
 from unicornd.arbiter.tellers import ArbiterHooks
 from unicornd.arbiter.upgrade import Origin
-from unicornd.arbiter.wakeup import Wakeup
+from unicornd.arbiter.wakeup import HEARD, Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.exposed import exposed
 from unicornd.config.kinds import kind_of
@@ -48,6 +49,7 @@ from unicornd.control.address import ControlAddress
 from unicornd.control.listening import ControlSocket, open_control_socket
 from unicornd.control.peers import make_peer_rule, socket_mode
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
+from unicornd.forking import BOUNDARY
 from unicornd.observe import logs
 from unicornd.sockets.inherit import take_passed
 from unicornd.sockets.legacy import take_legacy
@@ -206,6 +208,7 @@ class Assembly:
                 writer=writer_of(settings),
             )
             self._stack.callback(self._pidfile.remove)
+        BOUNDARY.arm((*HEARD, signal.SIGPIPE), self._wakeup.close)  # nothing else is there yet
         hooks = self._call_operator()
         deployment = self._deployments.start(self._loaded)
         self._stack.callback(self._deployments.close_listeners)
@@ -223,6 +226,7 @@ class Assembly:
         self._prepare_memory(deployment)
         pool = deployment.pool(count_of(settings.workers))
         self._tell_start(deployment)
+        BOUNDARY.arm((*HEARD, signal.SIGPIPE), lambda: self._leave_behind(loop, ()))
         hooks.call("when_ready")
         loop.take(PoolDeclared(at=means.kernel.now(), pool=pool))
         last.callback(hooks.call, "on_exit")

@@ -14,6 +14,7 @@ from os import (
 )  # as it is before a hook's file patches the module: gevent's own takes SIGCHLD away from us
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from unicornd.forking import BOUNDARY
 from unicornd.units import Monotonic, Pid
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class LinuxKernel:
         """See `Kernel`. Signals stay blocked in the child until it has handlers of its own."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = fork()
+            with BOUNDARY.ours():
+                pid = fork()
             if pid == 0:
                 _be(child)
         finally:

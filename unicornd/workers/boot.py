@@ -18,6 +18,7 @@ from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, under_their_names
 from unicornd.dataclass import dataclass, replace
 from unicornd.errors import BootError, DaemonExit, UnicorndError
+from unicornd.forking import BOUNDARY, connections_at, let_go
 from unicornd.http.limits import limits_of
 from unicornd.observe import logs
 from unicornd.units import Seconds
@@ -113,6 +114,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         hooks.call("worker_exit", server, worker)
 
     orders = _listen(seat, casting, on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
+    BOUNDARY.arm(orders.signals, partial(_give_up_in_child, seat, orders))
     try:
         _sit_down(seat)
         tls = loaded.tls if loaded is not None else _surround(casting)
@@ -150,6 +152,18 @@ def _listen(
     )
     receive_logs.catch_up()
     return orders
+
+
+def _give_up_in_child(seat: Seat, orders: Orders) -> None:
+    """In a process that the application has forked: it is no worker, and holds nothing of it."""
+    orders.is_in_child = True
+    signals.forget_stacks()
+    own = [orders.wake.fileno(), orders.wake_fd, seat.channel.fileno(), seat.lifeline]
+    if seat.handover is not None:
+        own += [seat.handover.giving.fileno(), seat.handover.taking.fileno()]
+    connected = connections_at(listener.sock for listener in seat.listeners)
+    let_go([*own, *connected], pollers=orders.pollers)
+    orders.on_fork()
 
 
 def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView) -> None:

@@ -96,13 +96,17 @@ class Orders:
         handover: where idle connections can go, or None.
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
         on_abort: the hook `worker_abort`.
+        is_in_child: this is not the worker any more, but a child that the application has forked.
+        on_fork: called in such a child: nothing of the kind's may run there.
+        signals: those that the worker has taken over.
+        pollers: descriptors of the kind's epoll objects.
         more_stacks: what a kind knows beside the stacks of threads: those of tasks or greenlets, as text, or None.
         write_stacks: writes the stacks of all threads for `unicornctl stacks`, if that has not been done yet.
     """
 
     __slots__ = (
-        "give_up", "handover", "is_draining", "is_expiring", "is_last_call", "more_stacks", "on_abort", "wake", "wake_fd",
-        "write_stacks",
+        "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort", "on_fork",
+        "pollers", "signals", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
     def __init__(self, wake: socket.socket, wake_fd: int) -> None:
@@ -110,11 +114,15 @@ class Orders:
         self.wake_fd = wake_fd
         self.is_draining = False
         self.is_expiring = False
+        self.is_in_child = False
         self.is_last_call = False
         self.handover: Handover | None = None
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
         self.more_stacks: Callable[[], str] | None = None
+        self.on_fork: Callable[[], None] = _nothing
+        self.pollers: list[int] = []
+        self.signals: tuple[int, ...] = ()
         self.write_stacks: Callable[[], None] = _nothing
 
     @property

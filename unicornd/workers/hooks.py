@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unicornd.config.exposed import ARBITER_HOOKS
 from unicornd.errors import AppError, BootError, ConfigError
+from unicornd.forking import BOUNDARY
 from unicornd.units import Monotonic
 from unicornd.workers.apploader import load_object
 from unicornd.workers.importing import on_behalf
@@ -253,7 +254,10 @@ class Hooks:
         """Call a hook if it is set, and let through what it raises."""
         function = self._functions.get(name)
         if function is not None:
-            function(*arguments)
+            try:
+                function(*arguments)
+            finally:
+                BOUNDARY.end_child()  # it has forked, and left both ways
 
 
 def load_arbiter_hooks(settings: HooksSettings, log: logging.Logger) -> Hooks:

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+from functools import partial
 from os import fork, waitpid  # as they are before a kind patches the module
 from select import POLLIN  # as it is before a kind patches the module
 from select import poll as make_poll
@@ -19,6 +20,7 @@ from time import sleep  # as it is before a kind patches the module
 from typing import TYPE_CHECKING, Protocol
 
 from unicornd.errors import DaemonExit
+from unicornd.forking import BOUNDARY, let_go
 from unicornd.observe import logs
 from unicornd.workers.boot import give_up, report
 from unicornd.workers.channel import BornReport, ReadyReport
@@ -26,7 +28,7 @@ from unicornd.workers.forksafety import ImportWatch
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import close_seat, receive_order
 from unicornd.workers.renewal import renew
-from unicornd.workers.signals import IGNORED
+from unicornd.workers.signals import IGNORED, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +72,8 @@ def run_mold(seat: Seat, casting: Casting) -> int:
         return give_up(seat, error)
     for finding in watch.findings():
         log.warning("app.preload: the application has opened %s", finding)
+    _install_signals()  # what the application has taken over while it was loaded
+    BOUNDARY.arm(MINE, partial(_give_up_in_child, seat))
     gc.collect()
     gc.freeze()  # the collector leaves alone what is shared
     report(seat, ReadyReport())
@@ -77,10 +81,17 @@ def run_mold(seat: Seat, casting: Casting) -> int:
     return DaemonExit.OK
 
 
+MINE = (*IGNORED, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def _give_up_in_child(seat: Seat) -> None:
+    """In a process that the application has forked (a thread of it goes on in the mold): it holds nothing of ours."""
+    let_go((seat.channel.fileno(), seat.lifeline))
+
+
 def _install_signals() -> None:
     """A mold has nothing to finish: whatever tells it to leave ends it."""
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    ignore()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda _number, _frame: os._exit(0))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -124,7 +135,8 @@ def _fork(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -> Non
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        between = fork()
+        with BOUNDARY.ours():  # the child crosses no boundary, nor does the next fork
+            between = fork()
         if between == 0:
             try:
                 here = os.getpid()

@@ -9,6 +9,7 @@ meanwhile and another thread polls, it is taken out until the request has ended.
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import sys
@@ -79,6 +80,7 @@ class Reactor:
         self._orders = context.orders
         self._lifeline = context.seat.lifeline
         self._epoll = select.epoll()
+        context.orders.pollers.append(self._epoll.fileno())
         self._acceptor = Acceptor(context, self._epoll)
         self._connections: dict[int, Connection] = {}
         self._tick = self._patience = tick_of(self._policy)
@@ -357,6 +359,8 @@ class Reactor:
 
     def _look_around(self, now: float) -> None:
         """Once a tick: give a sign of life, and end what has lasted too long."""
+        if self._orders.is_in_child:  # the application has forked, and returned in both
+            os._exit(0)
         self._next_tick = now + self._tick
         self._context.seat.row.beat(Monotonic(now))
         self._context.seat.row.set_connections(len(self._connections))

@@ -16,6 +16,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from unicornd.forking import BOUNDARY
 from unicornd.http.errors import Refusal
 from unicornd.http.response import refusal_response
 from unicornd.units import Fd, Monotonic
@@ -278,6 +279,7 @@ class Server:
         except Exception:
             self._context.log.exception("a connection is dropped because of a defect in the server")
         finally:
+            BOUNDARY.end_child()  # the application has forked in this greenlet, and returned in both
             strand.close()
             self._strands.pop(strand, None)
             if self.drains and not self._strands:

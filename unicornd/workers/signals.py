@@ -85,7 +85,9 @@ def install(
     if row is not None:
         orders.write_stacks = offer_stacks(row, orders)
     notes = {**_notes(orders), signal.SIGUSR1: lambda _number, _frame: on_reopen()}
-    _take_over({signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **notes})
+    meanings = {signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **notes}
+    _take_over(meanings)
+    orders.signals = (*IGNORED, *meanings, *((STACKS,) if row is not None else ()))
     return orders
 
 
@@ -135,6 +137,11 @@ def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
     return write
 
 
+def forget_stacks() -> None:
+    """In a child of the application's: nobody asks it for stacks."""
+    faulthandler.unregister(STACKS_AT_ONCE)
+
+
 def _more_stacks(orders: Orders) -> str:
     """Return what the kind knows of its tasks or greenlets, whatever state they are in."""
     try:
@@ -153,13 +160,26 @@ def _stacks(more: str) -> bytes:
 
 
 def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) -> None:
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    ignore()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for each, meaning in meanings.items():
         signal.signal(each, meaning)
     write_stacks_to(logs.error_fd())
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def ignore() -> None:
+    """Let the signals that are meant for the arbiter do nothing here.
+
+    By a handler, which exec(3) resets: programs that the application starts would inherit that a signal is ignored. SIGPIPE
+    is ignored by every Python program, and `subprocess` restores it.
+    """
+    for number in IGNORED:
+        signal.signal(number, _do_nothing if number != signal.SIGPIPE else signal.SIG_IGN)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """See above."""
 
 
 def write_stacks_to(fd: int) -> None:

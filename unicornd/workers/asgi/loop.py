@@ -6,7 +6,7 @@ import asyncio
 import signal
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unicornd.workers.chains import text_of
 
@@ -45,9 +45,17 @@ def listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) ->
         orders.is_draining = True
         is_told_to_leave.set()
 
+    orders.pollers.append(poller_of(loop))
     loop.add_reader(orders.wake, on_wake)
     loop.add_reader(lifeline, on_lifeline)
     on_wake()
+
+
+def poller_of(loop: asyncio.AbstractEventLoop) -> int:
+    """Return the descriptor of a loop's epoll object. Neither asyncio nor uvloop has a public name for it."""
+    inner: Any = loop
+    selector = getattr(inner, "_selector", None)
+    return int(selector.fileno() if selector is not None else inner._get_backend_id())  # noqa: SLF001 - see above
 
 
 def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:

@@ -7,6 +7,7 @@ Eventlet itself is only kept alive by its authors; this kind is for applications
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.context import Orders, WorkerContext
     from unicornd.workers.strand import Strand
 
 with warnings.catch_warnings():
@@ -56,7 +57,7 @@ def run(context: WorkerContext) -> None:
             'eventlet is in maintenance: its authors advise against new uses; kind "gevent" is alike'
         )
     context.orders.more_stacks = stacks_of_greenlets
-    Server(with_raw_listeners(context, raw_class()), EventletLoop(context.log)).run()
+    Server(with_raw_listeners(context, raw_class()), EventletLoop(context.log, orders=context.orders)).run()
 
 
 def raw_class() -> type[socket.socket]:
@@ -108,10 +109,14 @@ class EventletLoop:
 
     Args:
         log: takes what green threads of the application raise at the worker.
+        orders: of the worker.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, *, orders: Orders) -> None:
         self._hub: Any = hubs.get_hub()
+        self._orders = orders
+        orders.on_fork = self._leave
+        orders.pollers.append(self._hub.poll.fileno())
         self._log = log
         self._end: Any = event.Event()
         self._is_over = False
@@ -170,7 +175,13 @@ class EventletLoop:
             try:
                 self._end.wait()
             except BaseException:  # noqa: BLE001 - sys.exit() in a green thread of the application reaches the main one
+                if self._orders.is_in_child:  # the application has forked, and this is how its child ends
+                    os._exit(0)
                 self._log.exception("a green thread of the application ended with what would end the worker")
+
+    def _leave(self) -> None:
+        """In a forked child, where the hub goes on: nothing of ours happens there. Its sockets are quiet already."""
+        self._is_over = True
 
     def stop(self) -> None:
         """See `greenloop.Loop`."""

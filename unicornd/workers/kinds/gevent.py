@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.context import Orders, WorkerContext
     from unicornd.workers.strand import Strand
 
 INTERFACE: Literal["wsgi"] = "wsgi"
@@ -42,7 +42,7 @@ def prepare() -> None:
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
     context.orders.more_stacks = stacks_of_greenlets
-    Server(with_raw_listeners(context, raw_class()), GeventLoop(context.log)).run()
+    Server(with_raw_listeners(context, raw_class()), GeventLoop(context.log, orders=context.orders)).run()
 
 
 def raw_class() -> type[socket.socket]:
@@ -105,10 +105,14 @@ class GeventLoop:
 
     Args:
         log: takes what greenlets of the application raise at the worker.
+        orders: of the worker.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, *, orders: Orders) -> None:
         self._hub = gevent.get_hub()
+        self._orders = orders
+        orders.on_fork = self._leave
+        orders.pollers += [fd] if (fd := self._hub.loop.fileno()) is not None else []
         self._log = log
         self._end = Event()
         self._watchers: list[Any] = []
@@ -160,7 +164,13 @@ class GeventLoop:
             try:
                 self._end.wait()
             except BaseException:  # noqa: BLE001 - sys.exit() in a greenlet of the application reaches the main one
+                if self._orders.is_in_child:  # the application has forked, and this is how its child ends
+                    os._exit(0)
                 self._log.exception("a greenlet of the application ended with what would end the worker")
+        self._leave()
+
+    def _leave(self) -> None:
+        """Watch nothing of ours any more; in a forked child, where gevent has the loop go on."""
         for watcher in self._watchers:
             watcher.stop()
             watcher.close()

@@ -82,7 +82,7 @@ def run(context: WorkerContext) -> None:
 
     # The acceptor makes plain connections: what handlers get is a socket, not a connection.
     tls, context = context.tls, replace(context, tls=None)
-    Server(context, GeventLoop(context.log), converse=converse).run()
+    Server(context, GeventLoop(context.log, orders=context.orders), converse=converse).run()
 
 
 def _gevent_server(context: WorkerContext, base: Environ) -> Any:  # noqa: ANN401 - gevent's own type
