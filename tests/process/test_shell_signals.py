@@ -299,6 +299,25 @@ def test_a_second_hup_during_a_reload_is_not_lost(fleet: Fleet) -> None:
     eventually(is_done, "the code of the second one serves")
 
 
+WAITING = """
+pathlib.Path("loading").touch()
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_a_hup_before_the_first_worker_is_ready_waits_for_it(fleet: Fleet) -> None:
+    fleet.change("site_app.py", "import os, pathlib, time\n", "import os, pathlib, time\n" + WAITING)
+    fleet.spawn("-w", "1")
+    eventually((fleet.folder / "loading").exists, "the first worker boots")
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("SIGHUP waits for the first worker to be ready")
+    (fleet.folder / "go").touch()
+    fleet.await_state("ready")
+    eventually(lambda: fleet.status()["generation"] == 2, "it is done")
+    assert "refused" not in fleet.log
+
+
 def test_the_size_survives_a_reload_until_the_file_says_otherwise(fleet: Fleet) -> None:
     fleet.start()
     fleet.send(signal.SIGTTIN)

@@ -129,26 +129,31 @@ class Port:
             return
         self._means.log.info("received %s", number.name)
         running = self.operations.running
-        if isinstance(wish, Reload) and running is not None and self.state.halt is Halt.NO:
-            self._has_pending_reload = (
-                True  # nobody would repeat a signal: it is done when the other has ended
-            )
-            self._means.log.info("%s waits for %s", number.name, running.id)
+        if isinstance(wish, Reload) and self._has_to_wait and self.state.halt is Halt.NO:
+            # Nobody would repeat a signal: it is done when the other operation has ended, or the fleet serves.
+            self._has_pending_reload = True
+            what = running.id if running is not None else "the first worker to be ready"
+            self._means.log.info("%s waits for %s", number.name, what)
         elif isinstance(wish, Scale) and self.state.halt is Halt.NO:
             self._resize_by(wish.count, number.name)
         else:
             self._submit_signal(wish, number.name)
 
     def tick(self, _now: Monotonic) -> None:
-        """Begin the reload that has waited for another operation."""
-        if self._has_pending_reload and self.operations.running is None:
+        """Begin the reload that has waited for another operation, or for a fleet that serves."""
+        if self._has_pending_reload and not self._has_to_wait:
             self._has_pending_reload = False
             self._submit_signal(Reload(), signal.SIGHUP.name)
+
+    @property
+    def _has_to_wait(self) -> bool:
+        """Whether a reload cannot begin yet: another operation runs, or there is no generation to go back to."""
+        return self.operations.running is not None or not self.state.served
 
     def reload_for(self, path: str) -> None:
         """A watched file has changed."""
         self._means.narrator.say("reload.watched", f"{path} has changed", facts={"path": path})
-        if self.operations.running is not None:
+        if self._has_to_wait:
             self._has_pending_reload = True
         elif self.state.halt is Halt.NO:
             self._submit_signal(Reload(), "the reload for it")
