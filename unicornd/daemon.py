@@ -265,6 +265,7 @@ class Assembly:
         loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
         loop.claims_death.append(self._enquiries.take_death)
         loop.tickers += [self._enquiries.tick, port.tick, loop.seats.tick]
+        loop.on_late.append(self._enquiries.postpone)
         port.survey = Survey(
             loop,
             means,

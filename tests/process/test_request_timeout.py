@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,13 @@ def get_stuck(fleet: Fleet, how: str) -> None:
 
 
 def ask_stuck(fleet: Fleet) -> tuple[int, str]:
+    return ask(fleet, "/stuck?secret=1")
+
+
+def ask(fleet: Fleet, path: str) -> tuple[int, str]:
     connection = fleet.connect()
     try:
-        connection.request("GET", "/stuck?secret=1")
+        connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()
     except (ConnectionError, OSError):
@@ -121,10 +126,47 @@ def test_the_hook_worker_abort_is_called(fleet: Fleet) -> None:
 
 
 def test_a_stopped_worker_is_found_by_its_heartbeat(fleet: Fleet) -> None:
-    fleet.change("unicornd.toml", "request = 1", "request = 1\nheartbeat = 2")
+    """It is killed at once: it would have a minute to follow an order that does not reach it."""
+    fleet.change("unicornd.toml", "request = 1\nkill = 1", "request = 1\nkill = 60\nheartbeat = 2")
     fleet.start("-w", "2")
     old = fleet.pids()
     os.kill(old[1], signal.SIGSTOP)
     eventually(lambda: fleet.pids().get(1) not in {None, old[1]}, "it was replaced")
     assert fleet.pids()[2] == old[2]
-    fleet.await_log("it gave no sign of life")
+    fleet.await_log(
+        "it gave no sign of life within timeouts.heartbeat; it is stopped, and only KILL reaches it"
+    )
+
+
+def test_a_request_in_a_stopped_worker_is_lost_at_once(fleet: Fleet) -> None:
+    fleet.change("unicornd.toml", "kill = 1", "kill = 60")
+    fleet.start(*THREADS)
+    old = fleet.pids()[1]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, fleet, "/wait")
+        eventually(lambda: fleet.status()["workers"][0]["busy"] == 1, "the request runs")
+        os.kill(old, signal.SIGSTOP)
+        assert waiting.result(timeout=60) == (0, "broken")
+    eventually(lambda: fleet.pids().get(1) not in {None, old}, "it was replaced")
+    fleet.await_log("it is stopped, and only KILL reaches it")
+    fleet.await_log("was serving GET /wait")
+
+
+def test_a_fleet_that_stood_still_longer_than_its_timeouts_loses_no_worker(fleet: Fleet) -> None:
+    """The arbiter runs first, and finds all workers silent for longer than timeouts.heartbeat."""
+    fleet.change("unicornd.toml", "request = 1", "request = 1\nheartbeat = 2\nboot = 3")
+    process = fleet.start("-w", "2")
+    old = fleet.pids()
+    process.send_signal(signal.SIGSTOP)
+    for pid in old.values():
+        os.kill(pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    eventually(lambda: time.monotonic() - stopped > 5.0, "the timeouts are over")
+    process.send_signal(signal.SIGCONT)
+    fleet.await_log("the arbiter was not run for")
+    for pid in old.values():
+        os.kill(pid, signal.SIGCONT)
+    resumed = time.monotonic()
+    eventually(lambda: time.monotonic() - resumed > 3.0, "without signs of life, they would have been ended")
+    assert fleet.pids() == old
+    assert "no sign of life" not in fleet.log

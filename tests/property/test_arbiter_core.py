@@ -81,6 +81,11 @@ class Core(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.world.step(seconds)
 
+    @rule(seconds=STEPS)
+    def everything_stands_still(self, seconds: float) -> None:
+        self.world.oversleep(seconds)
+        self.world.act()
+
     @rule(works=st.booleans())
     def fork_works_or_not(self, *, works: bool) -> None:
         self.world.fork_works = works

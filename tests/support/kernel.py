@@ -24,12 +24,14 @@ class FakeKernel:
     Attributes:
         time: what the clock says.
         signals: what was sent to whom.
+        stopped: who is stopped.
         refusal: what the next forks are refused with, or None.
     """
 
     def __init__(self) -> None:
         self.time = 1000.0
         self.signals: list[tuple[Pid, int]] = []
+        self.stopped: set[Pid] = set()
         self.refusal: OSError | None = None
         self._living: set[Pid] = set()
         self._dead: list[Death] = []
@@ -59,6 +61,9 @@ class FakeKernel:
     def kill_group(self, leader: Pid, number: int) -> bool:
         return self.kill(leader, number)
 
+    def is_stopped(self, pid: Pid) -> bool:
+        return pid in self._living & self.stopped
+
     def adopt_orphans(self) -> None:
         """Nothing is orphaned here."""
 
@@ -85,6 +90,9 @@ class Driver(Protocol):
     def start(self) -> Pid:
         """Fork a child that waits."""
 
+    def stop(self, pid: Pid) -> None:
+        """Stop it; returns when it is stopped."""
+
     def let_end(self, pid: Pid, code: int) -> None:
         """Have it end with a code; returns when it has ended and nobody has reaped it."""
 
@@ -107,6 +115,9 @@ class FakeDriver:
 
     def start(self) -> Pid:
         return self.kernel.fork(lambda: 0)
+
+    def stop(self, pid: Pid) -> None:
+        self.fake.stopped.add(pid)
 
     def let_end(self, pid: Pid, code: int) -> None:
         self.fake.end(pid, code=code)
@@ -141,6 +152,10 @@ class LinuxDriver:
         os.close(reader)
         self._orders[pid] = writer
         return pid
+
+    def stop(self, pid: Pid) -> None:
+        self.kernel.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
 
     def let_end(self, pid: Pid, code: int) -> None:
         os.write(self._orders[pid], str(code).encode())

@@ -19,6 +19,7 @@ from unicornd.arbiter.actions import (
 )
 from unicornd.arbiter.deadlines import KILL_AGAIN
 from unicornd.arbiter.fold import fold
+from unicornd.arbiter.lateness import owed
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Order, Patience, Phase, Pool, State
 from unicornd.units import Generation, Monotonic, Pid, Seconds
@@ -161,7 +162,14 @@ class World:
             Phase.DYING: (child.ordered_at, KILL_AGAIN if child.ordered is Order.KILL else PATIENCE.kill),
         }[child.phase]
         assert since is not None
-        assert self.now >= since + limit, "killed before its deadline"
+        assert self.now >= since + limit + owed(self.state.lateness, since), "killed before its deadline"
+
+    def oversleep(self, seconds: float) -> None:
+        """Everything stands still for so long from the next moment on at which the arbiter wants to wake up."""
+        wanted = plan(self.state, self.now).wake_at
+        since = self.now if wanted is None else wanted
+        self.now = Monotonic(since + seconds)
+        self.take(events.WokeLate(at=self.now, since=since))
 
     def step(self, seconds: float) -> None:
         """Turn the clock; nothing may have been due in between without being asked for when it was due."""

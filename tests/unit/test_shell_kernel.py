@@ -39,6 +39,19 @@ def test_a_child_that_returns_is_reaped_once_with_its_code(driver: Driver) -> No
     assert list(driver.kernel.reap()) == []
 
 
+def test_only_a_child_that_a_signal_has_stopped_is_stopped(driver: Driver) -> None:
+    pid, other = driver.start(), driver.start()
+    assert not driver.kernel.is_stopped(pid)
+    driver.stop(pid)
+    assert driver.kernel.is_stopped(pid)
+    assert not driver.kernel.is_stopped(other)
+    driver.kernel.kill(pid, signal.SIGKILL)
+    driver.await_death(pid)
+    assert not driver.kernel.is_stopped(pid)
+    assert list(driver.kernel.reap())
+    assert not driver.kernel.is_stopped(pid)
+
+
 def test_a_killed_child_is_reaped_with_the_signal(driver: Driver) -> None:
     pid = driver.start()
     assert driver.kernel.kill(pid, signal.SIGKILL)

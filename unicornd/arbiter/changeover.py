@@ -62,6 +62,7 @@ class Changeover:
         loop.claims_death.append(self._upgrade.take_death)
         loop.has_successor = lambda: self._upgrade.is_ready
         loop.tickers.append(self._upgrade.tick)
+        loop.on_late.append(self._upgrade.postpone)
 
     @property
     def successor(self) -> Pid | None:

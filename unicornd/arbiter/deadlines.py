@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+from unicornd.arbiter.lateness import owed
 from unicornd.arbiter.state import Order, Phase, Role
-from unicornd.units import Monotonic
+from unicornd.units import Monotonic, Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from unicornd.arbiter.lateness import Spell
     from unicornd.arbiter.state import Child, Patience
-    from unicornd.units import Seconds
 
-KILL_AGAIN = 5.0
+KILL_AGAIN = Seconds(5.0)
 """Seconds after which a SIGKILL is repeated: the child is stuck in the kernel, or the order was lost."""
 
 SILENCE = 3.0
@@ -24,15 +25,30 @@ SILENCE = 3.0
 
 
 class Deadline(NamedTuple):
-    """When a child's time is up, and what it is told then."""
+    """When a child's time is up, since when it runs, and what the child is told then."""
 
     at: Monotonic
+    since: Monotonic
     order: Order
     why: str
 
 
-def deadlines_of(child: Child, patience: Patience) -> Iterator[Deadline]:
-    """Yield the deadlines of a child in its phase; the first one that is over counts."""
+def deadlines_of(child: Child, patience: Patience, *, lateness: Sequence[Spell] = ()) -> Iterator[Deadline]:
+    """Yield the deadlines of a child in its phase; the first one that is over counts.
+
+    Args:
+        child: a worker or a mold.
+        patience: how long it may take.
+        lateness: when the arbiter was late; each deadline is moved by that.
+    """
+    for deadline in _deadlines(child, patience):
+        if lateness:
+            yield deadline._replace(at=Monotonic(deadline.at + owed(lateness, deadline.since)))
+        else:
+            yield deadline
+
+
+def _deadlines(child: Child, patience: Patience) -> Iterator[Deadline]:
     match child.phase:
         case Phase.BOOTING:
             yield from _limit(
@@ -76,20 +92,24 @@ def _of_work(child: Child, patience: Patience) -> Iterator[Deadline]:
 def _of_expiring(child: Child, patience: Patience) -> Iterator[Deadline]:
     """It was told to give a request up: from then on it gives signs of life, whatever that request does."""
     heard_of = child.beat_at if child.ordered_at is None else max(child.beat_at, child.ordered_at)
-    until = Monotonic(heard_of + max(patience.kill, SILENCE))
-    yield Deadline(until, Order.ABORT, "it does not react: something holds the interpreter")
+    yield from _limit(
+        heard_of,
+        Seconds(max(patience.kill, SILENCE)),
+        order=Order.ABORT,
+        why="it does not react: something holds the interpreter",
+    )
 
 
 def _of_dying(child: Child, patience: Patience) -> Iterator[Deadline]:
     since = child.ordered_at if child.ordered_at is not None else child.phase_since
     if child.ordered is Order.KILL:
-        yield Deadline(Monotonic(since + KILL_AGAIN), Order.KILL, "it has not ended yet")
+        yield from _limit(since, KILL_AGAIN, order=Order.KILL, why="it has not ended yet")
     elif child.is_distrusted:
-        yield Deadline(child.phase_since, Order.KILL, child.failure)
+        yield Deadline(child.phase_since, child.phase_since, Order.KILL, child.failure)
     else:
-        yield Deadline(Monotonic(since + patience.kill), Order.KILL, "it had not ended within timeouts.kill")
+        yield from _limit(since, patience.kill, order=Order.KILL, why="it had not ended within timeouts.kill")
 
 
 def _limit(since: Monotonic, limit: Seconds, *, order: Order, why: str) -> Iterator[Deadline]:
     if limit:
-        yield Deadline(Monotonic(since + limit), order, why)
+        yield Deadline(Monotonic(since + limit), since, order, why)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 from unicornd.apart import PART_BYTES, LateError, answer_in, is_whole, tell
 from unicornd.arbiter.wakeup import HEARD
 from unicornd.dataclass import dataclass
-from unicornd.units import Monotonic, Pid
+from unicornd.units import Monotonic, Pid, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +109,11 @@ class Enquiries:
                 self._kill(pid)
                 self._end(pid, partial(_be_late, enquiry.seconds))
         return min((enquiry.until for enquiry in self._open.values()), default=None)
+
+    def postpone(self, late: Seconds) -> None:
+        """The arbiter was late itself: the others may take so much longer."""
+        for enquiry in self._open.values():
+            enquiry.until = Monotonic(enquiry.until + late)
 
     def take_death(self, death: Death) -> bool:
         """Return whether it was one of these processes that died."""

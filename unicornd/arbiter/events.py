@@ -180,6 +180,14 @@ class ListenersLooked:
     shut: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WokeLate:
+    """The arbiter had wanted to be awake since `since`, and is so only now."""
+
+    at: Monotonic
+    since: Monotonic
+
+
 Event = (
     SpawnAsked
     | Spawned
@@ -199,4 +207,5 @@ Event = (
     | HaltAsked
     | ListenersLeft
     | ListenersLooked
+    | WokeLate
 )

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from unicornd.arbiter import events
+from unicornd.arbiter.lateness import REMEMBERED, Spell
 from unicornd.arbiter.state import Backoff, Child, Expected, Halt, Order, Phase, Role, Rollout, State
 from unicornd.dataclass import dataclass, replace
 from unicornd.units import Monotonic
@@ -90,10 +91,22 @@ def fold(state: State, event: Event) -> State:
             return _abandon(state, event.pool)
         case events.HaltAsked():
             return _halt(state, event.halt, at=event.at)
+        case events.ListenersLeft() | events.ListenersLooked() | events.WokeLate():
+            return _note(state, event)
+        case _:
+            assert_never(event)
+
+
+def _note(state: State, event: events.ListenersLeft | events.ListenersLooked | events.WokeLate) -> State:
+    """Remember what is no child's and no pool's."""
+    match event:
         case events.ListenersLeft():
             return replace(state, has_left_listeners=True)
         case events.ListenersLooked():
             return replace(state, shut_listeners=event.shut)
+        case events.WokeLate():
+            spell = Spell(since=event.since, until=event.at)
+            return replace(state, lateness=(*state.lateness, spell)[-REMEMBERED:])
         case _:
             assert_never(event)
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from os import (
     fork,
 )  # as it is before a hook's file patches the module: gevent's own takes SIGCHLD away from us
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from unicornd.forking import BOUNDARY
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 PR_SET_CHILD_SUBREAPER = 36
 """linux/prctl.h"""
+STOPPED = b"T"
+"""Stopped by a signal; `t` is a debugger's (proc_pid_stat(5))."""
 
 
 class Death(NamedTuple):
@@ -56,6 +59,9 @@ class Kernel(Protocol):
 
     def kill_group(self, leader: Pid, number: int) -> bool:
         """Send a signal to a child and the process group that it leads, as `kill`."""
+
+    def is_stopped(self, pid: Pid) -> bool:
+        """Return whether a child is stopped by a signal (SIGSTOP, SIGTSTP): of all signals, only KILL ends it."""
 
     def adopt_orphans(self) -> None:
         """Become the parent of descendants whose own parent has ended (PR_SET_CHILD_SUBREAPER, prctl(2)).
@@ -119,6 +125,14 @@ class LinuxKernel:
         with suppress(ProcessLookupError, PermissionError):  # it does not lead a group yet
             os.killpg(leader, number)
         return self.kill(leader, number)
+
+    def is_stopped(self, pid: Pid) -> bool:
+        """See `Kernel`. The state is behind the name, which may have any characters (proc_pid_stat(5))."""
+        try:
+            said = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return said.rpartition(b") ")[2][:1] == STOPPED
 
     def adopt_orphans(self) -> None:
         """See `Kernel`."""

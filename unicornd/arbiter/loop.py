@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import Command, Leave
 from unicornd.arbiter.fold import child_of, fold, name_of
+from unicornd.arbiter.lateness import LATE
 from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.postmortems import Postmortems, examine, is_worth_one
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
 from unicornd.arbiter.wakeup import hear
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, replace
 from unicornd.escaping import one_line
 from unicornd.observe.memory import oom_kills
 from unicornd.units import Monotonic, Seconds
@@ -80,6 +81,7 @@ class Loop:
         is_replaced: a new unicornd has taken over, and speaks to the service manager.
         has_successor: says whether one is there that will, when this one has left.
         claims_death: asked with each death; return whether it was a process of theirs, no worker and no mold.
+        on_late: called with the seconds by which the arbiter was late; deadlines of others move by so much.
         tickers: called in each turn with the time; return when they want to be called again, or None.
     """
 
@@ -90,6 +92,7 @@ class Loop:
         self._on_signal = on_signal
         self._on_ready = on_ready
         self._next_sweep = 0.0
+        self._woke_at = means.kernel.now()
         self._next_line = 0.0
         self._next_feeding = Monotonic(0.0)
         self._oom_kills = oom_kills()
@@ -101,6 +104,7 @@ class Loop:
         self.claims_death: list[Callable[[Death], bool]] = []
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
+        self.on_late: list[Callable[[Seconds], None]] = []
         self.on_exit: Callable[[Seated], None] = lambda _seated: None
         self.before_spawn: Callable[[Action], None] = lambda _action: None
 
@@ -124,6 +128,8 @@ class Loop:
 
     def _do(self, action: Spawn | Command | FinishRollout | AbandonRollout | LeaveListeners) -> bool:
         """Perform one action; False if a fork failed: the rest of the plan was made without knowing that."""
+        if isinstance(action, Command):
+            action = self._that_reaches(action)
         self._announce(action)
         is_known = True
         for event in perform(
@@ -132,6 +138,14 @@ class Loop:
             self.take(event)
             is_known = is_known and not isinstance(event, events.SpawnFailed)
         return is_known
+
+    def _that_reaches(self, command: Command) -> Command:
+        """A stopped process hears of no other signal than KILL: to give it time would only prolong the outage."""
+        if command.order in GIVES_UP and self._means.kernel.is_stopped(command.pid):
+            return replace(
+                command, order=Order.KILL, why=f"{command.why}; it is stopped, and only KILL reaches it"
+            )
+        return command
 
     def take(self, event: Event) -> None:
         """Fold an event in, and tell everybody whom it concerns."""
@@ -198,8 +212,24 @@ class Loop:
         timeout = None if nearest is None else max(0.0, nearest - now)
         hear(self._means.selector, timeout)
         now = self._means.kernel.now()
-        if now >= self._next_sweep or (wake_at is not None and now >= wake_at):
+        is_late = nearest is not None and self._note_lateness(Monotonic(nearest), now)
+        if is_late or now >= self._next_sweep or (wake_at is not None and now >= wake_at):
             self._sweep(now)
+
+    def _note_lateness(self, nearest: Monotonic, now: Monotonic) -> bool:
+        """Give the others as much time as this process was late itself (suspended, stopped, throttled), if it was."""
+        since = max(nearest, self._woke_at)
+        self._woke_at = now
+        late = Seconds(now - since)
+        if late < LATE:
+            return False
+        self.take(events.WokeLate(at=now, since=since))
+        for postpone in self.on_late:
+            postpone(late)
+        self._means.log.warning(
+            "the arbiter was not run for %.1f s; all timeouts that it keeps are longer by that", late
+        )
+        return True
 
     def _tick(self) -> Monotonic | None:
         """Give everybody who waits for time a turn; return when the next one wants another."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.lateness import owed
 from unicornd.arbiter.state import Phase
 from unicornd.dataclass import dataclass
 from unicornd.units import Monotonic
@@ -67,4 +68,5 @@ def stuck_molds(state: State) -> Iterator[tuple[Child, Monotonic]]:
             continue
         asked = [each.asked_at for each in state.expected.values() if each.mold == mold.pid]
         if asked:
-            yield mold, Monotonic(min(asked) + FORK_PATIENCE)
+            since = min(asked)
+            yield mold, Monotonic(since + FORK_PATIENCE + owed(state.lateness, since))

@@ -57,7 +57,7 @@ def _what_is_due(state: State, now: Monotonic, *, moments: list[Monotonic]) -> l
     """Tell those whose time is up; the deadlines to come are added to `moments`."""
     commands: list[Action] = []
     for child in (*state.children.values(), *state.molds.values()):
-        for deadline in deadlines_of(child, state.pools[child.pool].patience):
+        for deadline in deadlines_of(child, state.pools[child.pool].patience, lateness=state.lateness):
             if deadline.at <= now:
                 commands.append(Command(pid=child.pid, order=deadline.order, why=deadline.why))
                 break

@@ -16,6 +16,7 @@ from unicornd.units import Seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from unicornd.arbiter.lateness import Spell
     from unicornd.units import Generation, Monotonic, Pid, Slot
 
 
@@ -212,6 +213,7 @@ class State:
         halt_since: when that was asked for.
         has_left_listeners: nobody new is let in any more.
         shut_listeners: addresses of listeners that a worker has shut down: nobody can connect.
+        lateness: when the arbiter was late itself, the latest spells in their order.
         fatal: why the daemon has to end (boot failure at first start), or empty.
         fatal_cause: `app` or `boot`.
     """
@@ -228,5 +230,6 @@ class State:
     halt_since: Monotonic | None = None
     has_left_listeners: bool = False
     shut_listeners: tuple[str, ...] = ()
+    lateness: tuple[Spell, ...] = ()
     fatal: str = ""
     fatal_cause: str = ""

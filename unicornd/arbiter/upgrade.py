@@ -20,7 +20,7 @@ from unicornd.dataclass import dataclass
 from unicornd.observe.logs import ERROR_LOG
 from unicornd.sockets.credentials import receive, want_credentials
 from unicornd.sockets.legacy import VARIABLE, Legacy
-from unicornd.units import Monotonic, Pid
+from unicornd.units import Monotonic, Pid, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,6 +181,11 @@ class Upgrade:
         elif now >= self._until:
             self.give_up(LATE)
         return self._until
+
+    def postpone(self, late: Seconds) -> None:
+        """The arbiter was late itself: the new one may take so much longer."""
+        if self._until is not None:
+            self._until = Monotonic(self._until + late)
 
     def leave_behind(self) -> None:
         """Close the baton, in a forked child."""
