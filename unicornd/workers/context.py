@@ -94,6 +94,7 @@ class Orders:
         is_last_call: the fleet is about to stop: clients are sent elsewhere.
         is_expiring: requests that have run too long are to be given up.
         handover: where idle connections can go, or None.
+        end: has the process end at once although another thread than the main one has the signal (INT, QUIT).
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
         on_abort: the hook `worker_abort`.
         is_in_child: this is not the worker any more, but a child that the application has forked.
@@ -105,8 +106,8 @@ class Orders:
     """
 
     __slots__ = (
-        "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort", "on_fork",
-        "pollers", "signals", "wake", "wake_fd", "write_stacks",
+        "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort",
+        "on_fork", "pollers", "signals", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
     def __init__(self, wake: socket.socket, wake_fd: int) -> None:
@@ -117,6 +118,7 @@ class Orders:
         self.is_in_child = False
         self.is_last_call = False
         self.handover: Handover | None = None
+        self.end: Callable[[], None] = _nothing
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
         self.more_stacks: Callable[[], str] | None = None

@@ -22,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from unicornd.workers.channel import RetiringReport
-from unicornd.workers.reactor import Reactor
+from unicornd.workers.reactor import SHORTEST_TICK, Reactor
 from unicornd.workers.telling import tell
 from unicornd.workers.wsgi import Exchanges
 
@@ -52,7 +52,11 @@ YIELD_SECONDS = 0.01
 """How long newcomers are left to workers that have a free thread, before they queue here."""
 HUNG_UP_AFTER = 0.05
 """A request that has waited so long is not run before its client is looked at: it may have gone."""
+ATTEND_SECONDS = 0.25
+"""How often signals are looked for while every thread is in the application, and nobody polls."""
 NOBODY = -1
+STAND_IN = -2
+"""The monitor polls: no thread is left to, and the worker is to leave."""
 
 _monotonic = cast("Callable[[], Monotonic]", time.monotonic)
 
@@ -80,6 +84,7 @@ class Dispatch:
         self._last_inline = 0
         self._runs_inline = threading.Event()
         self._monitor_rests = False
+        self._monitor_sleeps = False
         self._held: list[Connection] = []
         self._exchanges = Exchanges(context, self._reactor.clock)
         context.orders.give_up = self._reactor.give_up_all
@@ -156,7 +161,7 @@ class Dispatch:
 
         If there is none to spare for a while, no sibling has any either: then newcomers queue here, as do all others.
         """
-        free, waiting = self._idle + 1, len(self._ready)
+        free, waiting = self._idle + (self._poller != STAND_IN), len(self._ready)
         if free == self._context.threads and not self._blocks:
             return max(
                 1, free - waiting
@@ -186,6 +191,8 @@ class Dispatch:
             self._poller = NOBODY
             connection = self._ready.popleft() if self._ready else None
             self._changed.notify(1 + len(self._ready))
+            if self._monitor_sleeps and not self._idle:  # nobody may poll for long
+                self._runs_inline.set()
         if connection is not None:
             self._serve(connection, cell)
 
@@ -285,16 +292,52 @@ class Dispatch:
         seen = 0
         while not self._is_over:
             if self._inline == 0:
-                self._monitor_rests = True
-                self._runs_inline.clear()
-                if self._inline == 0 and not self._is_over:
-                    self._runs_inline.wait()
-                self._monitor_rests = False
+                self._rest()
             is_brisk = self._last_inline - seen > BRISK
             seen = self._last_inline
             time.sleep(RELAXED_LOOK_SECONDS if is_brisk else LOOK_SECONDS)
             if self._inline and self._inline == seen:
                 self._take_from_blocked(seen)
+
+    @property
+    def _is_unattended(self) -> bool:
+        """Whether nobody polls, or is about to: every thread is in the application."""
+        return self._poller == NOBODY and not self._idle
+
+    def _rest(self) -> None:
+        """Wait for a request that runs inline; look for signals now and then while nobody polls."""
+        is_unattended = self._is_unattended
+        self._monitor_rests, self._monitor_sleeps = True, not is_unattended
+        self._runs_inline.clear()
+        if self._inline == 0 and not self._is_over and self._is_unattended == is_unattended:
+            self._runs_inline.wait(ATTEND_SECONDS if is_unattended else None)
+        self._monitor_rests = self._monitor_sleeps = False
+        if is_unattended and self._is_unattended:
+            self._reactor.attend(_monotonic())
+            if self._context.orders.is_draining:
+                self._stand_in()
+
+    def _stand_in(self) -> None:
+        """Poll while this worker leaves, until a thread comes back from the application.
+
+        So requests that run too long are given up in time, and those that wait for a thread go to other workers.
+        """
+        with self._lock:
+            if not self._is_unattended:
+                return
+            self._poller = STAND_IN
+        reactor = self._reactor
+        while not self._idle:
+            reactor.poll()
+            if reactor.is_finished:
+                self._end()
+                return
+            reactor.pass_on_waiting()
+            if self._ready:  # the poller does not wait while requests are ready
+                time.sleep(SHORTEST_TICK)
+        with self._changed:
+            self._poller = NOBODY
+            self._changed.notify(1 + len(self._ready))
 
     def _take_from_blocked(self, inline: int) -> None:
         with self._changed:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
 from contextlib import suppress
@@ -25,7 +24,7 @@ from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
 from unicornd.workers.handover import Handed
-from unicornd.workers.signals import EXPIRE, STACKS, expire
+from unicornd.workers.signals import obey
 
 if TYPE_CHECKING:
     import threading
@@ -130,6 +129,20 @@ class Reactor:
             if self._orders.is_expiring:
                 self._give_up(now)
             self._drain(now)
+
+    def attend(self, now: float) -> None:
+        """Do what cannot wait while nobody polls, as every thread is in the application: hear signals, give a sign of life."""
+        with suppress(BlockingIOError):
+            obey(self._orders, self._orders.wake.recv(4096))
+        self._context.seat.row.beat(Monotonic(now))
+
+    def pass_on_waiting(self) -> None:
+        """Give complete requests that no thread of ours may come to run to other workers; what cannot go stays."""
+        for _ in range(len(self._ready)):
+            with suppress(IndexError):  # a thread that has come back is faster
+                connection = self._ready.popleft()
+                if not self._pass_on(connection):
+                    self._ready.append(connection)
 
     def take_back(self, connection: Connection, now: float) -> bool:
         """Go on with a connection whose request has been run; True if a further request is complete.
@@ -267,13 +280,7 @@ class Reactor:
         if fd == self._orders.wake.fileno():
             with suppress(BlockingIOError):
                 # Told here too: Python's own handler has to wait until the main thread leaves the application.
-                numbers = self._orders.wake.recv(4096)
-                if signal.SIGTERM in numbers:
-                    self._orders.is_draining = True
-                if EXPIRE in numbers:
-                    expire(self._orders)
-                if STACKS in numbers:
-                    self._orders.write_stacks()
+                obey(self._orders, self._orders.wake.recv(4096))
         elif fd == self._lifeline:
             self._epoll.unregister(fd)
             self._context.log.warning("the arbiter is gone; finishing what is in flight")

@@ -37,6 +37,8 @@ STACKS = signal.SIGRTMIN + 3
 """Write the stacks of all threads for whoever has asked (`unicornctl stacks`), as soon as Python code can run."""
 STACKS_AT_ONCE = signal.SIGRTMIN + 4
 """Write them from inside the signal: something holds the interpreter."""
+TURN_OF_MAIN = 0.5
+"""Seconds that the main thread has to run the handler of INT or QUIT, before another thread does it."""
 ABORTED = 128 + signal.SIGABRT
 
 
@@ -67,11 +69,8 @@ def install(
     orders.on_abort = on_abort
     signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        try:
-            on_quit()
-        finally:
-            os._exit(0)
+    end = _ender(on_quit)
+    orders.end = _insister(end)
 
     def abort(_number: int, _frame: FrameType | None) -> None:
         try:
@@ -85,10 +84,72 @@ def install(
     if row is not None:
         orders.write_stacks = offer_stacks(row, orders)
     notes = {**_notes(orders), signal.SIGUSR1: lambda _number, _frame: on_reopen()}
-    meanings = {signal.SIGINT: end, signal.SIGQUIT: end, signal.SIGABRT: abort, **notes}
+    meanings = {signal.SIGINT: _on(end), signal.SIGQUIT: _on(end), signal.SIGABRT: abort, **notes}
     _take_over(meanings)
     orders.signals = (*IGNORED, *meanings, *((STACKS,) if row is not None else ()))
     return orders
+
+
+def _ender(on_quit: Callable[[], None]) -> Callable[[], bool]:
+    """Return what ends the process, called by whichever thread; True if another call is at it already."""
+    lock = threading.Lock()
+
+    def end() -> bool:
+        if not lock.acquire(blocking=False):
+            return True
+        try:
+            on_quit()
+        finally:
+            os._exit(0)
+
+    return end
+
+
+def _on(act: Callable[[], object]) -> Callable[[int, FrameType | None], None]:
+    """Return a handler."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        act()
+
+    return handle
+
+
+def _insister(end: Callable[[], bool]) -> Callable[[], None]:
+    """Return what a poller does for INT and QUIT that another thread than the main one has received.
+
+    The handler's place is the main thread. It may sleep on a lock, which only a signal of its own interrupts; or be in a
+    call that no signal interrupts, so after a moment the process is ended without it.
+    """
+    lock = threading.Lock()
+
+    def insist() -> None:
+        main = threading.main_thread()
+        if main is threading.current_thread() or not lock.acquire(blocking=False):
+            return
+        if main.ident is not None:
+            signal.pthread_kill(main.ident, signal.SIGQUIT)
+        timer = threading.Timer(TURN_OF_MAIN, end)
+        timer.daemon = True
+        timer.start()
+
+    return insist
+
+
+def obey(orders: Orders, numbers: bytes) -> None:
+    """Do what signals mean that have come, before the main thread does: it may not come to its handlers.
+
+    Args:
+        orders: the worker's.
+        numbers: read from `orders.wake`.
+    """
+    if signal.SIGTERM in numbers:
+        orders.is_draining = True
+    if EXPIRE in numbers:
+        expire(orders)
+    if STACKS in numbers:
+        orders.write_stacks()
+    if signal.SIGINT in numbers or signal.SIGQUIT in numbers:
+        orders.end()
 
 
 def _notes(orders: Orders) -> dict[int, Callable[[int, FrameType | None], None]]:
