@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import threading
@@ -52,7 +53,7 @@ def ask(fleet: Fleet, path: str) -> tuple[int, str]:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()
-    except (ConnectionError, OSError):
+    except (OSError, http.client.HTTPException):
         return 0, "broken"
     finally:
         connection.close()
@@ -170,3 +171,45 @@ def test_a_fleet_that_stood_still_longer_than_its_timeouts_loses_no_worker(fleet
     eventually(lambda: time.monotonic() - resumed > 3.0, "without signs of life, they would have been ended")
     assert fleet.pids() == old
     assert "no sign of life" not in fleet.log
+
+
+def stream(fleet: Fleet, parts: str) -> None:
+    """Have /stream answer in parts, each of which takes half a second."""
+    fleet.change(
+        "site_app.py",
+        "    keys =",
+        "    if environ['PATH_INFO'] == '/stream':\n"
+        "        start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+        f"        return (time.sleep(0.5) or b'part ' for number in {parts})\n"
+        "    keys =",
+    )
+
+
+STREAMING = {
+    "sync": ("-w", "1"),
+    "threads": ("-k", "threads", "--threads", "2", "-w", "1"),
+    "gevent": ("-k", "gevent", "-w", "1"),
+    "gevent_pywsgi": ("-k", "gevent_pywsgi", "-w", "1"),
+    "eventlet": ("-k", "eventlet", "-w", "1"),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMING)
+def test_a_response_that_makes_progress_is_not_cut(fleet: Fleet, kind: str) -> None:
+    """It takes three times timeouts.request, and twice timeouts.heartbeat. (tornado sends a WSGI response as a whole.)"""
+    fleet.change("unicornd.toml", "request = 1", "request = 1\nheartbeat = 1.5")
+    stream(fleet, "range(6)")
+    fleet.start(*STREAMING[kind])
+    before = fleet.pids()
+    assert ask(fleet, "/stream") == (200, 6 * "part ")
+    assert fleet.pids() == before
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads"])
+def test_a_response_that_makes_no_progress_any_more_is_cut(fleet: Fleet, kind: str) -> None:
+    stream(fleet, "(time.sleep(1000 * (number == 2)) for number in range(6))")
+    fleet.start(*STREAMING[kind])
+    old = fleet.pids()
+    assert ask(fleet, "/stream") == (0, "broken")
+    eventually(lambda: fleet.pids().get(1) not in {None, old[1]}, "it was replaced")
+    fleet.await_log("was stuck in GET /stream")

@@ -125,6 +125,10 @@ class Cell:
         """Say that a request begins; `text` is its method and path."""
         _PACK_CELL(self._memory, 0, now, len(text), text)
 
+    def postpone(self, now: Monotonic) -> None:
+        """Have its time counted from now on."""
+        self._times[self._word] = now
+
     def clear(self) -> None:
         """Say that it is over; `Counters` counts it."""
         self._times[self._word] = 0.0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unicornd.units import Fd, Generation, Seconds, Slot
     from unicornd.workers.channel import Report
     from unicornd.workers.handover import Handover
+    from unicornd.workers.line import Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,10 @@ def _nothing() -> None:
     """Do it."""
 
 
+def _ignore(_connection: Line) -> None:
+    """Do nothing about it."""
+
+
 class Orders:
     """What the arbiter has told this worker; set by signal handlers, read by the poller.
 
@@ -101,13 +106,14 @@ class Orders:
         on_fork: called in such a child: nothing of the kind's may run there.
         signals: those that the worker has taken over.
         pollers: descriptors of the kind's epoll objects.
+        on_part: told when a part of a response that comes in parts has been sent or kept; set by the kind.
         more_stacks: what a kind knows beside the stacks of threads: those of tasks or greenlets, as text, or None.
         write_stacks: writes the stacks of all threads for `unicornctl stacks`, if that has not been done yet.
     """
 
     __slots__ = (
         "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort",
-        "on_fork", "pollers", "signals", "wake", "wake_fd", "write_stacks",
+        "on_fork", "on_part", "pollers", "signals", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
     def __init__(self, wake: socket.socket, wake_fd: int) -> None:
@@ -121,6 +127,7 @@ class Orders:
         self.end: Callable[[], None] = _nothing
         self.give_up: Callable[[], None] = _nothing
         self.on_abort: Callable[[], None] = _nothing
+        self.on_part: Callable[[Line], None] = _ignore
         self.more_stacks: Callable[[], str] | None = None
         self.on_fork: Callable[[], None] = _nothing
         self.pollers: list[int] = []

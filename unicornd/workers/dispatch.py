@@ -29,9 +29,11 @@ from unicornd.workers.wsgi import Exchanges
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unicornd.observe.scoreboard import Cell
     from unicornd.units import Monotonic
     from unicornd.workers.connection import Connection
     from unicornd.workers.context import Recycling, WorkerContext
+    from unicornd.workers.line import Line
 
 LOOK_SECONDS = 0.002
 """How often the monitor looks: what a request may lose behind another one that blocks."""
@@ -88,6 +90,8 @@ class Dispatch:
         self._held: list[Connection] = []
         self._exchanges = Exchanges(context, self._reactor.clock)
         context.orders.give_up = self._reactor.give_up_all
+        context.orders.on_part = self._note_part
+        self._cell_of: dict[int, Cell] = {}
         self._full_since = 0.0
         self._is_slow = True
         self._blocked = 0.0
@@ -110,6 +114,7 @@ class Dispatch:
 
     def _work(self, cell: int) -> None:
         """What each thread does: serve, poll or sleep."""
+        self._cell_of[threading.get_ident()] = self._cells[cell]
         while True:
             with self._changed:
                 while self._poller != NOBODY and not self._ready and not self._is_over:
@@ -237,6 +242,15 @@ class Dispatch:
         if self._context.recycling is not None:
             self._count_down(self._context.recycling)
         return has_poll
+
+    def _note_part(self, connection: Line) -> None:
+        """A response makes progress: its time limit begins anew, and the worker lives, though it may have no other thread."""
+        cell = self._cell_of.get(threading.get_ident())
+        if cell is not None:
+            now = _monotonic()
+            cast("Connection", connection).ready_at = now
+            cell.postpone(now)
+            self._context.seat.row.beat(now)
 
     def _count_down(self, recycling: Recycling) -> None:
         """Tell the arbiter when this worker has answered as many requests as it is to."""

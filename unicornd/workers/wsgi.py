@@ -168,6 +168,7 @@ class Exchange:
             head = self.response = self._encode_head()
             prefix = head.data
         self._send(prefix + self._framed(head, data))
+        self.context.orders.on_part(self.connection)
 
     def _send_result(self, result: Any) -> None:  # noqa: ANN401 - whatever the application has returned
         try:
@@ -303,6 +304,7 @@ class Exchange:
                 output.flush()
             except OSError as error:
                 raise ClientGoneError from error
+            self.context.orders.on_part(self.connection)
 
     def _send_file(self, wrapper: FileWrapper) -> None:
         """Send a file by sendfile(2), or in pieces if it is not a plain file or the body is chunked."""

@@ -18,7 +18,10 @@ class TimeoutsSettings(Section):
     )
     request: Duration = Field(
         default=30.0,
-        description="One request inside the application; then the worker's stacks are logged and it is ended.",
+        description="Seconds from a complete request to the beginning of its response, or else its client gets 504, and the "
+        "stacks are logged; `sync` and `threads` then end the worker, whose thread is stuck. A response that has begun may "
+        "take as long as it likes: in `sync` and `threads` it is cut when no further part comes for so long (it holds a "
+        "thread), in the other kinds never.",
         json_schema_extra=LIVE,
     )
     heartbeat: Duration = Field(
