@@ -213,3 +213,14 @@ def test_a_response_that_makes_no_progress_any_more_is_cut(fleet: Fleet, kind: s
     assert ask(fleet, "/stream") == (0, "broken")
     eventually(lambda: fleet.pids().get(1) not in {None, old[1]}, "it was replaced")
     fleet.await_log("was stuck in GET /stream")
+
+
+@pytest.mark.parametrize("kind", ["tornado", "gevent", "gevent_pywsgi", "eventlet"])
+def test_a_loop_that_a_request_blocks_costs_the_worker_and_the_client_is_told(
+    fleet: Fleet, kind: str
+) -> None:
+    get_stuck(fleet, "import signal; signal.sigtimedwait((), 1000)")  # no library of greenlets patches that
+    fleet.start("-k", kind, "-w", "1")
+    old = fleet.pids()[1]
+    assert ask_stuck(fleet)[0] == 504
+    eventually(lambda: fleet.pids().get(1) not in {None, old}, "it was replaced")

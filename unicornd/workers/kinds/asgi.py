@@ -9,6 +9,7 @@ startup has completed.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from uvicorn.server import ServerState
 from unicornd.dataclass import dataclass
 from unicornd.http.errors import Refusal
 from unicornd.http.messages import UNKNOWN_LENGTH
+from unicornd.http.response import plain_response
 from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.hosting import config_of, take_over_logs
@@ -265,6 +267,16 @@ class Connection(HttpToolsProtocol):
         if policy.write:
             self._look_at_output(now)
 
+    def answer_at_once(self, answer: bytes) -> None:
+        """Answer a request whose response has not begun, though the loop does not run: uvloop would only note it."""
+        cycle: Any = self.cycle
+        if self.is_idle or cycle.response_started:
+            return
+        if self.transport.get_extra_info("sslcontext") is not None:
+            self.transport.write(answer)
+        else:
+            os.write(self.transport.get_extra_info("socket").fileno(), answer)
+
     def _look_at_output(self, now: float) -> None:
         """Give up a client that takes nothing of its response."""
         size = self.transport.get_write_buffer_size()
@@ -355,6 +367,7 @@ class Server:
         config = config_of(context, self._room)
         self._watch = Watch(context, self._room, connections=self._state.connections)
         self._next_date = 0.0
+        context.orders.give_up = self._give_up
 
         loop = asyncio.get_running_loop()
         limits = context.http.limits
@@ -387,6 +400,15 @@ class Server:
                     await is_told_to_leave.wait()
             self._look()
         await self._drain()
+
+    def _give_up(self) -> None:
+        """This process is about to end, since its loop is stuck: tell the clients that there will be no answer."""
+        status = HTTPStatus.GATEWAY_TIMEOUT
+        answer = plain_response(status, "the application did not answer in time", standing=Clock().standing())
+        for connection in list(self._state.connections):
+            if isinstance(connection, Connection):
+                with suppress(Exception):  # in the middle of anything
+                    connection.answer_at_once(answer)
 
     async def _drain(self) -> None:
         await self._door.close()

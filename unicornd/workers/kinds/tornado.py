@@ -82,6 +82,7 @@ class Server:
         self._context = context
         self._orders = context.orders
         self._orders.more_stacks = partial(stacks_of_tasks, asyncio.get_running_loop())
+        self._orders.give_up = self._give_up
         self._policy = context.http
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
@@ -307,6 +308,17 @@ class Server:
         self._context.log.error("a request ran into timeouts.request and is given up", extra=facts)
         self.register.ledger.postpone(request, now + SECOND_CHANCE - self._limit)
         messages.break_off(OVERDUE.status, OVERDUE.detail)
+
+    def _give_up(self) -> None:
+        """This process is about to end, since its loop is stuck: tell the clients that there will be no answer.
+
+        Run by a signal handler in the middle of anything; what is written goes out at once.
+        """
+        for messages in list(self._open.values()):
+            request = messages.request
+            if request is not None and not request.is_over:
+                with suppress(Exception):
+                    messages.break_off(OVERDUE.status, OVERDUE.detail)
 
     def _look_at_output(self, server_conn: Any, *, now: float) -> None:  # noqa: ANN401 - tornado's own type
         """Give up a client that takes nothing of its response."""
