@@ -136,6 +136,13 @@ def application(environ, start_response):
 WAITING["eventlet"] = WAITING["gevent_pywsgi"] = WAITING["gevent"]
 
 
+def how_many_in_inner(told: str) -> int:
+    """Return how many tasks and greenlets are in `inner`; equal ones are shown once, with their number."""
+    ours = [part for part in told.split("\n\n") if "in inner" in part]
+    return sum(1 + sum(int(more) for more in re.findall(r"and (\d+) more", part)) for part in ours)
+
+
+@pytest.mark.timeout(300)  # on a busy machine, starting a fleet and asking it takes a minute
 @pytest.mark.parametrize("kind", WAITING)
 def test_stacks_show_every_task_and_greenlet(fleet: Fleet, kind: str) -> None:
     fleet.write("site_app.py", WAITING[kind])
@@ -146,12 +153,19 @@ def test_stacks_show_every_task_and_greenlet(fleet: Fleet, kind: str) -> None:
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(fleet.get, "/wait") for _ in range(3)]
         eventually(lambda: fleet.status()["workers"][0]["busy"] == 3, "they wait")
-        told = ctl(fleet, "stacks", "1")
+        # One may be in the middle of a step, or a busy machine may not come to it in time: then it is asked again.
+        told = ""
+
+        def are_told() -> bool:
+            nonlocal told
+            told = ctl(fleet, "stacks", "1")
+            return how_many_in_inner(told) == 3
+
+        eventually(are_told, "the stacks of all three are shown", patience=60.0)
         line = 1 + WAITING[kind].splitlines().index(
             "def inner():" if "async" not in WAITING[kind] else "async def inner():"
         )
         assert re.search(rf'site_app\.py", line ({line + 1}|{line + 2}) in inner\n', told), told
-        assert "and 2 more (most recent call first)" in told or told.count("in inner") == 3, told
         assert told.count("GET /wait") == 3
         assert "unicornd/workers" in ctl(fleet, "stacks", "1", "--all")
         fleet.open_gate()

@@ -46,6 +46,7 @@ def start(ctl: Ctl) -> tuple[str, int]:
     return ctl.address()
 
 
+@pytest.mark.timeout(600)  # gevent and django take two minutes on a machine that does something else, too
 @pytest.mark.parametrize("is_keepalive", [False, True], ids=["new-connections", "keep-alive"])
 @pytest.mark.parametrize(
     ("framework", "kind", "threads"),
