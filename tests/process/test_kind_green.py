@@ -243,6 +243,31 @@ def test_an_answer_that_has_begun_may_take_its_time(tmp_path: Path, kind: str) -
 
 
 @each_kind
+def test_a_request_that_stood_still_with_its_worker_has_its_time_afterwards(
+    tmp_path: Path, kind: str
+) -> None:
+    """A limit of 4 s, and a pause of 5 s."""
+    gate = Gate()
+
+    def app(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        gate.enter()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    setup = Setup(kind=kind, request_timeout=Seconds(4.0))
+    with worker(app, tmp_path, setup) as running, running.connect() as client:
+        client.send(request())
+        gate.wait_for(1)
+        with running.paused():
+            began = time.monotonic()
+            eventually(lambda: time.monotonic() - began > 5.0, "the limit is over")
+        beat = running.reading().heartbeat
+        eventually(lambda: running.reading().heartbeat > beat, "it has looked")
+        gate.open()
+        assert client.read().body == b"done"
+
+
+@each_kind
 def test_what_still_runs_when_the_time_to_leave_is_over_is_told(tmp_path: Path, kind: str) -> None:
     setup = Setup(kind=kind, asgi=AsgiPolicy(graceful=Seconds(0.5)))
     with worker(sleepy, tmp_path, setup) as running, running.connect() as client:

@@ -53,6 +53,21 @@ def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row)
     assert not ledger.running
 
 
+@pytest.mark.parametrize(("limit", "late", "since"), [(10.0, 5.0, 10.0), (10.0, 4.9, 5.0), (0.0, 99.0, 5.0)])
+def test_a_look_that_comes_far_too_late_costs_no_request_its_time(
+    row: Row, limit: float, late: float, since: float
+) -> None:
+    ledger: Ledger[Entry] = Ledger(row)
+    entry = begin(ledger, 5.0, "GET /slow")
+    ledger.look(6.0, tick=1.0, limit=limit)
+    ledger.look(7.0 + late, tick=1.0, limit=limit)
+    assert entry.since == since
+    assert row.oldest(LATER, grace=5.0)[1] == since
+    young = begin(ledger, 7.0 + late, "GET /young")
+    ledger.look(8.0 + late + 50.0, tick=1.0, limit=limit)
+    assert young.since <= 8.0 + late + 50.0
+
+
 def test_a_stream_is_shown_but_no_limit_counts_for_it(row: Row) -> None:
     ledger: Ledger[Entry] = Ledger(row)
     entry = begin(ledger, 5.0, "GET /events")

@@ -56,11 +56,12 @@ class Ledger(Generic[EntryT]):
         running: the requests in flight, in the order in which they began.
     """
 
-    __slots__ = ("_counters", "_free", "_waiting", "running")
+    __slots__ = ("_counters", "_free", "_looked_at", "_waiting", "running")
 
     def __init__(self, row: Row) -> None:
         self._counters = row.counters()
         self._free = [row.cell(number) for number in reversed(range(row.cells))]
+        self._looked_at = 0.0
         self._waiting: OrderedDict[EntryT, None] = OrderedDict()
         self.running: dict[EntryT, None] = {}
 
@@ -106,6 +107,23 @@ class Ledger(Generic[EntryT]):
         entry.since = since
         if entry.cell is not None and not entry.is_stream:
             entry.cell.begin(Monotonic(since), entry.text)
+
+    def look(self, now: float, *, tick: float, limit: float) -> None:
+        """Note a regular look at the requests; if it comes too late by half a limit, everybody gets that much longer.
+
+        Everything stood still then (a suspended machine, a frozen cgroup). Half a limit, since a loop that an application
+        blocks now and then is late, too, which must not keep its requests from ever being too old.
+
+        Args:
+            now: the time.
+            tick: seconds after which the next look is due.
+            limit: of a request, in seconds; 0 for none.
+        """
+        late = now - self._looked_at - tick if self._looked_at else 0.0
+        self._looked_at = now
+        if limit and late >= limit / 2:
+            for entry in self.running:
+                self.postpone(entry, min(entry.since + late, now))
 
     def _pass_on(self, cell: Cell) -> None:
         entry, _ = self._waiting.popitem(last=False)

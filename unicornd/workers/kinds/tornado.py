@@ -264,6 +264,7 @@ class Server:
         now = time.monotonic()
         row = self._context.seat.row
         row.beat(Monotonic(now))
+        self.register.ledger.look(now, tick=self._tick, limit=self._limit)
         row.set_connections(len(self._open))
         if self._acceptor.is_paused and not self._drains:
             self._acceptor.resume(room=self._policy.connections - len(self._open), now=now)
