@@ -256,6 +256,7 @@ def order_of(seat: Seat) -> Seat:
         pytest.param(say_as(os.getpid(), encode_report(BornReport())), f"process {os.getpid()} says", marks=needs_root),
         pytest.param(say_as(os.getppid(), encode_report(BornReport())), f"process {os.getppid()} says", marks=needs_root),
     ],
+    ids=["the mold", "its child", "a number", "ready", "deep", "nothing", "init", "the arbiter", "a stranger"],
 )  # fmt: skip
 def test_a_mold_that_answers_in_a_workers_place_is_not_believed(
     arbiter: Arbiter, answer: Callable[[Seat], object], why: str

@@ -101,7 +101,11 @@ def test_a_group_is_signalled_with_its_leader_as_long_as_that_is_a_child(driver:
     assert not driver.kernel.kill_group(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("pid", [1, 0, -1, os.getpid(), os.getppid(), -os.getpgid(0), 2**22 + 1, 10**30])
+@pytest.mark.parametrize(
+    "pid",
+    [1, 0, -1, os.getpid(), os.getppid(), -os.getpgid(0), 2**22 + 1, 10**30],
+    ids=["init", "own group", "everybody", "itself", "its parent", "a group", "beyond all", "huge"],
+)
 def test_nobody_is_signalled_but_children(driver: Driver, pid: int) -> None:
     """To kill(2), -1 is everybody, 0 and other negative numbers are groups."""
     assert not driver.kernel.is_child(Pid(pid))
