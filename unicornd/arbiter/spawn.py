@@ -5,12 +5,14 @@ Run by the arbiter's loop; the end of `spawn` runs in the child, which ends in `
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Role
 from unicornd.dataclass import dataclass
+from unicornd.observe import logs
 from unicornd.observe.scoreboard import Row
 from unicornd.sockets.credentials import want_credentials
 from unicornd.units import Fd
@@ -200,5 +202,5 @@ class Spawner:
         ours.close()
         self._leave_behind(seat.listeners)
         code = run(seat)
-        wind_up()
+        wind_up(seat.row, log=logging.getLogger(logs.ERROR_LOG))
         return code

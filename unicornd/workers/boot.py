@@ -40,7 +40,7 @@ from unicornd.workers.hooks import (
 )
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.importing import folders_of, search_first
-from unicornd.workers.leaving import wind_up
+from unicornd.workers.leaving import call_exit_functions
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_own_logs, open_their_logs
 from unicornd.workers.recycle import Recycling
@@ -169,7 +169,7 @@ def _give_up_in_child(seat: Seat, orders: Orders) -> None:
 def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView) -> None:
     """End the process, whatever its threads are doing."""
     hooks.call("worker_exit", server, worker)
-    wind_up()
+    call_exit_functions()  # threads that are stuck are not waited for
     os._exit(DaemonExit.OK)
 
 

@@ -107,6 +107,9 @@ class Dispatch:
             others.append(threading.Thread(target=self._monitor, name="monitor", daemon=True))
         for thread in others:
             thread.start()
+            # A thread that the application starts inherits this, and daemons are not waited for at the end of the process.
+            # Ours are: whoever runs a request that never ends must not keep the process.
+            thread._daemonic = False  # type: ignore[attr-defined] # noqa: SLF001 - the public setter refuses it by now
         self._work(0)
         for thread in others:
             thread.join()

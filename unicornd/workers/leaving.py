@@ -1,15 +1,70 @@
-"""The end of a forked process: what an application registered is called, what it printed is written."""
+"""The end of a forked process, as Python's own end is: `os._exit` follows, which does none of it.
+
+In the order of Py_FinalizeEx: threads that are no daemons are waited for, and executors finish what they were given
+(`threading._shutdown`); then what was registered with atexit is called, the last one first, which includes finalizers,
+`logging.shutdown` and multiprocessing's own end; then what was printed is written. The other way round, a process pool's
+children would be waited for before anybody had told them to end.
+"""
 
 from __future__ import annotations
 
 import atexit
 import sys
+import threading
+from _thread import start_new_thread  # before a library of greenlets patches it
 from contextlib import suppress
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+from unicornd.units import Monotonic
+
+if TYPE_CHECKING:
+    import logging
+
+    from unicornd.observe.scoreboard import Row
+
+BEAT_SECONDS = 1.0
+TELL_AFTER = 2.0
+"""Seconds after which the log says what is waited for."""
 
 
-def wind_up() -> None:
-    """Do what the interpreter would do at its end; `os._exit` follows, which does not."""
+def wind_up(row: Row | None = None, *, log: logging.Logger | None = None) -> None:
+    """Do what the interpreter would do at its end, in the main thread.
+
+    Takes as long as the application's threads take; the arbiter ends the process when timeouts.graceful is over.
+
+    Args:
+        row: shows signs of life meanwhile.
+        log: is told what is waited for, if it takes long.
+    """
+    if row is not None and _background():
+        start_new_thread(_attend, (row, log))
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - it has no public name, and os._exit skips it
+    call_exit_functions()
+
+
+def call_exit_functions() -> None:
+    """Call what was registered with atexit, and write what was printed, without waiting for threads."""
     atexit._run_exitfuncs()  # noqa: SLF001 - applications rely on theirs being called
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
             stream.flush()
+
+
+def _background() -> list[str]:
+    """Return the names of the threads that may be waited for: executors' threads are daemons to nobody."""
+    return [
+        each.name for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon
+    ]
+
+
+def _attend(row: Row, log: logging.Logger | None) -> None:
+    began, is_told = monotonic(), False
+    while True:
+        now = monotonic()
+        row.beat(Monotonic(now))
+        if log is not None and not is_told and now - began >= TELL_AFTER:
+            is_told = True
+            names = ", ".join(_background()) or "functions registered with atexit"
+            log.warning("the worker waits for %s before it ends; timeouts.graceful bounds that", names)
+        sleep(BEAT_SECONDS)

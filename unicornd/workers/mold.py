@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+from contextlib import suppress
 from functools import partial
 from os import fork, waitpid  # as they are before a kind patches the module
 from select import POLLIN  # as it is before a kind patches the module
@@ -31,7 +32,8 @@ from unicornd.workers.renewal import renew
 from unicornd.workers.signals import IGNORED, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from types import FrameType
 
     from unicornd.observe.logfile import OpenLog
     from unicornd.workers.context import Seat
@@ -63,7 +65,7 @@ def run_mold(seat: Seat, casting: Casting) -> int:
         seat: slot 0; it listens on nothing.
         casting: of its generation.
     """
-    _install_signals()
+    _install_signals(_end)
     log = logging.getLogger(logs.ERROR_LOG)
     try:
         with ImportWatch() as watch:
@@ -72,13 +74,26 @@ def run_mold(seat: Seat, casting: Casting) -> int:
         return give_up(seat, error)
     for finding in watch.findings():
         log.warning("app.preload: the application has opened %s", finding)
-    _install_signals()  # what the application has taken over while it was loaded
-    BOUNDARY.arm(MINE, partial(_give_up_in_child, seat))
     gc.collect()
     gc.freeze()  # the collector leaves alone what is shared
-    report(seat, ReadyReport())
-    _serve(seat, casting, loaded=loaded)
+    with suppress(ToldToLeave):
+        _install_signals(_leave)  # what the application has taken over while it was loaded is ours again
+        BOUNDARY.arm(MINE, partial(_give_up_in_child, seat))
+        report(seat, ReadyReport())
+        _serve(seat, casting, loaded=loaded)
     return DaemonExit.OK
+
+
+class ToldToLeave(BaseException):
+    """A signal has said so; no error, and not for anybody's `except Exception`."""
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise ToldToLeave
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 MINE = (*IGNORED, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -89,11 +104,11 @@ def _give_up_in_child(seat: Seat) -> None:
     let_go((seat.channel.fileno(), seat.lifeline))
 
 
-def _install_signals() -> None:
-    """A mold has nothing to finish: whatever tells it to leave ends it."""
+def _install_signals(leave: Callable[[int, FrameType | None], None]) -> None:
+    """A mold has no requests to finish: whatever tells it to leave ends it, as soon as it is not forking."""
     ignore()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, lambda _number, _frame: os._exit(0))
+        signal.signal(number, leave)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
     faulthandler.enable(file=logs.error_fd(), all_threads=True)
@@ -167,7 +182,7 @@ def _be_worker(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -
         mold.channel.close()
         mold.row.close()
         code = casting.run(ordered, loaded=loaded)
-        wind_up()
+        wind_up(ordered.row, log=logging.getLogger(logs.ERROR_LOG))
     except BaseException:
         logging.getLogger(logs.ERROR_LOG).exception("a worker ended by a defect")
     finally:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.observe import logs
 from unicornd.workers.context import Orders
+from unicornd.workers.leaving import call_exit_functions
 
 if TYPE_CHECKING:
     import logging
@@ -78,6 +79,7 @@ def install(
                 log.error("where tasks and greenlets are\n%s", more.rstrip())
             orders.give_up()
             on_abort()
+            call_exit_functions()
         finally:
             os._exit(ABORTED)
 
@@ -99,6 +101,7 @@ def _ender(on_quit: Callable[[], None]) -> Callable[[], bool]:
             return True
         try:
             on_quit()
+            call_exit_functions()  # the arbiter's timeouts.kill bounds it
         finally:
             os._exit(0)
 
