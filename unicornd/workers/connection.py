@@ -32,6 +32,10 @@ HEAD_END_SIZE = len(END_OF_HEAD)
 CR = 0x0D
 NOTHING = bytes(4)
 """FIONREAD's answer, an int, for nothing to read."""
+LINGER_SECONDS = 30.0
+"""How long a client may go on sending after our last byte (nginx's lingering_time)."""
+LINGER_PAUSE = 5.0
+"""How long it may send nothing meanwhile (nginx's lingering_timeout)."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER: on, for no time (socket(7))."""
 
@@ -71,14 +75,16 @@ class Connection:
         keeps_alive: whether it is read on after the response.
         ready_at: when its request was complete; while it runs, since when.
         is_trusted: whether the peer's word about origin and scheme is taken.
+        lingers_until: when LINGER ends, whatever still comes.
         block: the head of the complete request as received.
         watched: the epoll mask that it is registered with; 0 when it is not.
         has_no_end: whether closing it is not its end for the client: another worker has it, or it is to be reset.
     """
 
     __slots__ = (
-        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_trusted", "keeps_alive",
-        "output", "policy", "ready_at", "remote", "request", "sock", "spool", "stage", "watched",
+        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_trusted",
+        "keeps_alive", "lingers_until", "output", "policy", "ready_at", "remote", "request", "sock", "spool", "stage",
+        "watched",
     )  # fmt: skip
 
     is_taken: ClassVar[bool] = False
@@ -98,6 +104,7 @@ class Connection:
         self.stage = IDLE
         self.deadline = 0.0
         self.ready_at = 0.0
+        self.lingers_until = 0.0
         self.block = b""
         self.is_trusted = policy.forwarding is not None and policy.forwarding.trust.has(remote[0])
         self.request: Head | None = None
@@ -194,8 +201,19 @@ class Connection:
         except OSError:
             return True
 
-    def discard(self) -> None:
-        """Read and forget (lingering close).
+    def linger(self, now: float) -> None:
+        """End our side; what the client still sends is to be discarded, lest a reset destroys our answer.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        self.shut()
+        self.stage = LINGER
+        self.deadline = now + LINGER_PAUSE
+        self.lingers_until = now + LINGER_SECONDS
+
+    def discard(self, now: float) -> None:
+        """Read and forget; a client that still sends may go on (RFC 9112 section 9.6).
 
         Raises:
             BlockingIOError: nothing has come.
@@ -204,6 +222,7 @@ class Connection:
         """
         if not self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT):
             raise EOFError
+        self.deadline = min(now + LINGER_PAUSE, self.lingers_until)
 
     def wait_writable(self, patience: Seconds) -> bool:
         """Wait until the client takes more of its response; False if it has not within `patience` (0: for ever)."""

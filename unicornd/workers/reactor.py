@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from unicornd.workers.handover import Handover
 
 READABLE = int(select.EPOLLIN)
-LINGER_SECONDS = 2.0
-"""How long a client may go on sending after our last byte; only what its kernel has buffered is waited for."""
 DRAIN_LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
 MOST_LAST_ROUNDS = 128
@@ -203,7 +201,7 @@ class Reactor:
     def _read(self, connection: Connection, now: float) -> None:
         try:
             if connection.stage is LINGER:
-                connection.discard()
+                connection.discard(now)
             elif connection.receive(now):
                 connection.is_busy = True
                 connection.ready_at = now
@@ -249,12 +247,10 @@ class Reactor:
     def _linger(self, connection: Connection, now: float) -> None:
         """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
         try:
-            connection.shut()
+            connection.linger(now)
         except OSError:
             self.drop(connection)
             return
-        connection.stage = LINGER
-        connection.deadline = now + LINGER_SECONDS
         self._watch(connection, select.EPOLLIN)
         connection.is_busy = False
 

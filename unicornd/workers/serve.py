@@ -23,13 +23,12 @@ from unicornd.units import Fd, Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.clock import Clock
-from unicornd.workers.connection import HEAD, IDLE, LINGER
+from unicornd.workers.connection import HEAD, IDLE
 from unicornd.workers.handover import Handed
 from unicornd.workers.ledger import Ledger
 from unicornd.workers.line import Interruption
 from unicornd.workers.reactor import (
     DRAIN_LINGER_SECONDS,
-    LINGER_SECONDS,
     MOST_LAST_ROUNDS,
     SHORTEST_TICK,
     tick_of,
@@ -392,7 +391,7 @@ class Server:
         connection.keeps_alive = keeps_alive
         if not keeps_alive:
             if has_rest or connection.has_leftover:
-                self._linger(strand)
+                self.linger(strand)
             return False
         now = time.monotonic()
         if not connection.rest():
@@ -407,19 +406,23 @@ class Server:
         """Answer a request that is not served, and close: what follows it cannot be read."""
         strand.connection.tell(refusal_response(refusal, standing=self.clock.standing()))
         self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
-        self._linger(strand)
+        self.linger(strand)
 
-    def _linger(self, strand: Strand) -> None:
-        """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6)."""
+    @staticmethod
+    def linger(strand: Strand) -> None:
+        """End our side and read what the client still sends, lest a reset destroys our answer (RFC 9112 9.6).
+
+        Raises:
+            EOFError: the client has ended its side.
+            OverdueError: it has not, for as long as it may take.
+            OSError: the connection is broken.
+        """
         connection = strand.connection
-        connection.shut()
-        connection.stage = LINGER
-        connection.deadline = time.monotonic() + LINGER_SECONDS
+        connection.linger(time.monotonic())
         while True:
+            strand.wait_readable()  # also when more is there: one that sends fast must not keep the others out
             with suppress(BlockingIOError):
-                connection.discard()
-                continue
-            strand.wait_readable()
+                connection.discard(time.monotonic())
 
 
 def _bind(stream: Stream, exchange: Exchange) -> None:

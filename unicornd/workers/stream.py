@@ -72,6 +72,11 @@ class Stream(io.RawIOBase):
         self.on_change: Callable[[], None] = lambda: None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the body's end has been received."""
+        return self._decoder.is_complete
+
+    @property
     def leftover(self) -> bytes:
         """What was received behind the body's end."""
         return self._decoder.leftover

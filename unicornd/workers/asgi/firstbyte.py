@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.http.errors import Refusal
 from unicornd.http.response import refusal_response
+from unicornd.workers.asgi.lingering import linger
 from unicornd.workers.clock import Clock
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 HANDSHAKE = 0x16
 """The first byte of every handshake: a record's type (RFC 8446 section 5.1)."""
-LINGER_SECONDS = 1.0
-"""How long a client that is refused may go on sending, lest a reset destroys the answer."""
-PART_BYTES = 65536
 
 
 async def begins_with_handshake(sock: socket.socket, loop: AbstractEventLoop) -> None:
@@ -48,12 +46,9 @@ async def begins_with_handshake(sock: socket.socket, loop: AbstractEventLoop) ->
 
 async def tell_plainly(sock: socket.socket, loop: AbstractEventLoop, *, refusal: Refusal) -> None:
     """Answer without TLS, and close (RFC 9112 section 9.6)."""
-    with suppress(OSError, TimeoutError):
+    with suppress(OSError):
         sock.send(refusal_response(refusal, standing=Clock().standing()))
-        sock.shutdown(socket.SHUT_WR)
-        async with asyncio.timeout(LINGER_SECONDS):
-            while await loop.sock_recv(sock, PART_BYTES):
-                pass
+        await linger(sock, loop)
     sock.close()
 
 

@@ -98,5 +98,7 @@ def _go_on(cycle: Any, message: Any) -> None:  # noqa: ANN401 - see `respond`
     cycle.response_complete = True
     cycle.message_event.set()
     if not cycle.keep_alive:
+        if cycle.more_body:
+            cycle.transport.linger_on_close()
         cycle.transport.close()
     cycle.on_response()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from unicornd.workers.asgi.lingering import duplicate
 from unicornd.workers.connection import RESET_ON_CLOSE
 
 if TYPE_CHECKING:
@@ -29,14 +30,16 @@ class Writer:
 
     Attributes:
         expects: what is written next.
+        rest: the socket once more, to linger on when the transport has gone; else None.
     """
 
-    __slots__ = ("_head", "_transport", "expects")
+    __slots__ = ("_head", "_transport", "expects", "rest")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
         self.expects = OTHER
+        self.rest: socket.socket | None = None
 
     def write(self, data: bytes) -> None:
         """Write `data`, behind the head that waits for it."""
@@ -71,6 +74,12 @@ class Writer:
         sock = self._transport.get_extra_info("socket")
         if sock is not None and not self._transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+
+    def linger_on_close(self) -> None:
+        """The client still sends: have it read our answer before the connection ends."""
+        sock = self._transport.get_extra_info("socket")
+        if self.rest is None and sock is not None and not self._transport.is_closing():
+            self.rest = duplicate(sock.fileno())
 
     def close(self) -> None:
         """Close, when all is written."""

@@ -33,6 +33,7 @@ from unicornd.workers.asgi.accepting import Door
 from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.hosting import config_of, take_over_logs
 from unicornd.workers.asgi.lifespan import Lifespan
+from unicornd.workers.asgi.lingering import Lingering
 from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, stacks_of_tasks
 from unicornd.workers.asgi.responding import refusal_bytes, respond
 from unicornd.workers.asgi.sizes import refusal_of_sizes
@@ -53,8 +54,6 @@ INTERFACE: Literal["asgi"] = "asgi"
 KEEPS_ALIVE = True
 SPEAKS_TLS = True
 
-REFUSED_LINGER = 2.0
-"""Seconds for which a refused client may go on sending, lest a reset destroys our answer (RFC 9112 section 9.6)."""
 LONGEST_MOMENT = 1.0
 """Seconds before the end of `timeouts.graceful` at which what still runs is ended in an orderly way."""
 LINE_REST = len(b"  HTTP/1.1")
@@ -120,6 +119,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
         super().connection_lost(exc)
+        if (rest := self._writer.rest) is not None:
+            self._means.lingering.begin(rest)
         cycle: Any = self.cycle
         if cycle is not None:
             cycle.on_response = _nothing  # it refers to us: two that only the collector would find
@@ -238,14 +239,14 @@ class Connection(HttpToolsProtocol):
             ):  # an answer is on its way: no other one can be sent
                 cycle.keep_alive = False
                 if cycle.more_body:
+                    self._writer.linger_on_close()
                     self.transport.close()
                 return
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.write(refusal_bytes(status, why, standing=self.server_state.default_headers))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        asyncio.get_running_loop().call_later(REFUSED_LINGER, self.transport.close)
+        self._writer.linger_on_close()
+        self.transport.close()
 
     def look(self, now: float) -> None:
         """End what has lasted too long."""
@@ -350,6 +351,7 @@ class Means:
     room: Room
     timers: Timers
     clock: Clock
+    lingering: Lingering
 
 
 class Server:
@@ -368,6 +370,7 @@ class Server:
         self._watch = Watch(context, self._room, connections=self._state.connections)
         self._next_date = 0.0
         context.orders.give_up = self._give_up
+        self._lingering = Lingering(context.http.connections)
 
         loop = asyncio.get_running_loop()
         limits = context.http.limits
@@ -380,6 +383,7 @@ class Server:
             room=self._room,
             timers=Timers(loop, self._room),
             clock=Clock(),
+            lingering=self._lingering,
         )
 
         make = Connection if context.tls is None else TlsConnection
@@ -418,7 +422,7 @@ class Server:
         moment = min(LONGEST_MOMENT, graceful / 4)
         last_call = time.monotonic() + graceful - moment if graceful else float("inf")
         has_called = False
-        while self._state.connections or self._state.tasks:
+        while self._state.connections or self._state.tasks or self._lingering.running:
             now = self._look()
             self._watch.look_for_idle(now)
             if now >= last_call:

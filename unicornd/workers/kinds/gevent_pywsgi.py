@@ -124,6 +124,8 @@ class Visit(Handling):  # type: ignore[misc] # see there
     head: Head
     stream: Stream | None = None
     said_by_tls: Environ
+    is_cut = False
+    """Whether the response was broken off, and nobody is to take it for whole."""
     is_handshake = False
     """Whether the request can open a WebSocket."""
     framing = Framing.CLOSE
@@ -142,8 +144,30 @@ class Visit(Handling):  # type: ignore[misc] # see there
 
     # Reading: ours.
 
-    def handle_one_request(self) -> Any:  # noqa: ANN401 - see gevent: None, True, or status and answer
-        """Read a head, have the application answer; None if the connection ends."""
+    def handle_one_request(self) -> bool | None:
+        """Read a head, have the application answer; None if the connection ends, else True."""
+        self.stream, self.is_cut = None, False
+        refused = None
+        result = self._serve_one()
+        if isinstance(result, tuple):
+            _, refused = result
+            self.socket.sendall(refused)
+        elif result:
+            return True
+        if refused or (not self.is_cut and not self.is_handshake and self._is_sending()):
+            self.our.linger(self.strand)
+        return None
+
+    def _is_sending(self) -> bool:
+        """Return whether the client goes on with its request: to close now would reset what it has not read yet."""
+        if self.stream is not None and not self.stream.is_complete:
+            return True
+        try:
+            return self.strand.connection.has_leftover
+        except (OSError, ValueError):  # it is closed already
+            return False
+
+    def _serve_one(self) -> Any:  # noqa: ANN401 - see gevent: None, True, or status and answer
         connection = self.strand.connection
         try:
             head = self._read_head()
@@ -427,6 +451,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
             standing = self.our.clock.standing()
             self.socket.sendall(refusal_response(refusal, standing=standing, is_head=is_head))
         else:
+            self.is_cut = True
             self.strand.reset_on_close()
 
     def log_request(self) -> None:

@@ -102,7 +102,7 @@ class Server:
         self.log = context.log
         self.register = Register(context)
         self.clock = Clock()
-        self.refusals = Refusals(self.clock, self._note_refusal)
+        self.refusals = Refusals(self.clock, self._note_refusal, most=context.http.connections)
         self._most = self._policy.limits.body_size or sys.maxsize
         self._http = self._make_server()
 

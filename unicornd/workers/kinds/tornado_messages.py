@@ -127,6 +127,12 @@ class Messages(HTTPMessageDelegate):
         if self.request is not None and not self.request.status:
             self.request.status = f"{refusal.status.value} {refusal.status.phrase}"
 
+    def _note_early(self) -> None:
+        """An answer is there: if the client still sends its body, it is to read the answer nevertheless."""
+        stream = self.connection.stream
+        if self.progress_at and stream is not None:
+            stream.lingers = True
+
     def note_end(self) -> None:
         """The request is over, however it ended."""
         if self.request is not None:
@@ -142,6 +148,7 @@ class Messages(HTTPMessageDelegate):
             standing, is_head = self._server.clock.standing(), request.head.method == "HEAD"
             with suppress(StreamClosedError):
                 stream.write(plain_response(status, text, standing=standing, is_head=is_head))
+            self._note_early()
         else:
             stream.is_cut = True
             if self._head is not None and self._head.framing is Framing.CLOSE:
@@ -242,6 +249,7 @@ class Messages(HTTPMessageDelegate):
         return future
 
     def _end(self) -> None:
+        self._note_early()
         self._finish()
         self.note_end()
 

@@ -21,8 +21,8 @@ from unicornd.http.body import too_large
 from unicornd.http.errors import Refusal, bad_request
 from unicornd.http.response import refusal_response
 from unicornd.workers.asgi.firstbyte import tell_plainly
-from unicornd.workers.connection import RECEIVE_BYTES, RESET_ON_CLOSE
-from unicornd.workers.reactor import LINGER_SECONDS
+from unicornd.workers.asgi.lingering import Lingering, duplicate
+from unicornd.workers.connection import RESET_ON_CLOSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,33 +43,33 @@ class Refusals:
     Args:
         clock: for the Date.
         note: writes that a request was refused.
+        most: connections on which clients that were answered may go on sending, at a time.
 
     Attributes:
         running: answers whose clients may still be sending.
     """
 
-    def __init__(self, clock: Clock, note: Callable[[Refusal], None]) -> None:
+    def __init__(self, clock: Clock, note: Callable[[Refusal], None], *, most: int) -> None:
         self._clock = clock
         self._note = note
-        self.running: set[asyncio.Task[None]] = set()
+        self._lingering = Lingering(most)
+        self.running = self._lingering.running
 
     async def answer(self, stream: Any, refusal: Refusal) -> None:  # noqa: ANN401 - an IOStream of ours
-        """Answer, read what the client still sends for a moment, and close."""
+        """Answer and close, when the client has ended or sends no more."""
         self._note(refusal)
-        with suppress(StreamClosedError, TimeoutError, OSError):
+        with suppress(StreamClosedError):
             await stream.write(refusal_response(refusal, standing=self._clock.standing()))
-            stream.end_output()
-            async with asyncio.timeout(LINGER_SECONDS):
-                while True:
-                    await stream.read_bytes(RECEIVE_BYTES, partial=True)
+        stream.lingers = True
         stream.close()
 
     def answer_and_close(self, stream: Any, refusal: Refusal) -> None:  # noqa: ANN401 - as above
         """Answer a client of whose request tornado still waits for more, and take the connection from tornado."""
-        if isinstance(stream, SSLIOStream):
+        if isinstance(stream, TlsStream):
             self._note(refusal)
             with suppress(StreamClosedError):
                 stream.write(refusal_response(refusal, standing=self._clock.standing()))
+            stream.lingers = True
         elif stream.socket is not None:
             self._note(refusal)
             task = asyncio.get_running_loop().create_task(
@@ -78,6 +78,10 @@ class Refusals:
             self.running.add(task)
             task.add_done_callback(self.running.discard)
         stream.close()
+
+    def linger(self, sock: socket.socket) -> None:
+        """Have a client that still sends read its answer, before the connection ends."""
+        self._lingering.begin(sock)
 
 
 class Stream(IOStream):
@@ -90,6 +94,8 @@ class Stream(IOStream):
 
     refusals: Refusals
     is_cut = False
+    lingers = False
+    """Whether the client still sends when it is closed."""
     told: Callable[[Refusal], None] = staticmethod(lambda _refusal: None)
     """Told of the refusal of a request that has begun."""
 
@@ -108,16 +114,17 @@ class Stream(IOStream):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             self.refusals.answer_and_close(self, Refusal(status, what, section="RFC 6585 section 5"))
             return
+        rest = (
+            duplicate(self.socket.fileno()) if self.lingers and not (self.is_cut or self.closed()) else None
+        )
         super().close(exc_info)
+        if rest is not None:
+            self.refusals.linger(rest)
 
     def reset_on_close(self) -> None:
         """Have the client see a reset, so that it does not take what was sent for the whole response."""
         with suppress(OSError):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-
-    def end_output(self) -> None:
-        """Tell the client that nothing more comes; raises OSError."""
-        self.socket.shutdown(socket.SHUT_WR)
 
 
 class TlsStream(Stream, SSLIOStream):
