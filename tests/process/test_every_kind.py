@@ -227,6 +227,17 @@ def test_an_application_that_raises_is_answered_for_and_its_worker_lives_on(
         assert "path=/raise" in running.log()
 
 
+@streaming_kind
+def test_a_body_that_breaks_off_on_a_unix_socket_lacks_its_last_chunk(tmp_path: Path, kind: str) -> None:
+    setup = Setup(kind=kind, family=socket.AF_UNIX)
+    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+        client.send(request("/cut"))
+        received = b"".join(iter(lambda: client.sock.recv(65536), b""))
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in head.lower()
+        assert body in {b"", b"4\r\none \r\n"}
+
+
 @each_kind
 def test_a_request_in_flight_is_shown_and_finished_when_the_worker_leaves(tmp_path: Path, kind: str) -> None:
     gate = Gate()

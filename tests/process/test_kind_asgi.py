@@ -652,6 +652,14 @@ MISFITS = [
     ("app", "", "asgi2", 4, "is an ASGI 2 application"),
     ("asgi", 'lifespan = "on"', "wsgi", 3, "asgi.lifespan is set, but the application is served as WSGI"),
     ("http", "body_memory = 1", "asgi", 3, "http.body_memory has no effect on ASGI"),
+    ("http", "response_spool = 1", "asgi", 3, "http.response_spool has no effect on ASGI"),
+    (
+        "workers",
+        'kind = "tornado"\n[http]\nresponse_spool = 1',
+        "wsgi",
+        78,
+        "http.response_spool has no effect on the kind",
+    ),
     (
         "workers",
         'kind = "asgi"\n[http]\nbody_memory = 1',

@@ -175,7 +175,7 @@ def test_flags_alone_may_name_the_file_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kept", "left"),
     [
-        ('worker_class = "gevent"\nthreads = 4\ntmp_upload_dir = "/tmp"\n', {"kind": "gevent"}, {"threads", "tmp_upload_dir"}),
+        ('worker_class = "gevent_pywsgi"\nthreads = 4\ntmp_upload_dir = "/tmp"\n', {"kind": "gevent_pywsgi"}, {"threads", "tmp_upload_dir"}),
         ('worker_class = "uvicorn_worker.UvicornWorker"\nthreads = 4\nsendfile = True\n', {"kind": "asgi", "threads": 4}, {"sendfile"}),
         ('worker_class = "gthread"\nthreads = 4\nasgi_loop = "auto"\n', {"kind": "threads", "threads": 4}, {"asgi_loop"}),
         ('worker_class = "tornado"\nthreads = 4\n', {"kind": "tornado", "threads": 4}, set()),

@@ -74,6 +74,7 @@ TABLE: Table = {
         "body_memory": (262144, "rolling", (("size",),)),
         "tmp_upload_dir": (None, "rolling", (("path",),)),
         "response_buffer": (1048576, "rolling", (("size",),)),
+        "response_spool": (1073741824, "rolling", (("size",),)),
         "sendfile": (True, "rolling", (("bool",),)),
         "header_map": ("drop", "rolling", (("choice", "drop", "refuse", "dangerous"),)),
         "permit_obsolete_folding": (False, "rolling", (("bool",),)),

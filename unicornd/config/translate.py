@@ -33,7 +33,7 @@ _THREADS: Key = ("workers", "threads")
 _IDLE: Mapping[Key, frozenset[str]] = {
     _THREADS: GREEN,
     ("http", "sendfile"): frozenset({ASGI}),
-    ("http", "tmp_upload_dir"): GREEN | {ASGI},
+    ("http", "tmp_upload_dir"): frozenset({"gevent_pywsgi", ASGI}),
 }
 """Settings, and kinds that neither gunicorn nor we heed them for."""
 _CERTIFICATE = frozenset({("tls", "certfile"), ("tls", "keyfile")})

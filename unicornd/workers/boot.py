@@ -43,6 +43,7 @@ from unicornd.workers.importing import folders_of, search_first
 from unicornd.workers.leaving import call_exit_functions
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_own_logs, open_their_logs
+from unicornd.workers.overflow import Overflow
 from unicornd.workers.recycle import Recycling
 from unicornd.workers.renewal import LogReceiver
 from unicornd.workers.served import on_served
@@ -358,7 +359,7 @@ def _context(
         seat=seat,
         app=app,
         orders=orders,
-        http=_policy(settings, keeps_alive=kind.KEEPS_ALIVE),
+        http=_policy(settings, keeps_alive=kind.KEEPS_ALIVE, log=log),
         threads=workers.threads,
         request_timeout=Seconds(settings.timeouts.request),
         is_multiprocess=count_of(workers) > 1,
@@ -384,8 +385,10 @@ def _recycling(workers: WorkersSettings) -> Recycling | None:
     return Recycling(workers.max_requests, jitter=workers.max_requests_jitter, random=random.Random())  # noqa: S311 - no secret
 
 
-def _policy(settings: Settings, *, keeps_alive: bool) -> HttpPolicy:
+def _policy(settings: Settings, *, keeps_alive: bool, log: logging.Logger) -> HttpPolicy:
     http, timeouts = settings.http, settings.timeouts
+    folder = str(http.tmp_upload_dir) if http.tmp_upload_dir is not None else None
+    overflow = Overflow(mark=http.response_buffer, most=http.response_spool, folder=folder, log=log)
     return HttpPolicy(
         limits=limits_of(
             request_line=http.max_request_line,
@@ -394,8 +397,9 @@ def _policy(settings: Settings, *, keeps_alive: bool) -> HttpPolicy:
             body_size=http.max_body_size,
         ),
         body_memory=http.body_memory,
-        tmp_upload_dir=str(http.tmp_upload_dir) if http.tmp_upload_dir is not None else None,
+        tmp_upload_dir=folder,
         response_buffer=http.response_buffer,
+        overflow=overflow,
         has_sendfile=http.sendfile,
         head=Seconds(timeouts.head),
         body=Seconds(timeouts.body),

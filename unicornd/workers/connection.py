@@ -21,6 +21,8 @@ from unicornd.workers.output import SEND_FLAGS, Output
 from unicornd.workers.spool import Spool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unicornd.http.environ import Environ
     from unicornd.http.messages import Head
     from unicornd.units import Seconds
@@ -77,14 +79,15 @@ class Connection:
         is_trusted: whether the peer's word about origin and scheme is taken.
         lingers_until: when LINGER ends, whatever still comes.
         block: the head of the complete request as received.
+        on_stored: called when a running response goes on in a temporary file: it is to be sent meanwhile.
         watched: the epoll mask that it is registered with; 0 when it is not.
         has_no_end: whether closing it is not its end for the client: another worker has it, or it is to be reset.
     """
 
     __slots__ = (
         "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_trusted",
-        "keeps_alive", "lingers_until", "output", "policy", "ready_at", "remote", "request", "sock", "spool", "stage",
-        "watched",
+        "keeps_alive", "lingers_until", "on_stored", "output", "policy", "ready_at", "remote", "request", "sock",
+        "spool", "stage", "watched",
     )  # fmt: skip
 
     is_taken: ClassVar[bool] = False
@@ -100,10 +103,11 @@ class Connection:
         self.remote = remote
         self.base = base
         self.policy = policy
-        self.output = Output(sock)
+        self.output = Output(sock, policy.overflow)
         self.stage = IDLE
         self.deadline = 0.0
         self.ready_at = 0.0
+        self.on_stored: Callable[[Connection], None] | None = None
         self.lingers_until = 0.0
         self.block = b""
         self.is_trusted = policy.forwarding is not None and policy.forwarding.trust.has(remote[0])
@@ -229,6 +233,13 @@ class Connection:
         poller = select.poll()
         poller.register(self.fd, select.POLLOUT)
         return bool(poller.poll(patience * 1000 if patience else None))
+
+    def store_output(self) -> bool:
+        """Put the rest of a response into a temporary file, and have the poller send it; see `Output.store`."""
+        is_stored = self.output.store(is_shared=True)
+        if is_stored and self.on_stored is not None:
+            self.on_stored(self)
+        return is_stored
 
     def receive_piece(self) -> bytes:
         """Return some bytes of a body that is read as it comes; none at the client's end.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from unicornd.workers.channel import Report
     from unicornd.workers.handover import Handover
     from unicornd.workers.line import Line
+    from unicornd.workers.overflow import Overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,8 @@ class HttpPolicy:
     Attributes:
         limits: of a request.
         body_memory: larger bodies go to a temporary file in `tmp_upload_dir`.
-        response_buffer: unsent bytes of one response beyond which its application has to wait.
+        response_buffer: unsent bytes of one response beyond which it goes to a file, or its application has to wait.
+        overflow: that file, or None.
         has_sendfile: whether `wsgi.file_wrapper` uses sendfile(2).
         head, body, write, keepalive: how long a client may take for each.
         is_kept_alive: whether connections are kept at all.
@@ -193,6 +195,7 @@ class HttpPolicy:
     forwarding: Forwarding | None = None
     proxying: Proxying | None = None
     uwsgi: Trust | None = None
+    overflow: Overflow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

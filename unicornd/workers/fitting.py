@@ -107,12 +107,22 @@ def check_green_fit(kind: str, *, workers: WorkersSettings, http: HttpSettings) 
             f'workers.threads has no effect on the kind "{kind}": a connection has a greenlet of its own',
             hint="leave it out; workers.connections bounds how many there are",
         )
+    if kind not in OUR_CONNECTIONS:
+        _check_spool(f'the kind "{kind}"', http)
     for name in BUFFERING:
-        if name in http.said:
+        if name in http.said and not (name == "tmp_upload_dir" and kind in OUR_CONNECTIONS):
             raise ConfigError(
                 f'http.{name} has no effect on the kind "{kind}": {_BODIES.get(kind, _BODIES[""])}',
                 hint="leave it out; http.max_body_size and timeouts.body hold",
             )
+
+
+def _check_spool(what: str, http: HttpSettings) -> None:
+    if "response_spool" in http.said:
+        raise ConfigError(
+            f"http.response_spool has no effect on {what}: a response waits in memory, and its application for the client",
+            hint="leave it out",
+        )
 
 
 def check_fit(interface: Literal["wsgi", "asgi"], *, http: HttpSettings, asgi: AsgiSettings) -> None:
@@ -124,6 +134,7 @@ def check_fit(interface: Literal["wsgi", "asgi"], *, http: HttpSettings, asgi: A
     if interface == "wsgi":
         _check_wsgi(asgi)
         return
+    _check_spool("ASGI", http)
     for name in BUFFERING:
         if name in http.said:
             raise ConfigError(

@@ -67,5 +67,8 @@ class Line(Protocol):
     def wait_writable(self, patience: Seconds) -> bool:
         """Wait until the client takes more of its response; False if it has not within `patience` (0: for ever)."""
 
+    def store_output(self) -> bool:
+        """Put what the client does not read into a file; False if the application has to wait for the client."""
+
     def reset_on_close(self) -> None:
         """Have the client see a reset."""

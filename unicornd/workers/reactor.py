@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from unicornd.workers.handover import Handover
 
 READABLE = int(select.EPOLLIN)
+WRITABLE = int(select.EPOLLOUT)
 DRAIN_LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
 MOST_LAST_ROUNDS = 128
@@ -113,7 +114,7 @@ class Reactor:
             if connection is None:
                 self._take_other(fd, now)
             elif connection.is_busy:
-                self._mute(connection)
+                self._take_busy(connection)
             elif connection.stage is RESPONSE:
                 self._flush(connection, now)
             else:
@@ -264,12 +265,26 @@ class Reactor:
             self._epoll.register(connection.fd, mask)
         connection.watched = mask
 
-    def _mute(self, connection: Connection) -> None:
-        """Take a connection whose request runs in another thread out of the poller."""
+    def _take_busy(self, connection: Connection) -> None:
+        """An event of a connection whose request runs in another thread.
+
+        Its response is sent on if it goes on in a file; else it is taken out of the poller.
+        """
         with self._lock:
-            if connection.is_busy and connection.watched and connection.stage is not CLOSED:
-                self._epoll.unregister(connection.fd)
-                connection.watched = 0
+            if not connection.is_busy or not connection.watched or connection.stage is CLOSED:
+                return
+            if connection.watched == WRITABLE:
+                with suppress(OSError):  # that thread will meet it, too
+                    if not connection.output.flush():
+                        return
+            self._epoll.unregister(connection.fd)
+            connection.watched = 0
+
+    def _send_meanwhile(self, connection: Connection) -> None:
+        """A running response goes on in a file: send that while the application goes on; called by its thread."""
+        with self._lock:
+            if connection.is_busy and connection.stage is not CLOSED:
+                self._watch(connection, WRITABLE)
 
     def _take_other(self, fd: int, now: float) -> None:
         """An event of something that is no connection: a signal, the lifeline, a listener."""
@@ -309,6 +324,7 @@ class Reactor:
     def _welcome(self, connection: Connection, now: float) -> None:
         """Take a new connection in; its first request is often there already."""
         self._connections[connection.fd] = connection
+        connection.on_stored = self._send_meanwhile
         connection.deadline = now + DRAIN_LINGER_SECONDS if self._drains else _after(now, self._policy.head)
         self._read(connection, now)
         if not connection.is_busy and connection.stage is not CLOSED:
@@ -319,6 +335,7 @@ class Reactor:
         for handed in handover.take():
             connection = self._acceptor.receive(handed)
             self._connections[connection.fd] = connection
+            connection.on_stored = self._send_meanwhile
             connection.deadline = _after(now, self._policy.keepalive or self._policy.head)
             self._go_on_with(connection, handed.received, now=now)
         if not handover.is_open:  # readable for ever

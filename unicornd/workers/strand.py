@@ -164,6 +164,10 @@ class Strand:
             connection.deadline = 0.0
         return True
 
+    def store_output(self) -> bool:
+        """Have the greenlet wait: that costs no thread, and a disk would keep all others waiting."""
+        return False
+
     def flush(self, patience: Seconds) -> None:
         """Send on what the client had not taken when the application was done.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from unicornd.http.errors import Refusal
 from unicornd.workers.connection import HEAD, IDLE, LINGER, RECEIVE_BYTES, Connection
-from unicornd.workers.output import SEND_FLAGS, FilePiece, Output
+from unicornd.workers.output import MOST_HELD, SEND_FLAGS, FilePiece, Output
 from unicornd.workers.tlsstream import STRIDE_BYTES, HandshakeError, TlsStream
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from unicornd.http.environ import Environ
     from unicornd.workers.context import HttpPolicy
+    from unicornd.workers.overflow import Overflow
 
 HANDSHAKE = 0x16
 """The first byte of every handshake: a record's type (RFC 8446 section 5.1)."""
@@ -32,8 +33,8 @@ class TlsOutput(Output):
 
     __slots__ = ("_is_broken", "_stream")
 
-    def __init__(self, sock: socket.socket, stream: TlsStream) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket, stream: TlsStream, *, overflow: Overflow | None = None) -> None:
+        super().__init__(sock, overflow)
         self._stream = stream
         self._is_broken = False
 
@@ -43,18 +44,30 @@ class TlsOutput(Output):
         if not self.is_pending and not self._is_broken and len(data) <= STRIDE_BYTES:
             self.is_pending = not self._stream.send(data)  # the usual case
             return
+        if self._file is not None:
+            self._add(data)
+            return
         self._pending.append(memoryview(data))
         self.size += len(data)
         self.is_pending = True
-        self.flush()
+        self._flush()
+
+    def send_whole(self, data: bytes) -> None:
+        """Send a response that is complete with this, or hold it; as `Output.send_whole`."""
+        if self.may_hold and len(data) <= MOST_HELD:
+            self.has_begun = True
+            self.held = data
+            return
+        self.send(data)
+        if self.is_pending:
+            self._store_whole()
 
     def release(self) -> None:
         """Send the response that was held; as `Output.release`."""
         data, self.held = self.held, b""
         self.send(data)
 
-    def flush(self) -> bool:
-        """Send what the socket takes now; True when nothing is left; as `Output.flush`."""
+    def _flush(self) -> bool:
         while not self._is_broken:
             if not self._stream.push():
                 return False
@@ -89,6 +102,9 @@ class TlsOutput(Output):
             self._pending[0] = piece[STRIDE_BYTES:]
 
     def _encrypt_file(self, piece: FilePiece) -> None:
+        if not piece.remaining:
+            self._drop_file(piece)
+            return
         data = os.pread(piece.fd, min(piece.remaining, STRIDE_BYTES), piece.offset)
         if not data:
             raise BrokenPipeError("a file has become shorter while it was sent")
@@ -96,8 +112,7 @@ class TlsOutput(Output):
         piece.offset += len(data)
         piece.remaining -= len(data)
         if not piece.remaining:
-            self._pending.popleft()
-            os.close(piece.fd)
+            self._drop_file(piece)
 
 
 class TlsConnection(Connection):
@@ -126,7 +141,7 @@ class TlsConnection(Connection):
         super().__init__(sock, remote, base=base, policy=policy)
         self._stream = TlsStream(sock, context)
         self._is_plain = False
-        self.output = TlsOutput(sock, self._stream)
+        self.output = TlsOutput(sock, self._stream, overflow=policy.overflow)
 
     @property
     def interest(self) -> int:

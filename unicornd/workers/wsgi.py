@@ -24,6 +24,7 @@ from unicornd.http.response import (
     refusal_response,
 )
 from unicornd.workers.line import Interruption
+from unicornd.workers.overflow import is_declared_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -291,6 +292,15 @@ class Exchange:
         except OSError as error:
             raise ClientGoneError from error
         if output.size > self.context.http.response_buffer and self.response is not None:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """More is kept than may be: put it on the disk, or wait for the client."""
+        try:
+            is_stored = not is_declared_stream(self.headers) and self.connection.store_output()
+        except OSError as error:  # the disk's are told and suppressed
+            raise ClientGoneError from error
+        if not is_stored:
             self._wait_for_client()
 
     def _wait_for_client(self) -> None:

@@ -47,7 +47,15 @@ class HttpSettings(Section):
     )
     response_buffer: Size = Field(
         default=2**20,
-        description="Bytes of a response that are kept for a slow client before the application has to wait.",
+        description="Bytes of a response that are kept in memory for a slow client. What is more goes to a temporary file "
+        "(http.response_spool), or else the application has to wait.",
+        json_schema_extra=ROLLING,
+    )
+    response_spool: Size = Field(
+        default=2**30,
+        description="Bytes of one response that a temporary file takes when its client reads slowly, so that the "
+        "application need not wait; beyond, it waits. In http.tmp_upload_dir. Not for responses of the type "
+        "text/event-stream or with X-Accel-Buffering: no. 0: never.",
         json_schema_extra=ROLLING,
     )
     sendfile: bool = Field(
