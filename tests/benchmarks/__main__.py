@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import contextlib
+import http.client
 import json
 import os
 import resource
@@ -78,6 +79,9 @@ IDLE_ASGI = {
     ),
     "uvicorn": Deployment(target=HELLO_ASGI, kind="asgi", more=("--timeout-keep-alive", "300")),
 }
+SLOW_READERS = Deployment(target="tests.benchmarks.apps:large", kind="threads", workers=2, threads=4)
+SLOW_READER_COUNT = 200
+NORMAL_REQUESTS = 1000
 IDLE_GREENLETS = dict.fromkeys(
     ("unicornd", "gunicorn"),
     Deployment(target=HELLO, kind="gevent", more=("--keep-alive", "300", "--worker-connections", "20000")),
@@ -110,6 +114,28 @@ def measure_idle(server: str, *, deployments: Mapping[str, Deployment]) -> dict[
             return {"bytes a connection": (summed_pss(started.pid) - before) / count}
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def measure_slow_readers(server: str) -> dict[str, float]:
+    """What a normal client waits, and memory grows, while 200 others ask for 10 MB and do not read (not pinned)."""
+    with running(server, SLOW_READERS, pinned=False) as started, contextlib.ExitStack() as stack:
+        before = summed_pss(started.pid)
+        for _ in range(SLOW_READER_COUNT):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect((HOST, started.port))
+            sock.sendall(b"GET /large HTTP/1.1\r\nHost: bench\r\n\r\n")
+        waited = []
+        for _ in range(NORMAL_REQUESTS):
+            began = time.monotonic()
+            client = http.client.HTTPConnection(HOST, started.port, timeout=20)
+            client.request("GET", "/")
+            if client.getresponse().status != http.HTTPStatus.OK:
+                raise RuntimeError(f"{server} did not answer")
+            client.close()
+            waited.append((time.monotonic() - began) * 1000)
+        grown = max(1, summed_pss(started.pid) - before)
+        return {"p99 ms": statistics.quantiles(waited, n=100)[-1], "PSS bytes grown": float(grown)}
 
 
 def measure_ctl(command: str) -> dict[str, float]:
@@ -188,6 +214,12 @@ CASES = (
         servers=("unicornd", "gunicorn"),
         measure=partial(measure_idle, deployments=IDLE_GREENLETS),
         goals=(Goal(figure="bytes a connection", peer="gunicorn", at_most=1.1),),
+    ),
+    Case(
+        name="threads, 200 clients that do not read 10 MB",
+        servers=("unicornd", "granian"),
+        measure=measure_slow_readers,
+        goals=(Goal(figure="p99 ms", peer="granian", at_most=1.5),),
     ),
     Case(
         name="start and memory, 4 workers",

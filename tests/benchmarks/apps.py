@@ -24,6 +24,18 @@ def sleepy(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     return [BODY]
 
 
+LARGE = 10_000_000
+BLOCK = bytes(100_000)
+
+
+def large(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Ten megabytes in pieces at `/large`, else a hello world."""
+    if environ["PATH_INFO"] != "/large":
+        return hello(environ, start_response)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(LARGE))])
+    return (BLOCK for _ in range(LARGE // len(BLOCK)))
+
+
 ASGI_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS]
 
 
