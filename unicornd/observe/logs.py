@@ -141,6 +141,21 @@ def install(name: str, sinks: Sequence[logging.Handler], *, level: str) -> None:
             handler.close()
 
 
+def enable_again() -> None:
+    """Undo what `disable_existing_loggers`, which is logging.config's default, does to our loggers; say so once.
+
+    What somebody has configured of them by name stays as it is.
+    """
+    disabled = [name for name in (ERROR_LOG, ACCESS_LOG) if logging.getLogger(name).disabled]
+    for name in disabled:
+        logging.getLogger(name).disabled = False
+    if disabled:
+        logging.getLogger(ERROR_LOG).warning(
+            "the application's logging configuration had disabled %s (disable_existing_loggers): enabled again",
+            " and ".join(disabled),
+        )
+
+
 def set_aliases(*, are_there: bool) -> None:
     """Make gunicorn's names those of our loggers, or let them be loggers of their own again."""
     known = logging.Logger.manager.loggerDict

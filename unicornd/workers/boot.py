@@ -235,6 +235,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
         nonlocal has_served
         if not has_served:
             has_served = worker.booted = True
+            logs.enable_again()
             report(seat, ReadyReport(kind=name))
 
     try:

@@ -403,6 +403,10 @@ class Server:
                 async with asyncio.timeout(self._watch.tick):
                     await is_told_to_leave.wait()
             self._look()
+            if self._context.orders.is_draining:
+                # Told by the handler alone: the wake-up socket is another one's where the application has called
+                # loop.add_signal_handler(), for whatever signal.
+                is_told_to_leave.set()
         await self._drain()
 
     def _give_up(self) -> None:

@@ -128,6 +128,10 @@ class Server:
                 async with asyncio.timeout(self._tick):
                     await self._leaves.wait()
             self._look()
+            if (
+                self._orders.is_draining
+            ):  # as in `asgi`: an application that listens to signals has the wake-up socket
+                self._leaves.set()
         self._leave_listeners()
         if self._opening:
             _, late = await asyncio.wait(self._opening, timeout=DRAIN_LINGER_SECONDS)

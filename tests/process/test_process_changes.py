@@ -1,0 +1,81 @@
+"""What an application changes in its process that the server relies on: put right, and told once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet_in
+from tests.support.kinds import EVERY_KIND
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+APP = """\
+import asyncio, logging.config, os, signal
+
+SETTINGS = {"version": 1, "handlers": {"own": {"class": "logging.StreamHandler"}}, "root": {"handlers": ["own"]}}
+
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/raise":
+        raise RuntimeError("where is this traceback?")
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        message = await receive()
+        logging.config.dictConfig(SETTINGS)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print, "heard USR2")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("the application was shut down", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/raise":
+        raise RuntimeError("where is this traceback?")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+if os.environ.get("UNICORND_WORKER_SLOT"):
+    logging.config.dictConfig(SETTINGS)
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_in(tmp_path) as made:
+        made.write("site_app.py", APP)
+        yield made
+
+
+def start(fleet: Fleet, kind: str, *arguments: str) -> None:
+    fleet.change("unicornd.toml", ":application", ":asgi" if kind == "asgi" else ":wsgi")
+    fleet.start("-k", kind, "-w", "1", "--access-logfile", "access.log", *arguments)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_loggers_that_a_configuration_of_the_application_disables_write_on(fleet: Fleet, kind: str) -> None:
+    start(fleet, kind)
+    fleet.get("/")
+    with pytest.raises(AssertionError):
+        fleet.get("/raise")
+    fleet.await_log("where is this traceback?")
+    eventually(lambda: '"GET / ' in (fleet.folder / "access.log").read_text(), "the access log has its line")
+    assert fleet.log.count("disable_existing_loggers") == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_application_that_listens_to_signals_does_not_make_its_worker_deaf(
+    fleet: Fleet, loop: str
+) -> None:
+    with (fleet.folder / "unicornd.toml").open("a") as file:
+        file.write(f'[asgi]\nloop = "{loop}"\n[timeouts]\ngraceful = 60\nkill = 60\n')
+    start(fleet, "asgi")
+    assert fleet.end(signal.SIGTERM) == 0
+    assert "the application was shut down" in fleet.log
+    assert "told to" not in fleet.log
