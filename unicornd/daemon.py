@@ -43,6 +43,7 @@ from unicornd.arbiter.upgrade import Origin
 from unicornd.arbiter.wakeup import HEARD, Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.exposed import exposed
+from unicornd.config.instance import working_folder
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, name_of, socket_mode_of, under_their_names
 from unicornd.control.address import ControlAddress
@@ -371,7 +372,7 @@ class Assembly:
         )
 
     def _watch_files(self, port: Port, loop: Loop) -> None:
-        folder = os.getcwd()  # noqa: PTH109 - a text is what is watched
+        folder = str(working_folder())
 
         def wanted() -> Watched:
             settings = self._deployments.present.settings

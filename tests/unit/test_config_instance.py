@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from unicornd.config.instance import (
+    as_said,
     control_socket_candidates,
     instance_of_config,
     instance_of_path,
@@ -15,6 +16,7 @@ from unicornd.config.instance import (
     socket_of_config,
     spare_name,
     spare_names,
+    working_folder,
 )
 
 
@@ -151,3 +153,33 @@ def test_root_uses_no_runtime_directory_of_another_user(tmp_path: Path) -> None:
         planted.listen()
         assert f"{tmp_path}/theirs/unicornd/shop.sock" not in running_sockets(environ, 0)
         assert f"{tmp_path}/theirs/unicornd/shop.sock" in running_sockets(environ, 12345)
+
+
+def test_a_path_is_kept_as_it_was_said_and_names_the_instance_through_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").mkdir()
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    file = link / "unicornd.toml"
+    assert as_said(file) == file
+    assert as_said(link / ".." / "unicornd.toml") == tmp_path / "unicornd.toml"
+    monkeypatch.chdir(link)
+    monkeypatch.setenv("PWD", str(link))
+    assert as_said(Path("unicornd.toml")) == file
+    assert instance_of_path(Path("unicornd.toml")) == instance_of_path(file)
+    monkeypatch.setenv("PWD", "/elsewhere")
+    assert as_said(Path("unicornd.toml")) == tmp_path / "one" / "unicornd.toml"
+
+
+def test_a_working_directory_that_was_removed_still_has_the_name_under_which_it_was_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setenv("PWD", str(gone))
+    gone.rmdir()
+    assert working_folder() == gone
+    monkeypatch.delenv("PWD")
+    assert working_folder() == Path("/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.reading import read
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
+from unicornd.config.instance import as_said
 from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import in_force, needing_restart
 from unicornd.config.record import replaced
@@ -224,7 +226,12 @@ class Deployments:
             self.present = replace(self.present, blueprint=renewed)
 
     def reading(self) -> Callable[[], Loaded]:
-        """Return what reads and checks the configuration as it is now, in a process of its own."""
+        """Return what reads and checks the configuration as it is now, in a process of its own.
+
+        The working directory is entered anew by the name that it had at the start, as gunicorn does at HUP.
+        """
+        with suppress(OSError):  # it may be gone, and nothing be needed of it
+            os.chdir(self._sources.folder)  # a symbolic link may lead to the next release by now
         sources = replace(self._sources, environ=dict(os.environ))
         return partial(read, sources, path=self._path)
 
@@ -455,6 +462,6 @@ def _close_others(listeners: tuple[Listener, ...], *, kept: tuple[Listener, ...]
 
 
 def config_path(deployment: Deployment) -> Path | None:
-    """Return the absolute path of the configuration file."""
+    """Return the absolute path of the configuration file, as it was said."""
     file = deployment.loaded.config_file
-    return Path(file).resolve() if file is not None else None
+    return as_said(Path(file)) if file is not None else None

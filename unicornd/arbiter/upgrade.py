@@ -16,6 +16,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unicornd.config.instance import working_folder
 from unicornd.dataclass import dataclass
 from unicornd.observe.logs import ERROR_LOG
 from unicornd.sockets.credentials import receive, want_credentials
@@ -60,10 +61,7 @@ class Origin:
             executable: `sys.executable`.
             environ: at the start.
         """
-        folder = os.getcwd()  # noqa: PTH109 - a text is what chdir wants
-        entered = environ.get("PWD", "")
-        if entered and os.path.realpath(entered) == folder:
-            folder = entered  # a symbolic link may lead to the next release by now
+        folder = str(working_folder())  # a symbolic link may lead to the next release by now
         script = orig_argv[1] if len(orig_argv) > 1 else ""
         if script and not script.startswith("-") and os.access(script, os.X_OK):
             return cls(

@@ -85,6 +85,7 @@ def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
         FlagError: it is no command line of ours.
     """
     from unicornd.config.flags import read_command_line  # noqa: PLC0415 - not in the arbiter
+    from unicornd.config.instance import working_folder  # noqa: PLC0415 - likewise
     from unicornd.config.loaded import Sources  # noqa: PLC0415 - likewise
 
     command = read_command_line(arguments)
@@ -100,7 +101,7 @@ def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
         config_file=Path(command.config) if command.config else None,
         environ=dict(os.environ),
         given=command.given,
-        folder=Path.cwd(),
+        folder=working_folder(),
     )
     if command.actions:
         return _tell_somebody(command, sources)

@@ -12,6 +12,8 @@ import sys
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
+from unicornd.config.instance import working_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -60,7 +62,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, ImportString]]:
 
 def _file_of(target: ImportString, app: AppSettings) -> str | None:
     """Return the file that a function comes from; None if it is not found, or has none."""
-    home = str(app.chdir) if app.chdir is not None else os.getcwd()  # noqa: PTH109 - a str is what finders want
+    home = str(app.chdir) if app.chdir is not None else str(working_folder())
     if target.is_file:
         return os.path.join(home, target.module)  # noqa: PTH118 - likewise
     path: Sequence[str] = [*sys.path, *app.pythonpath, home]

@@ -37,15 +37,42 @@ def instance_of_config(file: Path) -> str:
 
 
 def instance_of_path(file: Path) -> str:
-    """Return the name of an instance that has none of its own: `shop-3fa2c1`."""
-    path = file.resolve()
+    """Return the name of an instance that has none of its own: `shop-3fa2c1`.
+
+    By the path as it was said: a symbolic link in it may lead to another release tomorrow, of the same instance.
+    """
+    path = as_said(file)
     return f"{_plain(path.parent.name)}-{_digest(str(path))}"
+
+
+def as_said(file: Path) -> Path:
+    """Return the absolute path of a file by the names that were said: symbolic links are followed at each use.
+
+    With `..` in it, it is resolved: what is above a link depends on where that leads.
+    """
+    path = file if file.is_absolute() else working_folder() / file
+    return path.resolve() if ".." in path.parts else path
+
+
+def working_folder() -> Path:
+    """Return the working directory by the name under which it was entered (`PWD`); it may be gone by now.
+
+    getcwd(3) has the name without symbolic links, and none once the directory has been removed.
+    """
+    entered = os.environ.get("PWD", "")
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - a predicate is in a hurry
+    except FileNotFoundError:
+        return Path(entered or "/")
+    if entered.startswith("/") and os.path.realpath(entered) == folder:
+        return Path(entered)
+    return Path(folder)
 
 
 def instance_of_target(target: str, folder: Path) -> str:
     """Return the name of an instance without a configuration file: by what is served, and where from."""
     module = target.partition(":")[0].removesuffix(".py").rpartition("/")[2]
-    return f"{_plain(module)}-{_digest(f'{folder.resolve()} {target}')}"
+    return f"{_plain(module)}-{_digest(f'{folder} {target}')}"
 
 
 def drop_ins(file: Path) -> list[Path]:

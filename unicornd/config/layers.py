@@ -18,7 +18,7 @@ from unicornd.config.conversions import comma_list
 from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
-from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX, drop_ins, is_python
+from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX, drop_ins, is_python, working_folder
 from unicornd.config.loaded import Loaded
 from unicornd.config.locate import locate_keys
 from unicornd.config.problems import FREE_TABLES
@@ -278,6 +278,6 @@ def read_value(key: Key, text: str) -> Any:  # noqa: ANN401 - validated later
 def _shown_path(path: Path) -> str:
     """Return a path as a person would name it: relative to the working directory if it is below that."""
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(path.relative_to(working_folder()))
     except ValueError:
         return str(path)

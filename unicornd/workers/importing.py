@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
+from unicornd.config.instance import working_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
@@ -57,7 +59,7 @@ class ApplicationFinder:
 
 def folders_of(app: AppSettings) -> tuple[str, ...]:
     """Return the application's folders, where they are now: a link may lead to the next release a moment later."""
-    home = os.path.realpath(app.chdir) if app.chdir is not None else os.getcwd()  # noqa: PTH109 - a str is what sys.path wants
+    home = os.path.realpath(app.chdir if app.chdir is not None else working_folder())
     return (*app.pythonpath, home)
 
 

@@ -23,6 +23,7 @@ from unicornd.cli.plain import printable
 from unicornd.cli.progress import OutOfTimeError, conclude, detach, follow
 from unicornd.cli.render import STATE_STYLES
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
+from unicornd.config.instance import as_said
 from unicornd.control.client import Client, ControlError
 from unicornd.control.wording import duration, plural
 from unicornd.errors import CtlExit, DaemonExit
@@ -156,7 +157,7 @@ def _show_restart(session: Session, file: Path, *, arbiter: int | None) -> int:
 def _config_file(choice: Choice) -> Path:
     file = choice.config_file()
     if file is not None:
-        return file.resolve()
+        return as_said(file)
     raise ControlError(
         f"there is no {CONFIG_NAME} here",
         code=CtlExit.CONFIG,
