@@ -249,7 +249,8 @@ class World:
                 self._judge_end(action)
                 self._forgive(action.pool)
                 self.tell(events.RolloutAbandoned(at=self.now, pool=action.pool))
-                assert self.pool(action.pool) == self.good.pop(action.pool), "the last good one is back"
+                back, good = self.pool(action.pool), self.good.pop(action.pool)
+                assert back == replace(good, is_disk_newer=not good.is_molded), "the last good one is back"
             case actions.LeaveListeners():
                 assert not self.has_left_listeners, "once"
                 assert self.now >= self.drain_until(), "what comes before is still let in"

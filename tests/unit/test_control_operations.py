@@ -7,8 +7,9 @@ import pytest
 
 from tests.support.control_port import make_child, make_pool, make_state
 from unicornd.arbiter import events
+from unicornd.arbiter.fold import fold
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
-from unicornd.arbiter.state import Child, Halt, Order, Phase, Rollout, State
+from unicornd.arbiter.state import DISK_IS_NEWER, Child, Halt, Order, Phase, Rollout, State
 from unicornd.arbiter.succession import Bequest
 from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
@@ -221,6 +222,22 @@ def test_an_abandoned_rollout_is_a_rolled_back_reload_with_the_traceback() -> No
     assert operation.state is Outcome.ROLLED_BACK
     assert operation.result == "rolled back, generation 1 goes on serving: RuntimeError: broken"
     assert operation.detail == "Traceback\n  line 7"
+
+
+@pytest.mark.parametrize("is_molded", [False, True])
+def test_a_rollback_tells_that_a_replaced_worker_would_run_what_is_on_disk_unless_a_mold_has_the_old_code(
+    *, is_molded: bool
+) -> None:
+    before = rolling(make_child(1), make_child(2), reason="RuntimeError: broken")
+    rollout = before.rollouts["web"]
+    previous = replace(rollout.previous, is_molded=is_molded)
+    before = replace(before, rollouts=MappingProxyType({"web": replace(rollout, previous=previous)}))
+    event = events.RolloutAbandoned(at=LATER, pool="web")
+    after = fold(before, event)
+    assert after.pools["web"].is_disk_newer is not is_molded
+    operations = begun(Kind.RELOAD)
+    watch(operations, before, after, event)
+    assert ended(operations, "reload-1").detail == ("" if is_molded else DISK_IS_NEWER)
 
 
 def test_a_stop_ends_a_running_reload_as_failed() -> None:

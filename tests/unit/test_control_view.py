@@ -12,7 +12,7 @@ from unicornd.arbiter.events import ListenersLooked
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import Kind, Operations, Outcome
-from unicornd.arbiter.state import Backoff, Halt, Phase, Rollout, State
+from unicornd.arbiter.state import DISK_IS_NEWER, Backoff, Halt, Phase, Rollout, State
 from unicornd.dataclass import replace
 from unicornd.observe.scoreboard import BUCKETS, InFlight, Reading
 from unicornd.units import Monotonic, Pid, Seconds
@@ -119,6 +119,16 @@ def test_a_fleet_to_which_nobody_can_connect_is_not_ready() -> None:
     assert "nobody can connect to 127.0.0.1:8000" in view.readiness(state, pool=POOL).reason
     assert not view.readiness(state, pool=POOL).ok
     assert view.readiness(fold(state, ListenersLooked(at=NOW, shut=())), pool=POOL).ok
+
+
+def test_status_and_health_tell_after_a_rollback_what_a_replaced_worker_would_run() -> None:
+    pool = replace(POOL, is_disk_newer=True)
+    whole = make_state(2, make_child(1), make_child(2))
+    assert view.fleet_state(whole, pool=pool, running=None, now=NOW) == ("ready", DISK_IS_NEWER)
+    for state in (whole, make_state(2, make_child(1))):
+        assert DISK_IS_NEWER in view.fleet_state(state, pool=pool, running=None, now=NOW)[1]
+        assert view.readiness(state, pool=pool).ok
+        assert DISK_IS_NEWER in view.readiness(state, pool=pool).reason
 
 
 def test_what_an_operation_waits_for_names_the_worker_and_its_oldest_request() -> None:

@@ -320,7 +320,9 @@ def _abandon(state: State, name: str) -> State:
         return state
     return replace(
         state,
-        pools=_with(state.pools, {name: rollout.previous}),
+        pools=_with(
+            state.pools, {name: replace(rollout.previous, is_disk_newer=not rollout.previous.is_molded)}
+        ),
         rollouts=_without(state.rollouts, name),
         backoffs=_without(state.backoffs, name),
     )

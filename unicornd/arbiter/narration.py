@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter import events
 from unicornd.arbiter.fold import child_of, name_of
 from unicornd.arbiter.journal import MAX_CHARACTERS
-from unicornd.arbiter.state import Halt, Order, Phase, Role
+from unicornd.arbiter.state import DISK_IS_NEWER, Halt, Order, Phase, Role
 from unicornd.escaping import lines, one_line, shortened
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ class Narrator:
         first = rollout.reason.partition("\n")[0] if rollout is not None else ""
         failed, kept = previous.pools[event.pool].generation, state.pools[event.pool].generation
         text = f"generation {failed} is given up, generation {kept} stays: {first}"
-        self.say("reload.rolled_back", text, level=logging.ERROR, facts={"generation": kept})
+        detail = DISK_IS_NEWER if state.pools[event.pool].is_disk_newer else ""
+        self.say("reload.rolled_back", text, level=logging.ERROR, facts={"generation": kept}, detail=detail)
 
 
 def _how_it_ended(event: events.Exited) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter import events
 from unicornd.arbiter.fold import child_of, name_of
-from unicornd.arbiter.state import Halt, Order, Phase
+from unicornd.arbiter.state import DISK_IS_NEWER, Halt, Order, Phase
 from unicornd.control.wording import duration
 from unicornd.dataclass import dataclass, replace
 
@@ -349,6 +349,8 @@ def _roll_back(operation: Operation, moment: _Moment) -> Operation:
     rollout = moment.previous.rollouts.get(operation.pool)
     first, _, detail = (rollout.reason if rollout is not None else "").partition("\n")
     result = f"rolled back, generation {pool.generation} goes on serving" + (f": {first}" if first else "")
+    if pool.is_disk_newer:
+        detail = f"{detail}\n{DISK_IS_NEWER}".lstrip("\n")
     return _end(operation, Outcome.ROLLED_BACK, now=moment.event.at, result=result, detail=detail)
 
 

@@ -89,6 +89,12 @@ class Patience:
     spares_siblings: bool = False
 
 
+DISK_IS_NEWER = (
+    "a replaced worker would run the code on disk, which failed: put that right, or reload what ran before"
+)
+"""What everybody is told after a reload was rolled back, where no mold has the old code."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """A named group of equal processes, as desired.
@@ -99,6 +105,8 @@ class Pool:
         surge: how many more than `size` a rollout may run at once; 0 replaces one by one, `size` all at once.
         max_failures: how many children of a new generation may fail to boot before the rollout is abandoned.
         is_molded: whether its workers are forked by a mold, one a generation.
+        is_disk_newer: its reload was rolled back: what is on disk is not what its workers run, and would be run by one
+            that is replaced. Never where a mold has the generation's own code.
     """
 
     name: str
@@ -108,6 +116,7 @@ class Pool:
     max_failures: int
     patience: Patience
     is_molded: bool = False
+    is_disk_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

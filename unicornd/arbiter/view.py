@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from unicornd.arbiter.operations import Kind, Outcome
-from unicornd.arbiter.state import Halt, Phase
+from unicornd.arbiter.state import DISK_IS_NEWER, Halt, Phase
 from unicornd.control import protocol
 from unicornd.control.wording import duration, plural
 from unicornd.dataclass import dataclass
@@ -175,7 +175,7 @@ def postmortem(died: Postmortem) -> protocol.Postmortem:
 def fleet_state(
     state: State, *, pool: Pool, running: Operation | None, now: Monotonic
 ) -> tuple[FleetState, str]:
-    """What the fleet is, in one word, and why it is not `ready`."""
+    """What the fleet is, in one word, and why it is not `ready`, or what threatens it."""
     ready = count_ready(state, pool=pool)
     missing = f"{ready} of {pool.size} workers are ready"
     if (change := _change(state, pool=pool, running=running, missing=missing)) is not None:
@@ -183,10 +183,11 @@ def fleet_state(
     if pool.size == 0:
         return "empty", "no workers are wanted"
     if ready < pool.size:
-        return "degraded", missing + _next_try(state, pool=pool, now=now)
+        told = f"; {DISK_IS_NEWER}" if pool.is_disk_newer else ""
+        return "degraded", missing + _next_try(state, pool=pool, now=now) + told
     if state.shut_listeners:
         return "degraded", _shut(state)
-    return "ready", ""
+    return "ready", DISK_IS_NEWER if pool.is_disk_newer else ""
 
 
 def _shut(state: State) -> str:
@@ -233,7 +234,8 @@ def readiness(state: State, *, pool: Pool) -> protocol.Health:
     if state.shut_listeners:
         return protocol.Health(ok=False, reason=_shut(state))
     ready = count_ready(state, pool=pool)
-    return protocol.Health(ok=ready > 0, reason=f"{ready} of {pool.size} workers are ready")
+    told = f"; {DISK_IS_NEWER}" if pool.is_disk_newer else ""
+    return protocol.Health(ok=ready > 0, reason=f"{ready} of {pool.size} workers are ready" + told)
 
 
 def workers(state: State, facts: Facts) -> list[protocol.Worker]:
