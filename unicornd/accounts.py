@@ -1,10 +1,14 @@
-"""Users in whose names root does something, and doing it.
+"""Users in whose names root does something with files, and doing it.
 
-For the arbiter, which has one thread: the identity of a process is that of all its threads.
+By the file system user id (setfsuid(2)), which the kernel made for file servers: what is asked of files is checked for that
+user, and the privileges over files are gone meanwhile. The effective user id stays root's: a process that has another
+one could be reniced, rescheduled or pinned to a processor by that user (setpriority(2), sched_setscheduler(2),
+sched_setaffinity(2) look at the effective id), for good. Python has no function for it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,9 +36,9 @@ class Account:
 
 @contextmanager
 def acting_as(account: Account | None) -> Iterator[None]:
-    """Have the kernel check what is done as if `account` did it. Process-wide: for processes with one thread.
+    """Have the kernel check what is done with files as if `account` did it. In this thread; the groups are the process's.
 
-    Nothing changes without an account, or for a process that is not root.
+    Nothing changes without an account, or for a process that is not root, or that acts for somebody already.
 
     Raises:
         OSError: this root may not change users (a user namespace, a system call filter).
@@ -42,15 +46,27 @@ def acting_as(account: Account | None) -> Iterator[None]:
     if account is None or os.geteuid() != 0:
         yield
         return
-    groups, gid = os.getgroups(), os.getegid()
+    import ctypes  # noqa: PLC0415 - only root with a user for the workers needs it
+
+    libc = ctypes.CDLL(None)
+    asked = libc.setfsuid(-1)  # an id that cannot be: the present one is returned, and stays
+    if asked != 0:
+        yield
+        return
+    groups, gid = os.getgroups(), libc.setfsgid(-1)
     try:
         os.setgroups(account.groups)
-        os.setegid(account.gid)
-        os.seteuid(account.uid)
+        libc.setfsgid(account.gid)
+        libc.setfsuid(account.uid)
+        if (libc.setfsuid(-1), libc.setfsgid(-1)) != (
+            account.uid,
+            account.gid,
+        ):  # it has no other way to say no
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(gid)
+        libc.setfsuid(0)
+        libc.setfsgid(gid)
         os.setgroups(groups)
 
 

@@ -8,7 +8,7 @@ The rules, for root only; for anybody else the kernel's own checks are enough:
 
 - A symbolic link is followed only if every folder on the way to it can be written by root alone. A group that the workers
   are not in counts as root's: that is how distributions make `/var/log`.
-- In a folder that others may write, an existing file is opened *as the user who may write there* (seteuid(2)), so the
+- In a folder that others may write, an existing file is opened *as the user who may write there* (setfsuid(2)), so the
   kernel refuses what that user could not have opened itself. Only regular files with one name are accepted.
 - Files that appear whole are written under a random name that must not exist yet (O_EXCL), then renamed.
 - Nothing is given to another user by path: an inode is held (O_PATH) while its owner is looked at and changed.

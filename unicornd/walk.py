@@ -74,6 +74,7 @@ class Walk:
     def _begin(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
+            self.fd = -1
         self.fd = os.open("/", PATH_ONLY | os.O_DIRECTORY)
         self.reached = self._look(is_fixed=True)
 

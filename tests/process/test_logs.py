@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,6 +182,19 @@ def test_a_daemon_that_inherits_its_streams_writes_to_them(fleet: Fleet) -> None
     fleet.await_log("the fleet is ready")
     fleet.client.post("/v1/stop", {})
     eventually(lambda: not fleet.processes(), "the daemon has ended")
+
+
+def test_logs_that_cannot_be_reopened_are_a_failure_that_is_told(fleet: Fleet) -> None:
+    folder = fleet.folder / "logs"
+    folder.mkdir()
+    fleet.start("--error-logfile", "logs/error.log")
+    shutil.rmtree(folder)
+    operation = fleet.client.post("/v1/reopen")
+    assert operation["state"] == "failed"
+    assert operation["exit_code"] == 1
+    assert "error.log: No such file or directory" in operation["result"]
+    events = fleet.client.ask("GET", "/v1/events?since=0&follow=0").body.splitlines()
+    assert [b"error.log" in each for each in events if b"logs.not_reopened" in each] == [True]
 
 
 def test_usr1_reopens_the_files_of_the_applications_own_loggers(fleet: Fleet) -> None:

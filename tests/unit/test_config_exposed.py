@@ -110,3 +110,12 @@ def test_the_working_directory_counts_where_no_folder_is_said(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deploy.py").chmod(0o646)
     assert len(told(tmp_path, app={})) == 1
+
+
+def test_a_user_of_the_workers_who_may_use_the_control_socket_is_told(tmp_path: Path) -> None:
+    both = {"allow_users": ("no-one", "deploy"), "view_users": ("no-one",)}
+    change, view = told(tmp_path, control=both)
+    assert change.startswith("control.allow_users: no-one is the user of the workers")
+    assert view.startswith("control.view_users: no-one is the user of the workers")
+    assert told(tmp_path, control={"allow_users": ("deploy",)}) == []
+    assert told(tmp_path, control={**both, "enabled": False}) == []

@@ -275,6 +275,8 @@ def test_a_stop_is_done_when_no_child_is_left() -> None:
 def test_logs_are_reopened_at_once_and_beside_a_running_operation() -> None:
     operations = begun(Kind.RELOAD)
     assert operations.begin(Kind.REOPEN, title="t", pool="web", now=NOW).state is Outcome.DONE
+    failed = operations.begin(Kind.REOPEN, title="t", pool="web", now=NOW, failure="cannot reopen a.log")
+    assert (failed.state, failed.result) == (Outcome.FAILED, "cannot reopen a.log")
     assert operations.running is not None
     assert operations.running.id == "reload-1"
 

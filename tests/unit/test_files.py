@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from unicornd.walk import UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 RACE_SECONDS = 3.0
@@ -312,14 +312,27 @@ def test_nothing_is_done_in_nobodys_name_and_names_are_told() -> None:
     assert name_of(Account(uid=54321, gid=0, groups=())) == "user 54321"
 
 
+def file_ids() -> tuple[int, int]:
+    """The ids by which the kernel checks what is done with files (proc_pid_status(5))."""
+    lines = Path("/proc/thread-self/status").read_text().splitlines()
+    uid, gid = (line.split()[4] for line in lines if line.startswith(("Uid:", "Gid:")))
+    return int(uid), int(gid)
+
+
 @NEEDS_ROOT
 def test_what_was_done_in_anothers_name_leaves_root_as_it_was() -> None:
     groups = os.getgroups()
     with acting_as(nobody()):
-        assert (os.geteuid(), os.getegid(), os.getgroups()) == (nobody().uid, nobody().gid, [nobody().gid])
+        assert (*file_ids(), os.getgroups()) == (nobody().uid, nobody().gid, [nobody().gid])
+        assert os.getresuid() == (0, 0, 0), (
+            "nobody may not renice or pin a process that is root to all others"
+        )
+        with acting_as(nobody()):
+            assert file_ids() == (nobody().uid, nobody().gid)
+        assert file_ids() == (nobody().uid, nobody().gid)
     with contextlib.suppress(RuntimeError), acting_as(nobody()):
         raise RuntimeError
-    assert (os.geteuid(), os.getegid(), os.getgroups()) == (0, 0, groups)
+    assert (*file_ids(), os.getgroups()) == (0, 0, groups)
     assert os.getresuid() == (0, 0, 0)
 
 

@@ -115,7 +115,8 @@ def test_a_file_that_cannot_be_opened_anew_is_logged_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, logs.ERROR_LOG):
-        given = logs.opened_anew([f"{tmp_path}/none/a.log", f"{tmp_path}/b.log"], writer=None)
+        given, failed = logs.opened_anew([f"{tmp_path}/none/a.log", f"{tmp_path}/b.log"], writer=None)
     assert list(given) == [f"{tmp_path}/b.log"]
     os.close(given[f"{tmp_path}/b.log"])
     assert "cannot reopen a log" in caplog.text
+    assert failed == {f"{tmp_path}/none/a.log": "No such file or directory"}

@@ -114,11 +114,28 @@ class Operations:
         self._running_id = ""
 
     def begin(
-        self, kind: Kind, *, title: str, pool: str, now: Monotonic, pid: Pid | None = None, asking: str = ""
+        self,
+        kind: Kind,
+        *,
+        title: str,
+        pool: str,
+        now: Monotonic,
+        pid: Pid | None = None,
+        asking: str = "",
+        failure: str = "",
     ) -> Operation:
         """Start an operation; a running one (only a stop may meet one) ends as FAILED, superseded.
 
-        To reopen logs takes no time and disturbs nobody: it is DONE at once and may meet a running operation.
+        To reopen logs takes no time and disturbs nobody: it has ended at once and may meet a running operation.
+
+        Args:
+            kind: what is done.
+            title: the same in words.
+            pool: to which.
+            now: the time.
+            pid: of the worker that it is about, if of one.
+            asking: what another process has to say first, in words.
+            failure: why logs were not reopened.
         """
         self._count += 1
         operation = Operation(
@@ -131,7 +148,8 @@ class Operations:
             asking=asking,
         )
         if kind is Kind.REOPEN:
-            operation = _end(operation, Outcome.DONE, now=now, result="the log files are open anew")
+            outcome = Outcome.FAILED if failure else Outcome.DONE
+            operation = _end(operation, outcome, now=now, result=failure or "log files reopened")
         else:
             self.end(Outcome.FAILED, result=f"superseded by {operation.id}", now=now)
             self._running_id = operation.id

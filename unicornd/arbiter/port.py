@@ -230,8 +230,10 @@ class Port:
             case Upgrade():
                 return self._upgrade(decision, is_final=wish.is_final)
             case Reopen():
-                reopen_logs(self._means.deployments, self.loop.seats, kernel=self._means.kernel)
-                return self._begin(decision)
+                failure = reopen_logs(self._means.deployments, self.loop.seats, kernel=self._means.kernel)
+                if failure:  # an event, too: the log itself may be what cannot be written
+                    self._means.narrator.say("logs.not_reopened", failure, level=logging.ERROR)
+                return self._begin(decision, failure=failure)
             case Stop() if is_final:
                 self._means.deployments.keep_nothing()
                 return self._begin(decision)
@@ -277,9 +279,14 @@ class Port:
         """Return the Prometheus text."""
         return self.survey.metrics()
 
-    def _begin(self, granted: Granted) -> Operation:
+    def _begin(self, granted: Granted, *, failure: str = "") -> Operation:
         operation = self.operations.begin(
-            granted.kind, title=granted.title, pool=granted.pool, now=self.now(), pid=granted.pid
+            granted.kind,
+            title=granted.title,
+            pool=granted.pool,
+            now=self.now(),
+            pid=granted.pid,
+            failure=failure,
         )
         return self._set_going(granted, operation)
 

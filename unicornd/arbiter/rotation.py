@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from unicornd.arbiter.seats import Seats
 
 
-def reopen_logs(deployments: Deployments, seats: Seats, *, kernel: Kernel) -> None:
+def reopen_logs(deployments: Deployments, seats: Seats, *, kernel: Kernel) -> str:
     """Open all log files anew, here and in every worker and mold.
 
     A worker that its mold has just forked, or is about to, hears no signal yet: its channel holds the files until it
     looks, once, at its start. So those that say meanwhile that they are there are met before the signal is sent.
+
+    Returns:
+        Which files cannot be opened, and why, in words; empty if all is well.
     """
     files = deployments.log_files()
-    given = logs.opened_anew((each.path for each in files), writer=deployments.writer)
+    given, failed = logs.opened_anew((each.path for each in files), writer=deployments.writer)
     try:
         logs.reopen(given, files=files)
         for channel in seats.channels:
@@ -41,3 +44,4 @@ def reopen_logs(deployments: Deployments, seats: Seats, *, kernel: Kernel) -> No
     finally:
         for fd in given.values():
             os.close(fd)
+    return "; ".join(f"cannot reopen {path}: {why}" for path, why in failed.items())

@@ -29,7 +29,7 @@ ROOT = 0
 
 
 def exposed(settings: Settings, *, uid: int, trusted: int = ROOT) -> list[str]:
-    """Return a line for each function or class that runs with more rights than those have who may change it.
+    """Return a line for each thing that gives others than root, or the workers, more than is theirs.
 
     Args:
         settings: of the fleet.
@@ -38,7 +38,7 @@ def exposed(settings: Settings, *, uid: int, trusted: int = ROOT) -> list[str]:
     """
     if uid != trusted or settings.process.user in {None, "root", str(trusted)}:
         return []
-    lines = []
+    lines = list(_controlled(settings))
     for key, target in _targets(settings):
         file = _file_of(target, settings.app)
         place = _writable(file, trusted) if file is not None else None
@@ -47,6 +47,19 @@ def exposed(settings: Settings, *, uid: int, trusted: int = ROOT) -> list[str]:
                 f"{key}: {target} runs as root, from {file}; {place} can be changed by others than root"
             )
     return lines
+
+
+def _controlled(settings: Settings) -> Iterator[str]:
+    """A worker is its user: whoever lets that user steer the fleet lets a compromised worker do it."""
+    if not settings.control.enabled:
+        return
+    user = settings.process.user
+    for name, what in (
+        ("allow_users", "change and stop"),
+        ("view_users", "see the other workers' requests of"),
+    ):
+        if user in getattr(settings.control, name):
+            yield f"control.{name}: {user} is the user of the workers: a compromised one could {what} the fleet"
 
 
 def _targets(settings: Settings) -> Iterator[tuple[str, ImportString]]:

@@ -177,19 +177,21 @@ def check_files(settings: LoggingSettings, *, writer: Account | None) -> None:
     parse_address(settings.syslog.address)
 
 
-def opened_anew(paths: Iterable[str], *, writer: Account | None) -> dict[str, int]:
+def opened_anew(paths: Iterable[str], *, writer: Account | None) -> tuple[dict[str, int], dict[str, str]]:
     """Open log files anew, in the arbiter; what cannot be opened is logged and left out.
 
     Returns:
-        Path → descriptor.
+        Path → descriptor, and for the others path → why.
     """
     given: dict[str, int] = {}
+    failed: dict[str, str] = {}
     for path in dict.fromkeys(paths):
         try:
             given[path] = open_log(path, writer=writer)
         except OSError as error:
             _tell_failure(path, error)
-    return given
+            failed[path] = error.strerror or str(error)
+    return given, failed
 
 
 def reopen(given: Mapping[str, int] | None = None, *, files: Iterable[OpenLog] = ()) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from unicornd.config.sections.app import AppSettings
 
 
+INSTALLED = tuple({os.path.join(place, "lib", "") for place in (sys.prefix, sys.base_prefix)})  # noqa: PTH118 - as above
+"""Where the standard library and packages are."""
+
+
 class ApplicationFinder:
     """Finds modules in the application's folders, behind everything that is installed, for those who may have them.
 
@@ -53,7 +57,12 @@ class ApplicationFinder:
             frame = frame.f_back
         if frame is None:
             return False
-        file = os.path.abspath(frame.f_code.co_filename)  # noqa: PTH100 - once an import that nobody else has found
+        file = frame.f_code.co_filename
+        if not os.path.isabs(file):  # noqa: PTH117 - `<string>` and `<frozen os>` are nobody's files
+            return False
+        file = os.path.abspath(file)  # noqa: PTH100 - once an import that nobody else has found
+        if file.startswith(INSTALLED):  # an environment below the application's folder is not the application
+            return False
         return file.startswith(tuple(os.path.join(folder, "") for folder in self.folders))  # noqa: PTH118 - with a slash at the end
 
 

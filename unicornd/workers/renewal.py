@@ -94,7 +94,11 @@ class LogReceiver:
                     if path in given:
                         os.close(given[path])
                     given[path] = fd
-        except OSError:  # nothing more has come, or the arbiter is gone
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ):  # nothing more has come, or the arbiter is gone; what is cut is not read
             pass
         finally:
             channel.close()
