@@ -103,6 +103,18 @@ def test_an_upgrade_takes_over_and_no_request_is_lost(fleet: Fleet, *, is_keepal
     assert fleet.addresses() == [address]
 
 
+def test_without_a_service_manager_nobody_stands_in_for_the_new_arbiter(fleet: Fleet) -> None:
+    old = fleet.start(*KEPT)
+    first = old.pid
+    assert upgrade(fleet)[0] == 0
+    second = await_arbiter(fleet, first)
+    eventually(lambda: old.poll() is not None, "the old arbiter has left")
+    fleet.status()  # the second answer comes after the loop has heard that
+    workers = fleet.pids()
+    children = Path(f"/proc/{second}/task/{second}/children").read_text().split()
+    assert sorted(map(int, children)) == sorted(workers.values())
+
+
 def test_the_new_one_can_be_upgraded_and_stopped_too(fleet: Fleet) -> None:
     old = fleet.start(*KEPT)
     first = old.pid

@@ -196,7 +196,7 @@ def confirm_main(
         predecessor: whose child we were.
         leave_behind: closes what is the arbiter's, in the child.
     """
-    if not notifier.is_heard:
+    if not notifier.has_manager:
         return
     me = os.getpid()
     reader, writer = os.pipe()
@@ -205,7 +205,10 @@ def confirm_main(
         leave_behind()
         os.close(writer)
         os.read(reader, 1)  # until the manager was told
+        until = time.monotonic() + MANAGER_SECONDS
         while (parent := _parent_of(me)) == predecessor or (parent and not notifier.main(me)):
+            if time.monotonic() >= until:  # it does not read what it is told
+                return 1
             time.sleep(LOOK_SECONDS)
         notifier.await_hearing(MANAGER_SECONDS)
         return 0

@@ -40,6 +40,11 @@ class Notifier:
         if self._sock is not None:
             self._sock.setblocking(False)
 
+    @property
+    def has_manager(self) -> bool:
+        """Whether there is a service manager at all."""
+        return self._sock is not None
+
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str], pid: int) -> Notifier:
         """Read NOTIFY_SOCKET and WATCHDOG_USEC, and take them away: workers have no business there."""
