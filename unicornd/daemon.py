@@ -35,6 +35,7 @@ from unicornd.arbiter.retiring import Retiring
 from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
+from unicornd.arbiter.strangers import Strangers
 from unicornd.arbiter.succession import Baton, Birth, confirm_main
 from unicornd.arbiter.survey import Survey
 from unicornd.arbiter.telemetry import Telemetry
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from unicornd.config.loaded import Loaded, Sources
     from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.listener import Listener
+    from unicornd.units import Pid
 
 USUAL_KIND = "threads"
 """`sync` is made of it."""
@@ -175,6 +177,7 @@ class Assembly:
         self._journal = Journal(time.time)
         self._selector = selectors.DefaultSelector()
         self._wakeup = Wakeup()
+        self._kernel = LinuxKernel()  # before a hook can have children
         self._control: ControlSocket | None = None
         self._pidfile: Pidfile | None = None
 
@@ -217,6 +220,7 @@ class Assembly:
         port = self._port(means)
         loop = port.loop
         hooks.connect(loop, port, deployments=self._deployments)
+        self._leave_to(hooks, loop)
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
         loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
         loop.tickers.append(Mending(loop, self._deployments).tick)
@@ -241,9 +245,22 @@ class Assembly:
         hooks.call_starting(count_of(self._settings.workers))
         return hooks
 
+    def _leave_to(self, hooks: ArbiterHooks, loop: Loop) -> None:
+        """Leave to the hooks what they have started."""
+
+        def is_worker(pid: Pid) -> bool:
+            loop.seats.meet_all()
+            return pid in loop.seats.seated
+
+        strangers = Strangers(
+            self._kernel, is_worker=is_worker, has_hooks=lambda: hooks.are_set, reap=loop.reap
+        )
+        loop.leaves = strangers.leaves
+        loop.tickers.append(strangers.tick)
+
     def _means(self) -> Means:
         return Means(
-            kernel=LinuxKernel(),
+            kernel=self._kernel,
             selector=self._selector,
             wakeup=self._wakeup,
             deployments=self._deployments,
@@ -366,7 +383,7 @@ class Assembly:
         """The predecessor is gone."""
         confirm_main(
             self._notifier,
-            LinuxKernel(),
+            self._kernel,
             predecessor=self._birth.predecessor,
             leave_behind=lambda: self._leave_behind(loop, ()),
         )

@@ -212,3 +212,44 @@ def test_a_child_of_a_hook_dies_of_term_and_the_fleet_goes_on(fleet: Fleet) -> N
     fleet.await_workers(1)
     assert fleet.get().startswith("worker ")
     assert fleet.end() == 0
+
+
+WAITING = """\
+import multiprocessing, os, subprocess, sys
+
+def fail():
+    sys.exit(6)
+
+def ready(server):
+    server.program = subprocess.Popen(["sh", "-c", "exit 7"])
+    server.process = multiprocessing.Process(target=fail)
+    server.process.start()
+    print("started", server.program.pid, server.process.pid, flush=True)
+
+def resized(server, new, old):
+    if old is not None:
+        server.process.join()
+        print("codes", server.program.poll(), server.process.exitcode, flush=True)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plain", "preload"])
+def test_a_hook_gets_the_exit_code_of_what_ended_before_it_asks(
+    fleet: Fleet, options: tuple[str, ...]
+) -> None:
+    fleet.write("our_hooks.py", WAITING)
+    with (fleet.folder / "unicornd.toml").open("a") as file:
+        file.write(
+            '[hooks]\nwhen_ready = "./our_hooks.py:ready"\nnworkers_changed = "./our_hooks.py:resized"\n'
+        )
+    start(fleet, "sync", *options)
+    fleet.await_log("started")
+    line = next(line for line in fleet.log.splitlines() if line.startswith("started"))
+    for pid in line.split()[1:]:
+        eventually(lambda pid=int(pid): not is_alive(pid), "it has ended")  # type: ignore[misc]
+    [old] = fleet.pids().values()
+    os.kill(old, signal.SIGKILL)  # the arbiter reaps that one, and sees the others
+    eventually(lambda: list(fleet.pids().values()) not in ([], [old]), "it is replaced")
+    fleet.send(signal.SIGTTIN)
+    fleet.await_log("codes 7 6")
+    assert fleet.end() == 0

@@ -25,6 +25,7 @@ class FakeKernel:
         time: what the clock says.
         signals: what was sent to whom.
         stopped: who is stopped.
+        strangers: children that `fork` has not made.
         refusal: what the next forks are refused with, or None.
     """
 
@@ -32,6 +33,7 @@ class FakeKernel:
         self.time = 1000.0
         self.signals: list[tuple[Pid, int]] = []
         self.stopped: set[Pid] = set()
+        self.strangers: set[Pid] = set()
         self.refusal: OSError | None = None
         self._living: set[Pid] = set()
         self._dead: list[Death] = []
@@ -67,9 +69,24 @@ class FakeKernel:
     def adopt_orphans(self) -> None:
         """Nothing is orphaned here."""
 
-    def reap(self) -> Iterator[Death]:
+    def is_forked(self, pid: Pid) -> bool:
+        return pid not in self.strangers
+
+    def reap(self, leaves: Callable[[Pid], bool] | None = None) -> Iterator[Death]:
+        left: list[Death] = []
         while self._dead:
-            yield self._dead.pop(0)
+            death = self._dead.pop(0)
+            if leaves is not None and leaves(death.pid):
+                left.append(death)
+            else:
+                yield death
+        self._dead = left
+
+    def adopt(self) -> Pid:
+        """Be the parent of a process that nobody has forked here."""
+        pid = self.fork(lambda: 0)
+        self.strangers.add(pid)
+        return pid
 
     def end(self, pid: Pid, *, code: int | None = None, by: int | None = None) -> None:
         """Let a process end."""

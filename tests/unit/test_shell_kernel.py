@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,6 +67,42 @@ def test_all_that_have_ended_are_reaped_at_once(driver: Driver) -> None:
     for pid in pids:
         driver.let_end(pid, 0)
     assert {death.pid for death in driver.kernel.reap()} == set(pids)
+
+
+def test_who_is_left_is_not_reaped_and_hides_nobody(driver: Driver) -> None:
+    left, *others = [driver.start() for _ in range(4)]
+    for pid in (left, *others):
+        driver.let_end(pid, 0)
+    assert {death.pid for death in driver.kernel.reap(lambda pid: pid == left)} == set(others)
+    assert list(driver.kernel.reap(lambda pid: pid == left)) == []
+    assert driver.kernel.is_child(left)
+    assert [death.pid for death in driver.kernel.reap()] == [left]
+
+
+def test_who_is_reaped_by_the_one_that_is_asked_is_passed_over(driver: Driver) -> None:
+    pids = [driver.start() for _ in range(2)]
+    for pid in pids:
+        driver.let_end(pid, 0)
+
+    def leaves(pid: Pid) -> bool:
+        if pid == pids[0]:
+            driver.steal(pid)
+        return False
+
+    assert pids[1] in {death.pid for death in driver.kernel.reap(leaves)}
+    assert list(driver.kernel.reap()) == []
+
+
+def test_forked_are_those_that_it_has_forked_or_found() -> None:
+    kernel = LinuxKernel()
+    pid = kernel.fork(lambda: 3)
+    assert kernel.is_forked(pid)
+    assert LinuxKernel().is_forked(pid), "it was there before"
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert [death.code for death in kernel.reap()] == [3]
+    assert not kernel.is_forked(pid)
+    with subprocess.Popen(["true"]) as stranger:
+        assert not kernel.is_forked(Pid(stranger.pid))
 
 
 def test_a_dead_child_can_be_signalled_until_it_is_reaped(driver: Driver) -> None:

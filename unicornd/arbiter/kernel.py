@@ -70,12 +70,22 @@ class Kernel(Protocol):
             OSError: the kernel refuses.
         """
 
-    def reap(self) -> Iterator[Death]:
-        """Yield every child that has ended and was not reaped yet."""
+    def is_forked(self, pid: Pid) -> bool:
+        """Whether it is a child that `fork` has made; or that was there before the kernel was asked for anything."""
+
+    def reap(self, leaves: Callable[[Pid], bool] | None = None) -> Iterator[Death]:
+        """Yield every child that has ended and was not reaped yet.
+
+        Args:
+            leaves: asked for each one; True: it is not reaped, somebody else in this process waits for it.
+        """
 
 
 class LinuxKernel:
     """The real one."""
+
+    def __init__(self) -> None:
+        self._forked = set(_children())
 
     def now(self) -> Monotonic:
         """See `Kernel`."""
@@ -91,7 +101,12 @@ class LinuxKernel:
                 _be(child)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        self._forked.add(Pid(pid))
         return Pid(pid)
+
+    def is_forked(self, pid: Pid) -> bool:
+        """See `Kernel`."""
+        return pid in self._forked
 
     def is_child(self, pid: Pid) -> bool:
         """See `Kernel`."""
@@ -143,22 +158,52 @@ class LinuxKernel:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def reap(self) -> Iterator[Death]:
-        """See `Kernel`."""
-        while True:
+    def reap(self, leaves: Callable[[Pid], bool] | None = None) -> Iterator[Death]:
+        """See `Kernel`.
+
+        Without reaping, the kernel tells only of the first one that has ended. So as long as one is left, all children
+        are looked at.
+        """
+        left: set[Pid] = set()
+        while (pid := _ended(left)) is not None:
+            if leaves is not None and leaves(pid):
+                left.add(pid)
+                continue
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+                _, status, usage = os.wait4(pid, os.WNOHANG)
+            except ChildProcessError:  # whoever was asked has reaped it
+                continue
+            self._forked.discard(pid)
             code = os.waitstatus_to_exitcode(status)
             yield Death(
-                pid=Pid(pid),
+                pid=pid,
                 code=code if code >= 0 else None,
                 signal=-code if code < 0 else None,
                 peak_memory=usage.ru_maxrss * 1024,
             )
+
+
+def _ended(left: set[Pid]) -> Pid | None:
+    """Return a child that has ended and is not among those that are `left`, or None."""
+    first = _ended_of(os.P_ALL, 0)
+    if first not in left:
+        return first
+    return next((pid for pid in _children() if pid not in left and _ended_of(os.P_PID, pid)), None)
+
+
+def _ended_of(kind: int, pid: int) -> Pid | None:
+    try:
+        found = os.waitid(kind, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return Pid(found.si_pid) if found is not None else None
+
+
+def _children() -> Iterator[Pid]:
+    """Yield the children of this process: each is listed with the thread that has forked it (proc_tid_children(5))."""
+    for file in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            yield from (Pid(int(pid)) for pid in file.read_text().split())
 
 
 def _be(child: Callable[[], int]) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.wakeup import Wakeup
     from unicornd.observe.scoreboard import Reading
     from unicornd.sockets.notify import Notifier
+    from unicornd.units import Pid
 
 LONGEST_SWEEP = 1.0
 SHORTEST_SWEEP = 0.05
@@ -80,6 +81,7 @@ class Loop:
         hooks: the arbiter's hooks and what they are given; set before `run`.
         is_replaced: a new unicornd has taken over, and speaks to the service manager.
         has_successor: says whether one is there that will, when this one has left.
+        leaves: says which child that has ended is left to somebody else in this process; None: none is.
         claims_death: asked with each death; return whether it was a process of theirs, no worker and no mold.
         on_late: called with the seconds by which the arbiter was late; deadlines of others move by so much.
         tickers: called in each turn with the time; return when they want to be called again, or None.
@@ -101,6 +103,7 @@ class Loop:
         self.postmortems = Postmortems()
         self.is_replaced = False
         self.has_successor: Callable[[], bool] = lambda: False
+        self.leaves: Callable[[Pid], bool] | None = None
         self.claims_death: list[Callable[[Death], bool]] = []
         self.seats: Seats
         self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
@@ -265,7 +268,11 @@ class Loop:
         if wishes:
             signal.raise_signal(signal.SIGCHLD)
             return
-        for death in self._means.kernel.reap():
+        self.reap()
+
+    def reap(self) -> None:
+        """Reap all children that have ended, and take their deaths."""
+        for death in self._means.kernel.reap(self.leaves):
             self._take_death(death)
 
     def _take_death(self, death: Death) -> None:

@@ -40,6 +40,7 @@ class ArbiterHooks:
     def __init__(self, hooks: Hooks, server: ServerView) -> None:
         self._hooks = hooks
         self._server = server
+        self._were_set = False
         self._views: dict[int, WorkerView] = {}
         """By age, of the workers that a hook has seen."""
 
@@ -55,6 +56,11 @@ class ArbiterHooks:
         hooks = load_arbiter_hooks(settings, log)
         server = ServerView(log=log, cfg=cfg, pid=os.getpid(), num_workers=0, proc_name=name)
         return cls(hooks, server)
+
+    @property
+    def are_set(self) -> bool:
+        """Whether there are any, or have been."""
+        return self._were_set or bool(self._hooks)
 
     def call_starting(self, count: int) -> None:
         """Tell the first number of workers, and call `on_starting`.
@@ -122,6 +128,7 @@ class ArbiterHooks:
         if deployments.next is not None:
             settings = deployments.next.settings
             self._server.renew(under_their_names(settings, self._server.proc_name))
+            self._were_set = self.are_set
             try:
                 self._hooks = load_arbiter_hooks(settings.hooks, self._server.log)
             except ConfigError as error:

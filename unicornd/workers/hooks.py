@@ -239,6 +239,9 @@ class Hooks:
         self._functions = functions
         self._log = log
 
+    def __bool__(self) -> bool:
+        return bool(self._functions)
+
     def has(self, name: str) -> bool:
         """Return whether there is a hook of that name."""
         return name in self._functions
