@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import stat
+import sys
 from _thread import get_ident  # of threads, whatever a library of greenlets makes of it
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -85,6 +86,7 @@ class Boundary:
         give_up, self._give_up = self._give_up, None
         if self._is_ours:
             self._is_ours = False
+            _disown_processes()
             return
         if give_up is None:
             return
@@ -95,6 +97,16 @@ class Boundary:
                 if signal.getsignal(number) is handler:
                     signal.signal(number, _default_of(number))
         give_up()
+
+
+def _disown_processes() -> None:
+    """In a child of ours: forget the parent's processes, which multiprocessing would end with this one (atexit).
+
+    Children that multiprocessing forks itself do the same (`BaseProcess._bootstrap`).
+    """
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None:
+        module._children = set()  # type: ignore[attr-defined] # noqa: SLF001 - there is no public way
 
 
 BOUNDARY = Boundary()

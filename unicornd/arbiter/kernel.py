@@ -211,6 +211,7 @@ def _be(child: Callable[[], int]) -> None:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # now: a library of greenlets may set its own
         code = child()
     except BaseException:  # noqa: BLE001 - told, then the process ends
         import traceback  # noqa: PLC0415 - only in a disaster

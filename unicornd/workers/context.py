@@ -90,6 +90,10 @@ def _ignore(_connection: Line) -> None:
     """Do nothing about it."""
 
 
+def _do(act: Callable[[], object]) -> object:
+    return act()
+
+
 class Orders:
     """What the arbiter has told this worker; set by signal handlers, read by the poller.
 
@@ -102,6 +106,7 @@ class Orders:
         handover: where idle connections can go, or None.
         end: has the process end at once although another thread than the main one has the signal (INT, QUIT).
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
+        aside: does something in a signal handler that may wait; set by kinds whose loop may be what was interrupted.
         on_abort: the hook `worker_abort`.
         is_in_child: this is not the worker any more, but a child that the application has forked.
         on_fork: called in such a child: nothing of the kind's may run there.
@@ -113,7 +118,7 @@ class Orders:
     """
 
     __slots__ = (
-        "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort",
+        "aside", "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort",
         "on_fork", "on_part", "pollers", "signals", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
@@ -127,6 +132,7 @@ class Orders:
         self.handover: Handover | None = None
         self.end: Callable[[], None] = _nothing
         self.give_up: Callable[[], None] = _nothing
+        self.aside: Callable[[Callable[[], object]], object] = _do
         self.on_abort: Callable[[], None] = _nothing
         self.on_part: Callable[[Line], None] = _ignore
         self.more_stacks: Callable[[], str] | None = None

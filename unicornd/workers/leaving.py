@@ -45,10 +45,25 @@ def wind_up(row: Row | None = None, *, log: logging.Logger | None = None) -> Non
 
 def call_exit_functions() -> None:
     """Call what was registered with atexit, and write what was printed, without waiting for threads."""
+    _end_pools()
     atexit._run_exitfuncs()  # noqa: SLF001 - applications rely on theirs being called
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
+
+
+def _end_pools() -> None:
+    """End the processes of executors that are left: multiprocessing waits for them, and nobody else would end them.
+
+    `threading._shutdown` lets them finish what they were given. Who does not wait for that ends them as
+    `multiprocessing.Pool` ends its own at the end of the program.
+    """
+    threads = getattr(sys.modules.get("concurrent.futures.process"), "_threads_wakeups", ())
+    for thread in tuple(threads):  # one an executor
+        if thread.is_alive():  # else it is the parent's, and so are the processes
+            for process in tuple((getattr(thread, "processes", None) or {}).values()):
+                with suppress(OSError, ValueError):  # it has ended
+                    process.terminate()
 
 
 def _background() -> list[str]:

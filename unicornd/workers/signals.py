@@ -86,7 +86,8 @@ def install(
     if row is not None:
         orders.write_stacks = offer_stacks(row, orders)
     notes = {**_notes(orders), signal.SIGUSR1: lambda _number, _frame: on_reopen()}
-    meanings = {signal.SIGINT: _on(end), signal.SIGQUIT: _on(end), signal.SIGABRT: abort, **notes}
+    at_once = _on(lambda: orders.aside(end))
+    meanings = {signal.SIGINT: at_once, signal.SIGQUIT: at_once, signal.SIGABRT: abort, **notes}
     _take_over(meanings)
     orders.signals = (*IGNORED, *meanings, *((STACKS,) if row is not None else ()))
     return orders
@@ -225,7 +226,6 @@ def _stacks(more: str) -> bytes:
 
 def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) -> None:
     ignore()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for each, meaning in meanings.items():
         signal.signal(each, meaning)
     write_stacks_to(logs.error_fd())

@@ -116,6 +116,7 @@ class EventletLoop:
         self._hub: Any = hubs.get_hub()
         self._orders = orders
         orders.on_fork = self._leave
+        orders.aside = self._do_aside
         orders.pollers.append(self._hub.poll.fileno())
         self._log = log
         self._end: Any = event.Event()
@@ -178,6 +179,13 @@ class EventletLoop:
                 if self._orders.is_in_child:  # the application has forked, and this is how its child ends
                     os._exit(0)
                 self._log.exception("a green thread of the application ended with what would end the worker")
+
+    def _do_aside(self, act: Callable[[], object]) -> None:
+        """In a green thread, if a signal has interrupted the hub, which may not wait for anything."""
+        if eventlet.getcurrent() is self._hub.greenlet:
+            eventlet.spawn_n(act)
+        else:
+            act()
 
     def _leave(self) -> None:
         """In a forked child, where the hub goes on: nothing of ours happens there. Its sockets are quiet already."""

@@ -112,6 +112,7 @@ class GeventLoop:
         self._hub = gevent.get_hub()
         self._orders = orders
         orders.on_fork = self._leave
+        orders.aside = self._do_aside
         orders.pollers += [fd] if (fd := self._hub.loop.fileno()) is not None else []
         self._log = log
         self._end = Event()
@@ -168,6 +169,13 @@ class GeventLoop:
                     os._exit(0)
                 self._log.exception("a greenlet of the application ended with what would end the worker")
         self._leave()
+
+    def _do_aside(self, act: Callable[[], object]) -> None:
+        """In a greenlet, if a signal has interrupted the hub, which may not wait for anything."""
+        if gevent.getcurrent() is self._hub:
+            gevent.spawn(act)
+        else:
+            act()
 
     def _leave(self) -> None:
         """Watch nothing of ours any more; in a forked child, where gevent has the loop go on."""
