@@ -37,6 +37,11 @@ def program():
     made = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
     return made.pid, made.wait
 
+def prepared():
+    '''By way of Python code in the child.'''
+    made = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], preexec_fn=os.setsid)
+    return made.pid, made.wait
+
 def process(method):
     made = multiprocessing.get_context(method).Process(target=idle, daemon=True)
     made.start()
@@ -74,7 +79,7 @@ def pool():
     return made.apply(os.getpid), lambda: None
 
 WAYS = {
-    "fork": fork, "program": program, "daemon": daemon, "executor": executor, "pool": pool,
+    "fork": fork, "program": program, "prepared": prepared, "daemon": daemon, "executor": executor, "pool": pool,
     **{f"process-{method}": lambda method=method: process(method) for method in ("fork", "spawn", "forkserver")},
 }
 
@@ -114,7 +119,7 @@ def idle():
         time.sleep(0.05)
 """
 
-ALONE = ("fork", "program", "daemon")
+ALONE = ("fork", "program", "prepared", "daemon")
 """These outlive their worker, as with any server."""
 PROCESSES = ("process-fork", "process-spawn", "process-forkserver")
 POOLS = ("executor", "pool")
@@ -175,7 +180,9 @@ def test_what_a_request_has_started_dies_of_signals_and_its_worker_serves_on(fle
     start(fleet, kind)
     workers = fleet.pids()
     for number in FATAL:
-        for way, pid in make(fleet, ("fork", "program", *set(joined(kind)).difference(POOLS))).items():
+        for way, pid in make(
+            fleet, ("fork", "program", "prepared", *set(joined(kind)).difference(POOLS))
+        ).items():
             end(pid, number)
             if has_code(kind, way):
                 assert fleet.get(f"/code/{pid}") == str(-number), way
