@@ -49,8 +49,7 @@ def acting_as(account: Account | None) -> Iterator[None]:
     import ctypes  # noqa: PLC0415 - only root with a user for the workers needs it
 
     libc = ctypes.CDLL(None)
-    asked = libc.setfsuid(-1)  # an id that cannot be: the present one is returned, and stays
-    if asked != 0:
+    if libc.setfsuid(-1) != 0:  # an id that cannot be: the present one is returned, and stays
         yield
         return
     groups, gid = os.getgroups(), libc.setfsgid(-1)
@@ -58,10 +57,8 @@ def acting_as(account: Account | None) -> Iterator[None]:
         os.setgroups(account.groups)
         libc.setfsgid(account.gid)
         libc.setfsuid(account.uid)
-        if (libc.setfsuid(-1), libc.setfsgid(-1)) != (
-            account.uid,
-            account.gid,
-        ):  # it has no other way to say no
+        # They have no other way to say no.
+        if (libc.setfsuid(-1), libc.setfsgid(-1)) != (account.uid, account.gid):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         yield
     finally:
