@@ -51,7 +51,6 @@ class Exchange(Entry):
         verdict: the status that ends it: 504, 503; 0 while it may run.
         left_at: when its client was found to have left (monotonic), 0 for not.
         scope: the request's.
-        closes: whether its response ends the connection.
         task: the one that runs the application.
         server_send: the protocol's `send`.
         writer: what that writes to, or None where it is the connection itself.
@@ -61,7 +60,6 @@ class Exchange(Entry):
     is_answered: bool = False
     verdict: int = 0
     left_at: float = 0.0
-    closes: bool = False
     task: asyncio.Task[None] | None = None
     writer: Writer | None = None
 
@@ -87,7 +85,7 @@ class Exchange(Entry):
             if self.writer is not None and not self.status:
                 self.writer.expects = LONE_HEAD if self.scope["method"] == "HEAD" else HEAD
             self.status = int(message.get("status", 0))
-            if self.closes:
+            if self.room.orders.is_draining or not self.room.is_kept_alive:
                 message = {**message, "headers": _with_close(message.get("headers", ()))}
         elif kind == "http.response.body" and self.status and not self.is_answered:
             if not message.get("more_body"):
@@ -161,7 +159,7 @@ class Room:
         kind = ToldExchange if self._is_told else Exchange
         self._make: type[Exchange] = type(kind.__name__, (kind,), {"room": self})
         self.ledger: Ledger[Exchange] = Ledger(context.seat.row)
-        self._is_kept_alive = context.http.is_kept_alive
+        self.is_kept_alive = context.http.is_kept_alive
         self._client_left = client_left
         self._refusals: set[asyncio.Task[None]] = set()
         self.finished_at = 0.0
@@ -178,8 +176,6 @@ class Room:
     def begin(self, scope: Scope, send: Send) -> Exchange:
         """Note a request that has come; `serve` has to follow."""
         exchange = self._make(scope, send)
-        if self.orders.is_draining or not self._is_kept_alive:
-            exchange.closes = True
         self.ledger.begin(exchange)
         if self._is_told:
             self._announce(exchange)

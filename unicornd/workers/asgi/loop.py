@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from unicornd.workers.chains import text_of
+from unicornd.workers.signals import LEAVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ def listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) ->
 
     def on_wake() -> None:
         with suppress(BlockingIOError):
-            if signal.SIGTERM in orders.wake.recv(4096):
+            if not LEAVE.isdisjoint(orders.wake.recv(4096)):
                 orders.is_draining = True
         if orders.is_draining:
             is_told_to_leave.set()

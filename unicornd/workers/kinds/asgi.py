@@ -420,8 +420,6 @@ class Server:
 
     async def _drain(self) -> None:
         await self._door.close()
-        for exchange in self._room.ledger.running:
-            exchange.closes = True
         graceful = self._context.asgi.graceful
         moment = min(LONGEST_MOMENT, graceful / 4)
         last_call = time.monotonic() + graceful - moment if graceful else float("inf")
