@@ -24,6 +24,7 @@ from unicornd.units import Seconds
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.recycle import Recycling
+from unicornd.workers.signals import DISMISS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,6 +306,21 @@ def test_a_worker_without_an_arbiter_finishes_and_leaves(tmp_path: Path, kind: s
         assert client.read().body == b"ok"
         assert running.wait() == 0
         assert "the arbiter is gone" in running.log()
+
+
+@each_kind
+def test_a_worker_that_is_not_needed_and_serves_already_finishes_what_it_has(
+    tmp_path: Path, kind: str
+) -> None:
+    gate = Gate()
+    setup = Setup(kind=kind, threads=2)
+    with worker(application(kind, gate), tmp_path, setup) as running, running.connect() as client:
+        client.send(request("/wait"))
+        gate.wait_for(1)
+        running.send(DISMISS)
+        gate.open()
+        assert client.read().body == b"ok"
+        assert running.wait() == 0
 
 
 @each_kind

@@ -331,6 +331,18 @@ def test_the_size_survives_a_reload_until_the_file_says_otherwise(fleet: Fleet) 
     fleet.await_workers(1)
 
 
+def test_a_worker_that_is_not_needed_and_not_ready_leaves_at_once(fleet: Fleet) -> None:
+    fleet.start("-w", "1")
+    text = (fleet.folder / "site_app.py").read_text()
+    fleet.write("site_app.py", text + "\nwhile not GATE.exists():\n    time.sleep(0.01)\n")
+    fleet.send(signal.SIGTTIN)
+    eventually(lambda: len(fleet.status()["workers"]) == 2, "another worker boots")
+    fleet.send(signal.SIGTTOU)
+    eventually(lambda: len(fleet.status()["workers"]) == 1, "it has left, though the gate is shut")
+    assert "timeouts.kill" not in fleet.log
+    assert fleet.get().startswith("v1 ")
+
+
 def test_hup_takes_the_new_logging(fleet: Fleet) -> None:
     fleet.start("-w", "1")
     with (fleet.folder / "unicornd.toml").open("a") as file:

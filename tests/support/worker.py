@@ -29,7 +29,7 @@ from unicornd.units import Fd, Generation, Monotonic, Seconds, Slot
 from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
-from unicornd.workers.context import HttpPolicy, Seat, WorkerContext
+from unicornd.workers.context import HttpPolicy, Orders, Seat, WorkerContext
 from unicornd.workers.registry import load_kind, prepare
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Worker:
     def drain(self) -> None:
         self.send(signal.SIGTERM)
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
     @contextlib.contextmanager
@@ -267,11 +267,16 @@ class Worker:
             http=replace(setup.policy, is_kept_alive=setup.policy.is_kept_alive and kind.KEEPS_ALIVE),
             errors=cast("TextIO", ErrorStream(log)), recycling=setup.recycling,
             report=lambda report: cast("None", channel.send(encode_report(report))),
-            ready=lambda: cast("None", channel.send(encode_report(ReadyReport()))),  # its signals are its own now
+            ready=lambda: _tell_ready(orders, channel),  # its signals are its own now
             asgi=setup.asgi, pre_request=setup.pre_request, on_served=setup.on_served,
             request_timeout=setup.request_timeout, tls=setup.tls, leave=lambda: os._exit(0),
         )  # fmt: skip
         kind.run(context)
+
+
+def _tell_ready(orders: Orders, channel: socket.socket) -> None:
+    orders.is_serving = True
+    channel.send(encode_report(ReadyReport()))
 
 
 class Client:

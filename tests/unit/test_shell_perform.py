@@ -22,6 +22,7 @@ from unicornd.config.loaded import Sources
 from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store
 from unicornd.units import Generation, Monotonic, Pid, Slot
+from unicornd.workers import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +62,11 @@ class World:
         self.deployments = Deployments(sources, (), store=Store(Notifier()))
         self.deployments.start(load(sources))
 
-    def perform(self, action: Spawn | Command | FinishRollout | AbandonRollout) -> list[events.Event]:
-        return list(perform(action, self.kernel, seats=self.seats, deployments=self.deployments))
+    def perform(
+        self, action: Spawn | Command | FinishRollout | AbandonRollout, *, is_quick: bool = True
+    ) -> list[events.Event]:
+        made = perform(action, self.kernel, seats=self.seats, deployments=self.deployments, is_quick=is_quick)
+        return list(made)
 
     def spawn(self, slot: int = 1, generation: int = 1) -> Pid:
         spawn = Spawn(pool="web", slot=Slot(slot), generation=Generation(generation), why="the test wants it")
@@ -126,6 +130,13 @@ def test_every_order_is_a_signal(world: World, order: Order, number: signal.Sign
     pid = world.spawn()
     assert world.perform(command(pid, order)) == [events.Ordered(at=Monotonic(1000.0), pid=pid, order=order)]
     assert world.kernel.signals == [(pid, number)]
+
+
+def test_a_worker_that_is_not_needed_decides_itself_whether_it_serves_already(world: World) -> None:
+    pid = world.spawn()
+    world.perform(command(pid, Order.QUIT), is_quick=False)
+    world.perform(command(pid, Order.KILL), is_quick=False)
+    assert world.kernel.signals == [(pid, signals.DISMISS), (pid, signal.SIGKILL)]
 
 
 def test_all_orders_have_a_signal(world: World) -> None:

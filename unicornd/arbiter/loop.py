@@ -136,7 +136,11 @@ class Loop:
         self._announce(action)
         is_known = True
         for event in perform(
-            action, self._means.kernel, seats=self.seats, deployments=self._means.deployments
+            action,
+            self._means.kernel,
+            seats=self.seats,
+            deployments=self._means.deployments,
+            is_quick=self.state.halt is Halt.QUICK,
         ):
             self.take(event)
             is_known = is_known and not isinstance(event, events.SpawnFailed)

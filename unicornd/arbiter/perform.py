@@ -35,13 +35,24 @@ def perform(
     *,
     seats: Seats,
     deployments: Deployments,
+    is_quick: bool = True,
 ) -> Iterator[events.Event]:
-    """Do what `action` asks for, and yield what has happened."""
+    """Do what `action` asks for, and yield what has happened.
+
+    Args:
+        action: of the plan.
+        kernel: does it.
+        seats: the workers' ends.
+        deployments: how workers are made.
+        is_quick: whether the fleet stops at once. Otherwise whoever is to quit is taken to be booting, and finishes what it
+            has if it is ready by now (`signals.DISMISS`).
+    """
     match action:
         case Spawn():
             yield _spawn(action, kernel, seats=seats, deployments=deployments)
         case Command():
-            if kernel.kill(action.pid, _SIGNALS[action.order]):
+            is_dismissed = action.order is Order.QUIT and not is_quick and action.pid in seats.seated
+            if kernel.kill(action.pid, signals.DISMISS if is_dismissed else _SIGNALS[action.order]):
                 yield events.Ordered(at=kernel.now(), pid=action.pid, order=action.order)
             else:  # somebody else has reaped it: nobody will tell us of its death
                 seats.vacate(action.pid)

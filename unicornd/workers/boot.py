@@ -234,7 +234,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
     def ready() -> None:
         nonlocal has_served
         if not has_served:
-            has_served = worker.booted = True
+            has_served = worker.booted = context.orders.is_serving = True
             logs.enable_again()
             report(seat, ReadyReport(kind=name))
 

@@ -102,6 +102,7 @@ class Orders:
         wake_fd: its other end, for `signal.set_wakeup_fd`; an event loop may have to be told again.
         is_draining: finish and leave.
         is_last_call: the fleet is about to stop: clients are sent elsewhere.
+        is_serving: it is ready, or says so in this moment: it may have requests.
         is_expiring: requests that have run too long are to be given up.
         handover: where idle connections can go, or None.
         end: has the process end at once although another thread than the main one has the signal (INT, QUIT).
@@ -118,8 +119,8 @@ class Orders:
     """
 
     __slots__ = (
-        "aside", "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "more_stacks", "on_abort",
-        "on_fork", "on_part", "pollers", "signals", "wake", "wake_fd", "write_stacks",
+        "aside", "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "more_stacks",
+        "on_abort", "on_fork", "on_part", "pollers", "signals", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
     def __init__(self, wake: socket.socket, wake_fd: int) -> None:
@@ -129,6 +130,7 @@ class Orders:
         self.is_expiring = False
         self.is_in_child = False
         self.is_last_call = False
+        self.is_serving = False
         self.handover: Handover | None = None
         self.end: Callable[[], None] = _nothing
         self.give_up: Callable[[], None] = _nothing

@@ -9,7 +9,6 @@ connection: what has lasted too long is found by the look, a few times a second,
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from contextlib import suppress
@@ -33,6 +32,7 @@ from unicornd.workers.reactor import (
     SHORTEST_TICK,
     tick_of,
 )
+from unicornd.workers.signals import LEAVE
 from unicornd.workers.strand import OverdueError, Request, Strand
 from unicornd.workers.stream import Stream, too_slow
 from unicornd.workers.telling import tell
@@ -178,7 +178,7 @@ class Server:
 
     def _take_order(self) -> None:
         with suppress(BlockingIOError):
-            if signal.SIGTERM in self._orders.wake.recv(4096):
+            if not LEAVE.isdisjoint(self._orders.wake.recv(4096)):
                 self._orders.is_draining = True
         if self._orders.is_draining:
             self._drain()

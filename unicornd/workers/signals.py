@@ -40,6 +40,11 @@ STACKS_AT_ONCE = signal.SIGRTMIN + 4
 """Write them from inside the signal: something holds the interpreter."""
 TURN_OF_MAIN = 0.5
 """Seconds that the main thread has to run the handler of INT or QUIT, before another thread does it."""
+DISMISS = signal.SIGRTMIN + 5
+"""Leave, since you are not needed: at once, unless you serve already. The arbiter's word for a worker that it takes to be booting
+still: that it is ready may be on its way, and it may have accepted requests by then. Only the worker knows."""
+LEAVE = frozenset({signal.SIGTERM, DISMISS})
+"""What a poller takes for an order to drain: it polls, so the worker serves."""
 ABORTED = 128 + signal.SIGABRT
 
 
@@ -85,7 +90,7 @@ def install(
 
     if row is not None:
         orders.write_stacks = offer_stacks(row, orders)
-    notes = {**_notes(orders), signal.SIGUSR1: lambda _number, _frame: on_reopen()}
+    notes = {**_notes(orders), DISMISS: _dismisser(orders, end), signal.SIGUSR1: _on(on_reopen)}
     at_once = _on(lambda: orders.aside(end))
     meanings = {signal.SIGINT: at_once, signal.SIGQUIT: at_once, signal.SIGABRT: abort, **notes}
     _take_over(meanings)
@@ -118,6 +123,18 @@ def _on(act: Callable[[], object]) -> Callable[[int, FrameType | None], None]:
     return handle
 
 
+def _dismisser(orders: Orders, end: Callable[[], bool]) -> Callable[[int, FrameType | None], None]:
+    """Return the handler of DISMISS."""
+
+    def dismiss(_number: int, _frame: FrameType | None) -> None:
+        if orders.is_serving:
+            orders.is_draining = True
+        else:
+            end()
+
+    return dismiss
+
+
 def _insister(end: Callable[[], bool]) -> Callable[[], None]:
     """Return what a poller does for INT and QUIT that another thread than the main one has received.
 
@@ -146,7 +163,7 @@ def obey(orders: Orders, numbers: bytes) -> None:
         orders: the worker's.
         numbers: read from `orders.wake`.
     """
-    if signal.SIGTERM in numbers:
+    if not LEAVE.isdisjoint(numbers):
         orders.is_draining = True
     if EXPIRE in numbers:
         expire(orders)

@@ -41,6 +41,7 @@ from unicornd.workers.reactor import (
     tick_of,
 )
 from unicornd.workers.serve import LOOKS_A_LIMIT, OVERDUE, SECOND_CHANCE
+from unicornd.workers.signals import LEAVE
 from unicornd.workers.stream import too_slow
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class Server:
 
     def _take_order(self) -> None:
         with suppress(BlockingIOError):
-            if signal.SIGTERM in self._orders.wake.recv(4096):
+            if not LEAVE.isdisjoint(self._orders.wake.recv(4096)):
                 self._orders.is_draining = True
         if self._orders.is_draining:
             self._leaves.set()
