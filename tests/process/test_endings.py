@@ -85,11 +85,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def start(fleet: Fleet, kind: str, *arguments: str) -> None:
-    fleet.change("unicornd.toml", ":application", ":asgi" if kind == "asgi" else ":wsgi")
-    fleet.start("-k", kind, "-w", "1", *arguments)
-
-
 def notes(fleet: Fleet) -> list[str]:
     file = fleet.folder / "notes"
     return file.read_text().splitlines() if file.exists() else []
@@ -97,7 +92,7 @@ def notes(fleet: Fleet) -> list[str]:
 
 @pytest.mark.parametrize("kind", THREADS_ARE_THREADS)
 def test_background_work_is_finished_before_a_worker_ends(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     fleet.get("/begin")
     fleet.send(signal.SIGTERM)
     fleet.await_log("mailer before it ends")
@@ -110,7 +105,7 @@ def test_background_work_is_finished_before_a_worker_ends(fleet: Fleet, kind: st
 
 @pytest.mark.parametrize("kind", ["sync", "threads"])
 def test_background_work_that_does_not_end_is_bounded_by_graceful(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind, "--graceful-timeout", "3")
+    fleet.start_kind(kind, "--graceful-timeout", "3")
     fleet.get("/begin")
     assert fleet.end() == 0
     assert "mailer before it ends" in fleet.log
@@ -119,7 +114,7 @@ def test_background_work_that_does_not_end_is_bounded_by_graceful(fleet: Fleet, 
 
 @pytest.mark.parametrize("kind", THREADS_ARE_THREADS)
 def test_a_worker_that_has_used_a_process_pool_ends_with_its_processes(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     assert fleet.get("/processes") == "[2, 4]"
     fleet.send(signal.SIGHUP)
     eventually(lambda: fleet.status()["generation"] == 2, "the reload is over")
@@ -135,7 +130,7 @@ def test_a_worker_that_has_used_a_process_pool_ends_with_its_processes(fleet: Fl
 def test_exit_functions_are_called_however_a_fleet_stops(
     fleet: Fleet, kind: str, number: signal.Signals
 ) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     assert fleet.end(number) == 0
     assert set(notes(fleet)) == {"atexit", "finalizer"}
 
@@ -144,13 +139,13 @@ def test_exit_functions_are_called_however_a_fleet_stops(
 def test_exit_functions_are_called_in_a_worker_that_is_told_to_end(
     fleet: Fleet, number: signal.Signals
 ) -> None:
-    start(fleet, "threads")
+    fleet.start_kind("threads")
     os.kill(fleet.pids()[1], number)
     eventually(lambda: set(notes(fleet)) == {"atexit", "finalizer"}, "they are called")
 
 
 def test_exit_functions_of_preloaded_code_are_called_in_the_mold_too(fleet: Fleet) -> None:
-    start(fleet, "sync", "--preload")
+    fleet.start_kind("sync", "--preload")
     assert fleet.end() == 0
     assert sorted(notes(fleet)) == ["atexit", "atexit", "finalizer", "finalizer"], (
         "of the mold, and of the worker"

@@ -149,11 +149,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def start(fleet: Fleet, kind: str, *arguments: str) -> None:
-    fleet.change("unicornd.toml", ":application", ":asgi" if kind == "asgi" else ":wsgi")
-    fleet.start("-k", kind, "-w", "1", *arguments)
-
-
 def is_alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -177,7 +172,7 @@ def assert_serves(fleet: Fleet, workers: dict[int, int]) -> None:
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_what_a_request_has_started_dies_of_signals_and_its_worker_serves_on(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     workers = fleet.pids()
     for number in FATAL:
         for way, pid in make(
@@ -198,7 +193,7 @@ def test_what_a_request_has_started_dies_of_signals_and_its_worker_serves_on(fle
 def test_what_requests_start_around_a_reload_dies_of_term_or_with_its_worker(
     fleet: Fleet, kind: str, options: tuple[str, ...]
 ) -> None:
-    start(fleet, kind, *options)
+    fleet.start_kind(kind, *options)
     old = fleet.pids()
     before = make(fleet, ALONE + joined(kind))
     (fleet.folder / "wait").touch()
@@ -233,7 +228,7 @@ def test_what_requests_start_around_a_reload_dies_of_term_or_with_its_worker(
 def test_a_quick_stop_leaves_nothing_of_what_requests_have_started(
     fleet: Fleet, kind: str, number: signal.Signals
 ) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     make(fleet, joined(kind))
     assert fleet.end(number) == 0
 
@@ -255,7 +250,7 @@ def helpers(fleet: Fleet) -> set[int]:
 def test_what_preloaded_code_has_started_lives_as_long_as_its_mold(fleet: Fleet, kind: str) -> None:
     with (fleet.folder / "site_app.py").open("a") as file:
         file.write(PRELOADED)
-    start(fleet, kind, "--preload")
+    fleet.start_kind(kind, "--preload")
     (first,) = helpers(fleet)
     (old,) = fleet.pids().values()
     os.kill(old, signal.SIGTERM)
@@ -292,7 +287,7 @@ def test_workers_that_leave_take_nothing_with_them_that_a_hook_has_started(fleet
     fleet.write("our_hooks.py", HOOKS)
     with (fleet.folder / "unicornd.toml").open("a") as file:
         file.write('[hooks]\nwhen_ready = "./our_hooks.py:ready"\non_exit = "./our_hooks.py:leave"\n')
-    start(fleet, "sync")
+    fleet.start_kind("sync")
     old = fleet.pids()
     fleet.send(signal.SIGHUP)
     eventually(lambda: len(fleet.status()["workers"]) == 1 and fleet.pids() != old, "the reload is over")

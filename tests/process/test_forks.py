@@ -104,12 +104,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def start(fleet: Fleet, kind: str, *arguments: str) -> None:
-    target = "asgi" if kind == "asgi" else "wsgi"
-    fleet.change("unicornd.toml", ":application", f":{target}")
-    fleet.start("-k", kind, "-w", "1", *arguments)
-
-
 def end_of_answer(fleet: Fleet, path: str) -> str:
     """Ask by HTTP/1.0, where the body ends with the connection, and return the body."""
     host, _, port = fleet.addresses()[0].rpartition(":")
@@ -127,7 +121,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_a_child_of_a_request_dies_of_term_and_its_worker_does_not(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     before = fleet.pids()
     assert fleet.get("/term") == "exit code -15"
     assert fleet.get("/term") == "exit code -15"
@@ -138,7 +132,7 @@ def test_a_child_of_a_request_dies_of_term_and_its_worker_does_not(fleet: Fleet,
 
 @pytest.mark.parametrize("kind", POOLED)
 def test_a_pool_of_processes_does_its_work_and_ends(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     assert fleet.get("/pool") == "[2, 4, 6]"
     assert fleet.end() == 0
 
@@ -148,13 +142,13 @@ def test_a_pool_of_processes_does_its_work_and_ends(fleet: Fleet, kind: str) -> 
 def test_a_program_that_a_request_starts_ignores_what_python_ignores(
     fleet: Fleet, kind: str, options: tuple[str, ...]
 ) -> None:
-    start(fleet, kind, *options)
+    fleet.start_kind(kind, *options)
     assert fleet.get("/ignored") == "[]"
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_a_helper_that_goes_on_by_itself_holds_nothing_of_its_worker(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     helper = int(end_of_answer(fleet, "/helper"))  # ends although the helper lives
     before = fleet.pids()
     assert all(fleet.get().startswith("worker ") for _ in range(20)), "the worker accepts"
@@ -172,7 +166,7 @@ def test_a_helper_that_goes_on_by_itself_holds_nothing_of_its_worker(fleet: Flee
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_a_fork_that_returns_in_both_processes_leaves_one_worker(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind)
     assert fleet.get("/returns") == "the parent"
     child = int((fleet.folder / "child").read_text())
     assert all(fleet.get().startswith(f"worker {fleet.pids()[1]}") for _ in range(10))
@@ -204,7 +198,7 @@ def test_a_child_of_a_hook_dies_of_term_and_the_fleet_goes_on(fleet: Fleet) -> N
         file.write(
             '[hooks]\nwhen_ready = "./our_hooks.py:ready"\nnworkers_changed = "./our_hooks.py:resized"\n'
         )
-    start(fleet, "sync")
+    fleet.start_kind("sync")
     fleet.send(signal.SIGTTIN)
     fleet.await_workers(2)
     fleet.await_log("helper -15")
@@ -242,7 +236,7 @@ def test_a_hook_gets_the_exit_code_of_what_ended_before_it_asks(
         file.write(
             '[hooks]\nwhen_ready = "./our_hooks.py:ready"\nnworkers_changed = "./our_hooks.py:resized"\n'
         )
-    start(fleet, "sync", *options)
+    fleet.start_kind("sync", *options)
     fleet.await_log("started")
     line = next(line for line in fleet.log.splitlines() if line.startswith("started"))
     for pid in line.split()[1:]:

@@ -53,14 +53,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def start(fleet: Fleet, kind: str, *arguments: str) -> None:
-    fleet.change("unicornd.toml", ":application", ":asgi" if kind == "asgi" else ":wsgi")
-    fleet.start("-k", kind, "-w", "1", "--access-logfile", "access.log", *arguments)
-
-
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_loggers_that_a_configuration_of_the_application_disables_write_on(fleet: Fleet, kind: str) -> None:
-    start(fleet, kind)
+    fleet.start_kind(kind, "--access-logfile", "access.log")
     fleet.get("/")
     with pytest.raises(AssertionError):
         fleet.get("/raise")
@@ -75,7 +70,7 @@ def test_an_application_that_listens_to_signals_does_not_make_its_worker_deaf(
 ) -> None:
     with (fleet.folder / "unicornd.toml").open("a") as file:
         file.write(f'[asgi]\nloop = "{loop}"\n[timeouts]\ngraceful = 60\nkill = 60\n')
-    start(fleet, "asgi")
+    fleet.start_kind("asgi", "--access-logfile", "access.log")
     assert fleet.end(signal.SIGTERM) == 0
     assert "the application was shut down" in fleet.log
     assert "told to" not in fleet.log

@@ -126,6 +126,11 @@ class Fleet:
         self.await_state("ready")
         return process
 
+    def start_kind(self, kind: str, *arguments: str) -> None:
+        """Start one worker of a kind; the site has an application for each interface, `wsgi` and `asgi`."""
+        self.change("unicornd.toml", ":application", ":asgi" if kind == "asgi" else ":wsgi")
+        self.start("-k", kind, "-w", "1", *arguments)
+
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
