@@ -99,10 +99,12 @@ class Setup:
     Attributes:
         kind: of the workers.
         is_keepalive: whether clients keep their connections.
+        pause: seconds of a client between an answer and its next request.
     """
 
     kind: str = "threads"
     is_keepalive: bool = False
+    pause: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind}, {'keep-alive' if self.is_keepalive else 'new connections'}"
@@ -147,7 +149,12 @@ class Site:
             return self.fleet.connect(address)
 
         return Traffic(
-            connect, path, clients=clients, is_keepalive=self.setup.is_keepalive, check=_is_version, pause=0.0
+            connect,
+            path,
+            clients=clients,
+            is_keepalive=self.setup.is_keepalive,
+            check=_is_version,
+            pause=self.setup.pause,
         )
 
     def ctl(self, *arguments: str) -> int:

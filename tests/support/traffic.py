@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CLIENT_TIMEOUT = 20.0
-PAUSE = 0.002
+PAUSE = 0.008
 """Seconds: enough requests for anything to be noticed, and the processors are not all taken by the clients."""
 
 
@@ -122,6 +122,7 @@ class Traffic:
                 self._note_failure(f"{type(error).__name__}: {error}")
                 _close(connection)
                 connection = None
+                self._stop.wait(PAUSE)  # whatever the pause between answers: failures are no load
                 continue
             self._note_answer(response.status, body, seconds=time.monotonic() - started)
             if not self._is_keepalive or response.will_close:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
     from unicornd.http.messages import Head
     from unicornd.workers.context import Recycling, Served
+
+for name in ("email.utils", "concurrent.futures.thread", "ssl", "unicornd.workers.serve"):
+    importlib.import_module(name)
+for name in ("sync", "threads", "asgi", "tornado"):
+    importlib.import_module(f"unicornd.workers.kinds.{name}")
+# Read once here, and not by each worker that is forked. Not gevent and eventlet: all would have both of them in them.
 
 CLIENT_TIMEOUT = 20.0
 BACKLOG = 512
@@ -251,6 +258,7 @@ class Worker:
         log = logging.Logger("worker")  # noqa: LOG001 - not in the tree of the test's process
         log.addHandler(_log_handler(self._log_file))
         orders = signals.install(on_quit=lambda: None, on_abort=lambda: None, log=log)
+        os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # half of its start, and no name is resolved here
         kind = load_kind(setup.kind)
         gc.freeze()  # gevent looks at all that the collector knows; what other tests left would fail (a dead proxy)
         prepare(kind)
