@@ -55,10 +55,12 @@ class Forwarded:
         scheme: `http` or `https`; empty if it says nothing.
         mount: path under which the application is mounted; empty for none.
         environ: what is put into the environ as it is.
+        client: host and port of the client; None if it is whoever is connected.
     """
 
     scheme: str = ""
     mount: str = ""
+    client: tuple[str, str] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, environ: dict[str, Any]) -> None:
@@ -92,6 +94,7 @@ class Forwarding:
         mount: where the application is mounted if nobody says otherwise.
 
     Attributes:
+        mount: where the application is mounted if nobody says otherwise.
         standing: what holds for a peer that is not trusted, or says nothing.
         names: CGI names of the headers that tell the scheme.
     """
@@ -104,7 +107,7 @@ class Forwarding:
         self.names = frozenset(self._secure)
         self._allowed = frozenset(name.upper() for name in allowed)
         self.standing = Forwarded(mount=mount) if mount else None
-        self._mount = mount
+        self.mount = mount
 
     def read(self, head: Head, block: bytes) -> Forwarded | None:
         """Return what a trusted peer says with this head; None for nothing.
@@ -122,7 +125,7 @@ class Forwarding:
         if mount and not is_below(head.path, mount):
             raise bad_request("SCRIPT_NAME is no prefix of the path", "RFC 3875 section 4.1.13")
         environ = {f"HTTP_{name}": value for name, value in extras.items()}
-        return Forwarded(scheme=self._scheme(head), mount=mount or self._mount, environ=environ)
+        return Forwarded(scheme=self._scheme(head), mount=mount or self.mount, environ=environ)
 
     def _scheme(self, head: Head) -> str:
         said = {
