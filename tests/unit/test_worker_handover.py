@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unicornd.http.proxy import FACTS as FACT_NAMES
+from unicornd.http.proxy import MAX_NAME
 from unicornd.workers.handover import MAX_FACTS, MAX_MESSAGE, MAX_RECEIVED, Handed, Handover
 
 if TYPE_CHECKING:
@@ -60,7 +62,47 @@ def test_a_connection_comes_out_as_it_was_put_in(
 ) -> None:
     assert pair.give(Handed(client, LISTENER, ("192.0.2.1", "4711"), received))
     [handed] = taken(pair)
-    assert handed[1:] == (LISTENER, ("192.0.2.1", "4711"), received)
+    assert handed[1:4] == (LISTENER, ("192.0.2.1", "4711"), received)
+    assert (handed.preface, dict(handed.facts)) == ("", {})
+
+
+@pytest.mark.parametrize("preface", ["proxy", "uwsgi", ""])
+def test_what_a_preface_is_and_has_told_goes_along(
+    pair: Handover, client: socket.socket, preface: str
+) -> None:
+    facts = {"PROXY_ADDR": "192.0.2.9", "SSL_CLIENT_S_DN_CN": 'caf\u00c3\u00a9 "joe"'}
+    assert pair.give(Handed(client, LISTENER, ("192.0.2.1", "4711"), b"PRO", preface, facts))
+    [handed] = taken(pair)
+    assert handed[1:6] == (LISTENER, ("192.0.2.1", "4711"), b"PRO", preface, facts)
+
+
+def test_the_longest_facts_of_a_header_fit(pair: Handover, client: socket.socket) -> None:
+    """Else a connection would be kept that cannot be handed over."""
+    host = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
+    values = ["TCP6", host, "65535", "on", "FAILED:4294967295", "\u00ff" * MAX_NAME]
+    facts = dict(zip(FACT_NAMES, values, strict=True))
+    assert pair.give(Handed(client, "unix:" + "p" * 108, (host, "65535"), b"", "", facts))
+    assert [handed.facts for handed in taken(pair)] == [facts]
+
+
+def test_who_is_connected_is_asked_of_the_kernel(pair: Handover) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        ours, name = listener.accept()
+        with ours:
+            assert pair.give(Handed(ours, LISTENER, ("192.0.2.1", "4711"), b"", "proxy"))
+            assert [handed.peer for handed in taken(pair)] == [(name[0], str(client.getsockname()[1]))]
+
+
+def test_a_release_that_knows_no_prefaces_understands_connections_without(
+    pair: Handover, client: socket.socket
+) -> None:
+    assert pair.give(Handed(client, LISTENER, ("192.0.2.1", "4711"), b"GET"))
+    sent, descriptors, _, _ = socket.recv_fds(pair.taking, MAX_MESSAGE, 1)
+    os.close(descriptors[0])
+    assert sent == message(FACTS, b"GET")
 
 
 def test_it_is_not_left_to_programs_that_the_worker_executes(pair: Handover, client: socket.socket) -> None:
@@ -80,6 +122,9 @@ MALFORMED = [
     b"", b"\0", b"\0\0", b"\xff\xff[]", b"\0\x05[]", message(b"["), message(b"\xff"), message(b"[" * MAX_FACTS), message([]), message({}),
     message(None), message([LISTENER, "a"]), message([*FACTS, "x"]), message([LISTENER, 1, "2"]), message([LISTENER, None, "2"]),
     message([LISTENER, "a\nb", "2"]), message([LISTENER, "a", "2\0"]), message(b"9" * MAX_FACTS), message([LISTENER, "a", 10**900]),
+    message([*FACTS, "proxy"]), message([*FACTS, "other", {}]), message([*FACTS, "proxy", []]), message([*FACTS, "", {"A": 1}]),
+    message([*FACTS, "", {"a b": "c"}]), message([*FACTS, "", {"A": "b\n"}]), message([*FACTS, "", {"A": "\u20ac"}]),
+    message([*FACTS, "", {"A": "x" * 257}]), message([*FACTS, "", {f"A{'B' * n}": "" for n in range(9)}]), message([*FACTS, "", {}, 1]),
     message(["x" * (MAX_FACTS + 10), "a", "b"]), message(FACTS, b"x" * (MAX_MESSAGE + 1)),
 ]  # fmt: skip
 

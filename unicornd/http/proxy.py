@@ -12,7 +12,7 @@ import struct
 from http import HTTPStatus
 from typing import Literal
 
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, field
 from unicornd.http.errors import Refusal
 
 Mode = Literal["auto", "v1", "v2"]
@@ -23,16 +23,32 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V1_START = b"PROXY "
 MAX_V1 = 107
 """Bytes of a version 1 header, CRLF included (section 2.1)."""
-MAX_V2 = 16 + 4096
-"""Bytes of a version 2 header that we wait for: addresses and some kilobytes of TLVs."""
 _FIXED = struct.Struct("!12sBBH")
+_TLV = struct.Struct("!BH")
+_SUM = struct.Struct("!I")
+_CLIENT = struct.Struct("!BI")
 _V1 = re.compile(
     rb"PROXY (TCP4|TCP6|UNKNOWN)(?: ([^ \r\n]+) ([^ \r\n]+) ([0-9]{1,5}) ([0-9]{1,5})|[^\r\n]*)\r\n"
 )
 _LOCAL, _PROXY = 0x20, 0x21
 _INET, _INET6 = 0x11, 0x21
-_ADDRESSES = {_INET: (4, ipaddress.IPv4Address), _INET6: (16, ipaddress.IPv6Address)}
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_ADDRESSES: dict[int, tuple[int, type[Address]]] = {
+    _INET: (4, ipaddress.IPv4Address),
+    _INET6: (16, ipaddress.IPv6Address),
+}
+_SIZES = {0x1: 12, 0x2: 36, 0x3: 216}
+"""Bytes of both addresses, by address family: of IPv4, IPv6, Unix sockets."""
 MAX_PORT = 65535
+_CRC32C, _SSL = 0x03, 0x20
+_SUBJECT_CN = 0x22
+_CLIENT_SSL, _CLIENT_CERTIFICATE = 0x01, 0x06
+"""Bits of what a client has spoken: TLS, with a certificate in this connection or this session (section 2.2.6)."""
+MAX_NAME = 256
+"""Bytes of the name in a certificate that is told; four times what X.520 has for it."""
+_NAME = re.compile(rb"[\x20-\x7e\x80-\xff]+")
+FACTS = ("PROXY_PROTOCOL", "PROXY_ADDR", "PROXY_PORT", "HTTPS", "SSL_CLIENT_VERIFY", "SSL_CLIENT_S_DN_CN")
+"""What a header may put into the environ; no field of a request can have these names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +58,13 @@ class ProxyHeader:
     Attributes:
         size: bytes of the header, 0 if there is none.
         source: the client, destination: where it connected to; None if that is not said (UNKNOWN, LOCAL, other families).
-        protocol: `TCP4`, `TCP6`, or empty.
+        facts: what is told of the connection, by names of `FACTS`.
     """
 
     size: int
     source: Endpoint | None = None
     destination: Endpoint | None = None
-    protocol: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 NO_HEADER = ProxyHeader(size=0)
@@ -97,25 +113,33 @@ def _read_v1(received: bytes) -> ProxyHeader | None:
     if source is None:
         raise _malformed("the PROXY header has no addresses")
     family = ipaddress.IPv4Address if protocol == b"TCP4" else ipaddress.IPv6Address
+    client = _endpoint(family, (source, source_port))
+    server = _endpoint(family, (destination, destination_port))
     return ProxyHeader(
-        size=end + 1,
-        source=_endpoint(family, (source, source_port)),
-        destination=_endpoint(family, (destination, destination_port)),
-        protocol=protocol.decode(),
+        size=end + 1, source=client, destination=server, facts=_place_facts(protocol.decode(), server)
     )
 
 
-def _endpoint(
-    family: type[ipaddress.IPv4Address | ipaddress.IPv6Address], said: tuple[bytes, bytes]
-) -> Endpoint:
+def _place_facts(protocol: str, destination: Endpoint) -> dict[str, str]:
+    return {"PROXY_PROTOCOL": protocol, "PROXY_ADDR": destination[0], "PROXY_PORT": destination[1]}
+
+
+def _endpoint(family: type[Address], said: tuple[bytes, bytes]) -> Endpoint:
     host, port = said
     try:
-        address = family(host.decode("latin-1"))
+        # A zone is the proxy's, not ours; `ipaddress` would take any text for one.
+        address = family("" if b"%" in host else host.decode("latin-1"))
     except ValueError as error:
         raise _malformed("the PROXY header has an address that is none") from error
     if int(port) > MAX_PORT:
         raise _malformed("the PROXY header has a port that is none")
-    return str(address), str(int(port))
+    return _text_of(address), str(int(port))
+
+
+def _text_of(address: Address) -> str:
+    """Return an address as inet_ntop(3) does: one of IPv4 in IPv6 with its dots (RFC 5952 section 5)."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return f"::ffff:{mapped}" if mapped is not None else str(address)
 
 
 def _read_v2(received: bytes) -> ProxyHeader | None:
@@ -125,23 +149,97 @@ def _read_v2(received: bytes) -> ProxyHeader | None:
     size = _FIXED.size + length
     if command not in {_LOCAL, _PROXY}:
         raise _malformed("the PROXY header has an unknown version or command")
-    if size > MAX_V2:
-        raise _malformed("the PROXY header is too long")
     if len(received) < size:
         return None
-    if command == _LOCAL or family not in _ADDRESSES:
+    width = _SIZES.get(family >> 4)
+    if (
+        command == _LOCAL or width is None
+    ):  # where TLVs would begin is not known; LOCAL is to be skipped whole
         return ProxyHeader(size=size)
-    width, make = _ADDRESSES[family]
-    if length < 2 * width + 4:
+    if length < width:
         raise _malformed("the PROXY header is shorter than its addresses")
+    tlvs = _tlvs(received, _FIXED.size + width, end=size)
+    _check_sum(received[:size], tlvs)
+    facts = _tls_facts(received, tlvs[_SSL]) if _SSL in tlvs else {}
+    if family not in _ADDRESSES:
+        return ProxyHeader(size=size, facts=facts)
+    source, destination = _endpoints(received, family)
+    facts |= _place_facts("TCP4" if family == _INET else "TCP6", destination)
+    return ProxyHeader(size=size, source=source, destination=destination, facts=facts)
+
+
+def _endpoints(received: bytes, family: int) -> tuple[Endpoint, Endpoint]:
+    width, make = _ADDRESSES[family]
     start = _FIXED.size
-    ports = struct.unpack_from("!HH", received, start + 2 * width)
-    return ProxyHeader(
-        size=size,
-        source=(str(make(received[start : start + width])), str(ports[0])),
-        destination=(str(make(received[start + width : start + 2 * width])), str(ports[1])),
-        protocol="TCP4" if family == _INET else "TCP6",
+    middle, end = start + width, start + 2 * width
+    ports = struct.unpack_from("!HH", received, end)
+    return (
+        (_text_of(make(received[start:middle])), str(ports[0])),
+        (_text_of(make(received[middle:end])), str(ports[1])),
     )
+
+
+def _tlvs(data: bytes, start: int, *, end: int) -> dict[int, tuple[int, int]]:
+    """Return where the value of each TLV begins and ends, by type; of several of a type the first (section 2.2)."""
+    found: dict[int, tuple[int, int]] = {}
+    while start < end:
+        if start + _TLV.size > end:
+            raise _malformed("the PROXY header ends inside a TLV")
+        kind, length = _TLV.unpack_from(data, start)
+        start += _TLV.size
+        if start + length > end:
+            raise _malformed("the PROXY header ends inside a TLV")
+        found.setdefault(kind, (start, start + length))
+        start += length
+    return found
+
+
+def _check_sum(header: bytes, tlvs: dict[int, tuple[int, int]]) -> None:
+    """Hold a header against its sum, if it has one (section 2.2.3)."""
+    if _CRC32C not in tlvs:
+        return
+    start, end = tlvs[_CRC32C]
+    if end - start != _SUM.size:
+        raise _malformed("the PROXY header has a CRC32C that is none")
+    (told,) = _SUM.unpack_from(header, start)
+    if crc32c(header[:start] + bytes(_SUM.size) + header[end:]) != told:
+        raise _malformed("the PROXY header does not match its CRC32C")
+
+
+def _tls_facts(data: bytes, span: tuple[int, int]) -> dict[str, str]:
+    """Return what is told of TLS between client and proxy (section 2.2.6), with mod_ssl's names."""
+    start, end = span
+    if end - start < _CLIENT.size:
+        raise _malformed("the PROXY header has a TLV about TLS that is too short")
+    client, verify = _CLIENT.unpack_from(data, start)
+    if not client & _CLIENT_SSL:
+        return {}
+    facts = {"HTTPS": "on", "SSL_CLIENT_VERIFY": "NONE"}
+    if client & _CLIENT_CERTIFICATE:
+        facts["SSL_CLIENT_VERIFY"] = f"FAILED:{verify}" if verify else "SUCCESS"
+        parts = _tlvs(data, start + _CLIENT.size, end=end)
+        name = data[slice(*parts.get(_SUBJECT_CN, (0, 0)))]
+        if not verify and len(name) <= MAX_NAME and _NAME.fullmatch(name):
+            facts["SSL_CLIENT_S_DN_CN"] = name.decode("latin-1")  # of UTF-8 (PEP 3333)
+    return facts
+
+
+def crc32c(data: bytes) -> int:
+    """Return the CRC-32C of RFC 9260 appendix A."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = _CRC_TABLE[(value ^ byte) & 0xFF] ^ (value >> 8)
+    return value ^ 0xFFFFFFFF
+
+
+def _crc_of_byte(value: int) -> int:
+    for _ in range(8):
+        value = (value >> 1) ^ (_POLYNOMIAL if value & 1 else 0)
+    return value
+
+
+_POLYNOMIAL = 0x82F63B78
+_CRC_TABLE = tuple(map(_crc_of_byte, range(256)))
 
 
 def _malformed(what: str) -> Refusal:

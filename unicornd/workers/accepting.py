@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unicornd.http.environ import shared_environ
 from unicornd.sockets.shut import shut_among
 from unicornd.workers.connection import Connection
+from unicornd.workers.handover import Handed
 from unicornd.workers.prefaced import ProxiedConnection, UwsgiConnection
 from unicornd.workers.wsgi import FileWrapper
 
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
     from unicornd.http.environ import Environ
     from unicornd.sockets.listener import Listener
     from unicornd.workers.context import HttpPolicy, WorkerContext
-    from unicornd.workers.handover import Handed
 
 PAUSE_SECONDS = 0.5
 """How long accepting pauses when it fails: mostly, there is no descriptor or memory for a connection."""
 COMPLAINT_SECONDS = 10.0
 """How often that is logged."""
+MOST_PLACES = 64
+"""Addresses, of listeners that are ours or were a predecessor's, whose connections can be handed over."""
 LARGEST_ROUND = 64
 """Connections accepted at a time: others are served in between."""
 
@@ -102,21 +104,44 @@ class Acceptor:
             remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
             yield make(sock, remote, base=base, policy=self._context.http)
 
-    def address_of(self, connection: Connection) -> str | None:
-        """Return the address of the listener at which a connection came in; None for one that cannot be handed over."""
+    def handed(self, connection: Connection, received: bytes) -> Handed | None:
+        """Return what another worker needs to go on with a connection; None for one that cannot be handed over.
+
+        Args:
+            connection: in this worker.
+            received: what it is to begin with.
+        """
         for address, base in self._places:
-            if connection.base is base:
-                return address
+            if connection.origin is base:
+                sock, remote = connection.sock, connection.remote
+                return Handed(sock, address, remote, received, connection.preface, connection.facts)
         return None
 
     def receive(self, handed: Handed) -> Connection:
         """Make a connection of one that another worker had; at a listener that is ours, or at an address that was.
 
-        It is plain, whatever its listener speaks now.
+        It speaks what it was accepted with, whatever its listener speaks now. Who may send a preface is asked anew.
         """
-        known = [base for address, base in self._places if address == handed.listener]
-        base = known[0] if known else _environ_of(handed.sock, self._context)
-        return Connection(handed.sock, handed.remote, base=base, policy=self._context.http)
+        base = self._base_of(handed)
+        policy = self._context.http
+        if handed.preface == "uwsgi":
+            return UwsgiConnection(handed.sock, handed.peer, base=base, policy=policy)
+        if handed.preface == "proxy" or handed.facts:
+            connection = ProxiedConnection(handed.sock, handed.peer, base=base, policy=policy)
+            if not handed.preface:
+                connection.take_facts(handed.facts, remote=handed.remote)
+            return connection
+        return Connection(handed.sock, handed.peer, base=base, policy=policy)
+
+    def _base_of(self, handed: Handed) -> Environ:
+        """Return the environ of its listener; one that is not ours is remembered, so that it can be handed over again."""
+        for address, base in self._places:
+            if address == handed.listener:
+                return base
+        base = _environ_of(handed.sock, self._context)
+        if len(self._places) < MOST_PLACES:
+            self._places.append((handed.listener, base))
+        return base
 
     def resume(self, *, room: int, now: float) -> bool:
         """Watch the listeners again if there is room and the pause is over; return whether they are watched."""

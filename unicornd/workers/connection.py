@@ -13,6 +13,7 @@ import struct
 import termios
 from contextlib import suppress
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from unicornd.http.head import END_OF_HEAD, check_beginning, refuse_long_head, skip_empty_line
@@ -21,7 +22,7 @@ from unicornd.workers.output import SEND_FLAGS, Output
 from unicornd.workers.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from unicornd.http.environ import Environ
     from unicornd.http.messages import Head
@@ -34,6 +35,7 @@ HEAD_END_SIZE = len(END_OF_HEAD)
 CR = 0x0D
 NOTHING = bytes(4)
 """FIONREAD's answer, an int, for nothing to read."""
+NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
 LINGER_SECONDS = 30.0
 """How long a client may go on sending after our last byte (nginx's lingering_time)."""
 LINGER_PAUSE = 5.0
@@ -132,6 +134,26 @@ class Connection:
             return True
         waiting = fcntl.ioctl(self.fd, termios.FIONREAD, NOTHING)
         return waiting != NOTHING
+
+    @property
+    def origin(self) -> Environ:
+        """The environ of its listener; `base` has beside it what is known of this connection alone."""
+        return self.base
+
+    @property
+    def peer(self) -> str:
+        """The host that is connected with us; empty for a Unix socket. The client may be another one (`remote`)."""
+        return self.remote[0]
+
+    @property
+    def preface(self) -> str:
+        """What has to come before a request and is not complete (`handover.Handed`)."""
+        return ""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What a preface has told, as the environ has it."""
+        return NOTHING_TOLD
 
     @property
     def leftover(self) -> bytes:

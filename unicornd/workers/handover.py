@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from array import array
 from contextlib import suppress
 from select import POLLRDHUP  # as it is before a kind patches the module
 from select import poll as make_poll
 from socket import socket as make_socket  # likewise
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unicornd.dataclass import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Self
 
 MAX_RECEIVED = 16 * 1024
@@ -32,6 +34,10 @@ MAX_RECEIVED = 16 * 1024
 MAX_FACTS = 1022
 """Bytes of what is said of a connection."""
 MAX_MESSAGE = 2 + MAX_FACTS + MAX_RECEIVED
+MOST_FACTS = 8
+MAX_FACT = 256
+"""How many facts a preface may have told, and characters of each."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 LARGEST_ROUND = 64
 """Connections taken at a time: others are served in between."""
 QUEUE_BYTES = 4 * 2**20
@@ -44,14 +50,20 @@ class Handed(NamedTuple):
     Attributes:
         sock: of the client.
         listener: the address at which it came in, as configured.
-        remote: the client's host and port; empty for a Unix socket.
-        received: what had been read of its next request.
+        remote: the client's host and port, as a PROXY header has named them if there was one; empty for a Unix socket.
+        received: what had been read of its next request, or of its preface.
+        preface: what has to come first and is not complete: `proxy`, `uwsgi`, or empty for nothing.
+        facts: what a PROXY header has told, as the environ has it.
+        peer: whom the kernel names at the other end, host and port; empty for a Unix socket. Filled in by `take`.
     """
 
     sock: socket.socket
     listener: str
     remote: tuple[str, str]
     received: bytes
+    preface: str = ""
+    facts: Mapping[str, str] = NOTHING
+    peer: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +115,10 @@ class Handover:
         """Put a connection in; False if that is not possible now. The caller closes its own descriptor."""
         if len(handed.received) > MAX_RECEIVED:
             return False
-        facts = json.dumps([handed.listener, *handed.remote]).encode()
+        told: list[Any] = [handed.listener, *handed.remote]
+        if handed.preface or handed.facts:
+            told += [handed.preface, dict(handed.facts)]
+        facts = json.dumps(told, ensure_ascii=False).encode(errors="surrogatepass")
         if len(facts) > MAX_FACTS:
             return False
         message = len(facts).to_bytes(2) + facts + handed.received
@@ -125,12 +140,14 @@ class Handover:
                 return
             is_whole = len(descriptors) == 1 and not flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC)
             facts = _facts_in(message) if is_whole else None
-            sock = _connection_of(descriptors.pop()) if facts is not None else None
+            connected = _connection_of(descriptors.pop()) if facts is not None else None
             for fd in descriptors:
                 os.close(fd)
-            if facts is not None and sock is not None:  # else its client sees it closed
-                listener, host, port = facts
-                yield Handed(sock, listener, (host, port), message[2 + int.from_bytes(message[:2]) :])
+            if facts is not None and connected is not None:  # else its client sees it closed
+                sock, peer = connected
+                received = message[2 + int.from_bytes(message[:2]) :]
+                listener, remote, preface, told = facts
+                yield Handed(sock, listener, remote, received, preface, told, peer)
 
     def close(self) -> None:
         """Let go of both ends, in this process."""
@@ -152,22 +169,44 @@ def _descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return found.tolist()
 
 
-def _facts_in(message: bytes) -> tuple[str, str, str] | None:
-    """Return listener, host and port, or None for anything else."""
+_Facts = tuple[str, tuple[str, str], str, "Mapping[str, str]"]
+
+
+def _facts_in(message: bytes) -> _Facts | None:
+    """Return listener, host and port, preface and what it has told; or None for anything else.
+
+    A connection without a preface has no more than the first three, as in releases that knew no other one.
+    """
     size = int.from_bytes(message[:2])
     if size > MAX_FACTS or len(message) < 2 + size:
         return None
     try:
         match json.loads(message[2 : 2 + size]):
-            case [str(listener), str(host), str(port)] if f"{listener}{host}{port}".isprintable():
-                return listener, host, port
+            case [str(listener), str(host), str(port), *rest] if f"{listener}{host}{port}".isprintable():
+                match rest:
+                    case []:
+                        return listener, (host, port), "", NOTHING
+                    case ["" | "proxy" | "uwsgi" as preface, dict(told)] if _are_facts(told):
+                        return listener, (host, port), preface, told
     except (ValueError, RecursionError):
         pass
     return None
 
 
-def _connection_of(fd: int) -> socket.socket | None:
-    """Return the socket, if it is one on which a client may send; else close it."""
+_FACT_NAME = re.compile(r"[A-Z][A-Z_]{0,31}")
+_FACT = re.compile(rf"[\x20-\x7e\x80-\xff]{{0,{MAX_FACT}}}")
+"""What a string of an environ may have (PEP 3333), but for control characters."""
+
+
+def _are_facts(told: dict[Any, Any]) -> bool:
+    return len(told) <= MOST_FACTS and all(
+        _FACT_NAME.fullmatch(name) and type(value) is str and _FACT.fullmatch(value)
+        for name, value in told.items()
+    )
+
+
+def _connection_of(fd: int) -> tuple[socket.socket, tuple[str, str]] | None:
+    """Return the socket, if it is one on which a client may send, and who that is; else close it."""
     try:
         sock = make_socket(fileno=fd)
     except OSError:  # it is none
@@ -176,8 +215,8 @@ def _connection_of(fd: int) -> socket.socket | None:
     try:
         is_stream = sock.type == socket.SOCK_STREAM and sock.family in _FAMILIES
         if is_stream and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            sock.getpeername()  # it has to be connected
-            return sock
+            name = sock.getpeername()  # it has to be connected
+            return sock, (name[0], str(name[1])) if isinstance(name, tuple) else ("", "")
     except OSError:
         pass
     sock.close()

@@ -23,7 +23,6 @@ from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
-from unicornd.workers.handover import Handed
 from unicornd.workers.signals import obey
 
 if TYPE_CHECKING:
@@ -361,10 +360,8 @@ class Reactor:
         return self._give(connection, connection.leftover)
 
     def _give(self, connection: Connection, received: bytes) -> bool:
-        address = self._acceptor.address_of(connection)
-        if self._handover is None or address is None:
-            return False
-        if not self._handover.give(Handed(connection.sock, address, connection.remote, received)):
+        handed = self._acceptor.handed(connection, received)
+        if self._handover is None or handed is None or not self._handover.give(handed):
             return False
         if connection.watched:  # the description lives on elsewhere, so closing it would not do
             self._epoll.unregister(connection.fd)

@@ -23,7 +23,6 @@ from unicornd.workers.accepting import Acceptor
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import HEAD, IDLE
-from unicornd.workers.handover import Handed
 from unicornd.workers.ledger import Ledger
 from unicornd.workers.line import Interruption
 from unicornd.workers.reactor import (
@@ -162,10 +161,8 @@ class Server:
         connection = strand.connection
         if self._handover is None or self._orders.ends_connections or connection.stage not in {IDLE, HEAD}:
             return False
-        address = self._acceptor.address_of(connection)
-        connection.has_no_end = address is not None and self._handover.give(
-            Handed(connection.sock, address, connection.remote, connection.leftover)
-        )
+        handed = self._acceptor.handed(connection, connection.leftover)
+        connection.has_no_end = handed is not None and self._handover.give(handed)
         return connection.has_no_end
 
     def _first_deadline(self, now: float) -> float:

@@ -40,11 +40,13 @@ class ProxySettings(Section):
     )
     protocol: Literal["off", "auto", "v1", "v2"] = Field(
         default="off",
-        description="Expect the PROXY protocol's header in front of a connection's first request.",
+        description="Expect the PROXY protocol's header in front of a connection's first request: with v1 or v2 it has to be there in "
+        "that version (else 400), with auto it may be.",
         json_schema_extra=ROLLING,
     )
     allow_ips: Networks = Field(
         default=LOOPBACK,
-        description='Addresses and networks that may send the PROXY header; "*" for everybody.',
+        description='Addresses and networks that may send the PROXY header, and are believed what it says of client and TLS; "*" for '
+        "everybody. A header of anybody else is refused with 403.",
         json_schema_extra=ROLLING,
     )

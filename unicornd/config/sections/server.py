@@ -58,11 +58,11 @@ class ServerSettings(Section):
     )
     protocol: Literal["http", "uwsgi"] = Field(
         default="http",
-        description='What is spoken on the listeners; "uwsgi" is what nginx speaks with uwsgi_pass.',
+        description='What is spoken on the listeners; "uwsgi" is what nginx speaks with uwsgi_pass, one request a connection.',
         json_schema_extra=ROLLING,
     )
     uwsgi_allow_ips: Networks = Field(
         default=("127.0.0.1", "::1"),
-        description='Addresses and networks that may speak uwsgi; "*" for everybody.',
+        description='Addresses and networks that may speak uwsgi; "*" for everybody. What they say of client, scheme and path is believed.',
         json_schema_extra=ROLLING,
     )
