@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from unicornd.errors import AppError
-from unicornd.workers.asgi.proxies import Trust
+from unicornd.http.errors import Refusal
+from unicornd.workers.asgi.proxies import Proxies
 from unicornd.workers.interface import check_served, chosen_interface, interface_of
 
 if TYPE_CHECKING:
@@ -143,25 +144,26 @@ def test_what_a_trusted_peer_says_of_client_and_scheme(
     trusted: list[str], headers: list[tuple[bytes, bytes]], client: Any, scheme: str
 ) -> None:
     scope: dict[str, Any] = {"type": "http", "scheme": "http", "client": None}
-    assert Trust(trusted, SECURE).believe(scope, headers)
+    Proxies(trusted, SECURE).believe(scope, headers)
     assert (scope["client"], scope["scheme"]) == (client, scheme)
 
 
 def test_a_peer_that_contradicts_itself_is_not_believed() -> None:
     scope: dict[str, Any] = {"type": "http", "scheme": "http", "client": None}
     said = [(b"x-forwarded-ssl", b"on"), (b"x-forwarded-proto", b"http"), (b"x-forwarded-for", b"1.2.3.4")]
-    assert not Trust(["*"], SECURE).believe(scope, said)
+    with pytest.raises(Refusal, match="contradict"):
+        Proxies(["*"], SECURE).believe(scope, said)
     assert (scope["client"], scope["scheme"]) == (None, "http")
 
 
 def test_a_websockets_scheme_is_one_of_its_own() -> None:
     scope: dict[str, Any] = {"type": "websocket", "scheme": "ws", "client": None}
-    Trust(["*"], SECURE).believe(scope, [(b"x-forwarded-proto", b"https")])
+    Proxies(["*"], SECURE).believe(scope, [(b"x-forwarded-proto", b"https")])
     assert scope["scheme"] == "wss"
 
 
 def test_who_is_trusted() -> None:
-    trust = Trust(["127.0.0.1", "10.0.0.0/8", "::1"], SECURE)
+    trust = Proxies(["127.0.0.1", "10.0.0.0/8", "::1"], SECURE)
     assert all(trust.has(host) for host in ("127.0.0.1", "10.9.9.9", "::1", "::ffff:10.1.1.1", None))
     assert not any(trust.has(host) for host in ("127.0.0.2", "11.0.0.1", "", "nonsense"))
-    assert Trust(["*"], SECURE).has("anybody")
+    assert Proxies(["*"], SECURE).has("anybody")

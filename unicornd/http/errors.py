@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer to the client, not an error of ours
@@ -12,13 +16,27 @@ class Refusal(Exception):  # noqa: N818 - it is an answer to the client, not an 
         status: what the client is told.
         detail: what is wrong, for a person, without bytes of the request.
         section: where it is written, `RFC 9112 section 5.1`, or empty.
+        told: what the log has beside that, for the operator: may have bytes of the request.
     """
 
-    def __init__(self, status: HTTPStatus, detail: str, *, section: str = "") -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        section: str = "",
+        told: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(f"{status.value} {detail}" + (f" ({section})" if section else ""))
         self.status = status
         self.detail = detail
         self.section = section
+        self.told = told or {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the log says of it."""
+        return {"status": self.status.value, "why": str(self), **self.told}
 
 
 def bad_request(detail: str, section: str) -> Refusal:

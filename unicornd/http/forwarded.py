@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from unicornd.dataclass import dataclass, field
-from unicornd.http.errors import bad_request
+from unicornd.http.errors import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from unicornd.http.messages import Head
 
 EVERYBODY = "*"
 _UNDERSCORED = re.compile(rb"\r\n([A-Za-z0-9-]*_[A-Za-z0-9_-]*):[\t ]*([^\r\n]*)")
 SCRIPT_NAME = "SCRIPT_NAME"
+HTTPS = "https"
+WSS = "wss"
+"""What some proxies say of WebSockets in a header that says `https` of other requests."""
+MOST_SHOWN = 100
+"""Characters of a value that the log shows."""
 
 
 class Trust:
@@ -84,6 +90,59 @@ def is_below(path: str, mount: str) -> bool:
     return path.startswith(mount) and path[len(mount) : len(mount) + 1] in {"", "/"}
 
 
+class Schemes:
+    """How headers tell the scheme: `proxy.secure_scheme_headers`.
+
+    One rule for all kinds. Case does not matter; a header may come in several lines, or with several values: a list is what
+    lines of a name are joined to, by whatever proxy (RFC 9110 section 5.3). All that is said has to be the same.
+
+    Args:
+        secure: header name → its value for https.
+
+    Attributes:
+        names: CGI names of the headers.
+    """
+
+    def __init__(self, secure: Mapping[str, str]) -> None:
+        self._secure = {cgi_name(name): value.lower() for name, value in secure.items()}
+        self.names = frozenset(self._secure)
+
+    def of(self, said: Iterable[tuple[str, str]], *, peer: str) -> str:
+        """Return `http` or `https`; empty if nothing is said.
+
+        Args:
+            said: CGI names and values of fields, others too.
+            peer: who has said it.
+
+        Raises:
+            Refusal: 400, they contradict each other.
+        """
+        heard = [(key, value) for key, value in said if key in self._secure]
+        schemes = {scheme for key, value in heard for scheme in self._schemes(key, value)}
+        if len(schemes) > 1:
+            told = "; ".join(
+                f"{key.removeprefix('HTTP_').replace('_', '-').title()}: {value[:MOST_SHOWN]}"
+                for key, value in heard
+            )
+            raise _contradiction(
+                "headers about the scheme contradict each other",
+                section="RFC 9110 section 4.2.2",
+                told={"headers": told, "peer": name_of(peer), "setting": "proxy.secure_scheme_headers"},
+            )
+        return schemes.pop() if schemes else ""
+
+    def _schemes(self, key: str, value: str) -> set[str]:
+        secure = self._secure[key]
+        said = {each.strip().lower() for each in value.split(",")}
+        said = (said - {""}) or said
+        return {HTTPS if each == secure or (each == WSS and secure == HTTPS) else "http" for each in said}
+
+
+def name_of(peer: str) -> str:
+    """Return how a peer is called in a log; an empty one is on a Unix socket."""
+    return peer or "a Unix socket"
+
+
 class Forwarding:
     """How the heads of one worker are read.
 
@@ -92,6 +151,7 @@ class Forwarding:
         secure: header name → its value for https.
         allowed: names with underscores that a trusted peer may send, or `*`.
         mount: where the application is mounted if nobody says otherwise.
+        on_dropped: told of each field of a trusted peer that is dropped for its name: by whom, which name.
 
     Attributes:
         mount: where the application is mounted if nobody says otherwise.
@@ -100,17 +160,29 @@ class Forwarding:
     """
 
     def __init__(
-        self, trust: Trust, *, secure: Mapping[str, str], allowed: Iterable[str], mount: str = ""
+        self,
+        trust: Trust,
+        *,
+        secure: Mapping[str, str],
+        allowed: Iterable[str],
+        mount: str = "",
+        on_dropped: Callable[[str, str], None] = lambda _peer, _name: None,
     ) -> None:
         self.trust = trust
-        self._secure = {_key(name): value for name, value in secure.items()}
-        self.names = frozenset(self._secure)
+        self._schemes = Schemes(secure)
+        self.names = self._schemes.names
+        self._on_dropped = on_dropped
         self._allowed = frozenset(name.upper() for name in allowed)
         self.standing = Forwarded(mount=mount) if mount else None
         self.mount = mount
 
-    def read(self, head: Head, block: bytes) -> Forwarded | None:
+    def read(self, head: Head, block: bytes, *, peer: str) -> Forwarded | None:
         """Return what a trusted peer says with this head; None for nothing.
+
+        Args:
+            head: parsed.
+            block: as received.
+            peer: who has sent it, for the log.
 
         Raises:
             Refusal: 400, headers contradict each other, or the mount is no prefix of the path.
@@ -118,34 +190,40 @@ class Forwarding:
         is_plain = self.names.isdisjoint(head.fields)
         if is_plain and not head.has_underscores:
             return self.standing
-        extras = self._extras(block) if head.has_underscores else {}
+        extras = self._extras(block, peer) if head.has_underscores else {}
         if is_plain and not extras:
             return self.standing
         mount = extras.get(SCRIPT_NAME, "")
         if mount and not is_below(head.path, mount):
-            raise bad_request("SCRIPT_NAME is no prefix of the path", "RFC 3875 section 4.1.13")
+            raise _contradiction(
+                "SCRIPT_NAME is no prefix of the path",
+                section="RFC 3875 section 4.1.13",
+                told={
+                    "headers": f"{SCRIPT_NAME}: {mount[:MOST_SHOWN]}",
+                    "peer": name_of(peer),
+                    "setting": "proxy.forwarder_headers",
+                },
+            )
         environ = {f"HTTP_{name}": value for name, value in extras.items()}
-        return Forwarded(scheme=self._scheme(head), mount=mount or self.mount, environ=environ)
+        scheme = "" if is_plain else self._schemes.of(head.fields.items(), peer=peer)
+        return Forwarded(scheme=scheme, mount=mount or self.mount, environ=environ)
 
-    def _scheme(self, head: Head) -> str:
-        said = {
-            "https" if head.fields[key] == value else "http"
-            for key, value in self._secure.items()
-            if key in head.fields
-        }
-        if len(said) > 1:
-            raise bad_request("headers about the scheme contradict each other", "RFC 9110 section 4.2.2")
-        return said.pop() if said else ""
-
-    def _extras(self, block: bytes) -> dict[str, str]:
+    def _extras(self, block: bytes, peer: str) -> dict[str, str]:
         """Return the fields with an underscore in their names that are allowed."""
         found = {}
         for name, value in _UNDERSCORED.findall(block):
             key = name.decode("latin-1").upper()
             if EVERYBODY in self._allowed or key in self._allowed:
                 found[key.replace("-", "_")] = value.decode("latin-1").rstrip("\t ")
+            else:
+                self._on_dropped(peer, name.decode("latin-1"))
         return found
 
 
-def _key(name: str) -> str:
+def _contradiction(what: str, *, section: str, told: Mapping[str, str]) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, what, section=section, told=told)
+
+
+def cgi_name(name: str) -> str:
+    """Return a header's name as an environ has it (RFC 3875 section 4.1.18)."""
     return "HTTP_" + name.upper().replace("-", "_")

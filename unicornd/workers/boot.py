@@ -408,5 +408,7 @@ def _policy(settings: Settings, *, keeps_alive: bool, log: logging.Logger) -> Ht
         keepalive=Seconds(timeouts.keepalive),
         is_kept_alive=keeps_alive and timeouts.keepalive > 0,
         connections=settings.workers.connections,
-        **wire_of(settings.http, settings.proxy, server=settings.server, root_path=settings.app.root_path),
+        **wire_of(
+            settings.http, settings.proxy, server=settings.server, root_path=settings.app.root_path, log=log
+        ),
     )

@@ -352,7 +352,9 @@ class Connection:
             # As `read` asks first, without the call: most say nothing.
             is_silent = not request.has_underscores and forwarding.names.isdisjoint(request.fields)
             is_heard = self.is_trusted and not is_silent
-            request.forwarded = forwarding.read(request, block) if is_heard else forwarding.standing
+            request.forwarded = (
+                forwarding.read(request, block, peer=self.peer) if is_heard else forwarding.standing
+            )
         self.block = block
         self._has_skipped = False
         if request.length == 0 or policy.is_streaming:

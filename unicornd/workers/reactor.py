@@ -236,7 +236,7 @@ class Reactor:
         except OSError:
             self.drop(connection)
             return
-        self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        self._context.log.info("request refused", extra=refusal.facts)
         self._linger(connection, now)
 
     def _drop_by_defect(self, connection: Connection, error: Exception) -> None:

@@ -402,7 +402,7 @@ class Server:
     def refuse(self, strand: Strand, refusal: Refusal) -> None:
         """Answer a request that is not served, and close: what follows it cannot be read."""
         strand.connection.tell(refusal_response(refusal, standing=self.clock.standing()))
-        self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        self._context.log.info("request refused", extra=refusal.facts)
         self.linger(strand)
 
     @staticmethod

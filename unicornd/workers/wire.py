@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, TypedDict
 from unicornd.http.forwarded import Forwarding, Trust
 from unicornd.http.tolerance import Tolerance, parser_for
 from unicornd.workers.context import Proxying
+from unicornd.workers.dropped import Dropped
 
 if TYPE_CHECKING:
+    import logging
+
     from unicornd.config.sections.http import HttpSettings
     from unicornd.config.sections.proxy import ProxySettings
     from unicornd.config.sections.server import ServerSettings
@@ -28,7 +31,9 @@ class Wire(TypedDict):
     uwsgi: Trust | None
 
 
-def wire_of(http: HttpSettings, proxy: ProxySettings, *, server: ServerSettings, root_path: str) -> Wire:
+def wire_of(
+    http: HttpSettings, proxy: ProxySettings, *, server: ServerSettings, root_path: str, log: logging.Logger
+) -> Wire:
     """Return what is spoken on the listeners."""
     tolerance = Tolerance(
         header_map=http.header_map,
@@ -44,6 +49,7 @@ def wire_of(http: HttpSettings, proxy: ProxySettings, *, server: ServerSettings,
         secure=proxy.secure_scheme_headers,
         allowed=proxy.forwarder_headers,
         mount=mount,
+        on_dropped=Dropped(log, setting="proxy.forwarder_headers"),
     )
     proxying = (
         Proxying(mode=proxy.protocol, trust=Trust(proxy.allow_ips)) if proxy.protocol != "off" else None

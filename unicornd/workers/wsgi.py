@@ -371,7 +371,7 @@ class Exchange:
         is_head = self.request.method == "HEAD"
         standing = self.clock.standing()
         if refusal is not None:
-            facts = {"status": refusal.status.value, "why": str(refusal), "path": self.request.path}
+            facts = {**refusal.facts, "path": self.request.path}
             self.context.log.info("request refused", extra=facts)
             answer = refusal_response(refusal, standing=standing, is_head=is_head)
         else:

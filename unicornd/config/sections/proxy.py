@@ -28,12 +28,13 @@ class ProxySettings(Section):
     )
     secure_scheme_headers: dict[str, str] = Field(
         default=SECURE_SCHEME_HEADERS,
-        description="Headers of a trusted peer, and the value that each has for https; if two disagree: 400.",
+        description="Headers of a trusted peer, and the value that each has for https; any other one means http. Case does not matter, "
+        "and wss counts as https. If headers, lines or values of a list disagree: 400, and the log names them.",
         json_schema_extra=ROLLING,
     )
     forwarder_headers: tuple[str, ...] = Field(
         default=(),
-        description='Headers with an underscore that a trusted peer may send, "*" for any. With SCRIPT_NAME, that header says '
+        description='Headers with an underscore that a trusted peer may send, "*" for any; others are dropped, which the log tells once. With SCRIPT_NAME, that header says '
         "where the application is mounted: only for a proxy that drops or replaces what clients send under that name.",
         examples=[["SCRIPT_NAME"]],
         json_schema_extra=ROLLING,

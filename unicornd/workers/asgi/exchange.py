@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from unicornd.http.response import Framing
-from unicornd.workers.asgi.proxies import Trust
+from unicornd.workers.asgi.proxies import Proxies
 from unicornd.workers.asgi.views import head_of, served_of
 from unicornd.workers.asgi.writer import HEAD, LONE_HEAD
 from unicornd.workers.ledger import Entry, Ledger
@@ -152,7 +152,7 @@ class Room:
         self.tasks = tasks
         self._app: Any = context.app
         self.orders = context.orders
-        self.trust = Trust(context.asgi.trusted, context.asgi.secure)
+        self.trust = Proxies(context.asgi.trusted, context.asgi.secure)
         self.tls = _facts_of_tls(context)
         self.loop = asyncio.get_running_loop()
         self._is_told = context.on_served is not None or context.pre_request is not None

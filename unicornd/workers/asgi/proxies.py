@@ -1,22 +1,24 @@
-"""What is believed of those who forward requests: `proxy.secure_scheme_headers` and X-Forwarded-For.
+"""What is believed of those who forward requests: `proxy.secure_scheme_headers` and X-Forwarded-For, put into a scope.
 
-Whether a peer is trusted is decided once a connection; who connects by a Unix socket always is.
+The rules are `http.forwarded`'s, as in every kind. Whether a peer is trusted is decided once a connection.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
+
+from unicornd.http.forwarded import Schemes, Trust, cgi_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-EVERYBODY = "*"
-FORWARDED_PROTO, FORWARDED_FOR = b"x-forwarded-proto", b"x-forwarded-for"
+FORWARDED_FOR = b"x-forwarded-for"
+NO_ADDRESS = "-"
+"""For a hop without a name: `Trust` takes an empty one for a Unix socket."""
 
 
-class Trust:
-    """Whose word is taken.
+class Proxies:
+    """Whose word is taken, and about what.
 
     Args:
         trusted: addresses and networks, or `*`.
@@ -27,43 +29,35 @@ class Trust:
     """
 
     def __init__(self, trusted: Iterable[str], secure: Mapping[str, str]) -> None:
-        texts = tuple(trusted)
-        self._is_blind = EVERYBODY in texts
-        self._networks = [ipaddress.ip_network(text) for text in texts if text != EVERYBODY]
-        self._secure = {name.lower().encode("latin-1"): {value.lower()} for name, value in secure.items()}
-        if FORWARDED_PROTO in self._secure:
-            self._secure[FORWARDED_PROTO].add("wss")  # as some proxies say of WebSockets
-        self.names = frozenset({*self._secure, FORWARDED_FOR})
+        self._trust = Trust(trusted)
+        self._schemes = Schemes(secure)
+        self._keys = {name.lower().encode("latin-1"): cgi_name(name) for name in secure}
+        self.names = frozenset({*self._keys, FORWARDED_FOR})
 
     def has(self, host: str | None) -> bool:
         """Return whether a peer is trusted; None is one on a Unix socket."""
-        if self._is_blind or host is None:
-            return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        return self._trust.has("" if host is None else host or NO_ADDRESS)
 
-    def believe(self, scope: Any, headers: Iterable[tuple[bytes, bytes]]) -> bool:  # noqa: ANN401 - an ASGI scope
-        """Put what a trusted peer says about scheme and client into the scope; return False if it contradicts itself."""
-        secure = self._secure
+    def believe(self, scope: Any, headers: Iterable[tuple[bytes, bytes]]) -> None:  # noqa: ANN401 - an ASGI scope
+        """Put what a trusted peer says about scheme and client into the scope, where it stands as the client until then.
+
+        Raises:
+            Refusal: 400, it contradicts itself.
+        """
+        keys = self._keys
         hops: list[str] = []
-        said: set[bool] = set()
+        said: list[tuple[str, str]] = []
         for name, value in headers:
-            if name in secure:
-                said.add(value.decode("latin-1").strip().lower() in secure[name])
+            if name in keys:
+                said.append((keys[name], value.decode("latin-1")))
             elif name == FORWARDED_FOR:
                 hops += value.decode("latin-1").split(",")
-        if len(said) > 1:
-            return False
         if said:
             plain = "ws" if scope["type"] == "websocket" else "http"
-            scope["scheme"] = f"{plain}s" if True in said else plain
+            peer = scope["client"][0] if scope["client"] else ""
+            scope["scheme"] = f"{plain}s" if self._schemes.of(said, peer=peer) == "https" else plain
         if hops:
             self._take_client(scope, hops)
-        return True
 
     def _take_client(self, scope: Any, hops: list[str]) -> None:  # noqa: ANN401 - an ASGI scope
         """The client is the last hop that no trusted proxy is; with `*`, the first one of all."""

@@ -43,9 +43,12 @@ from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 from unicornd.workers.asgi.writer import Writer
 from unicornd.workers.clock import Clock
+from unicornd.workers.connection import NOTHING_TOLD
+from unicornd.workers.dropped import Dropped
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Mapping
 
     from unicornd.http.limits import Limits
     from unicornd.workers.context import HttpPolicy, WorkerContext
@@ -196,8 +199,10 @@ class Connection(HttpToolsProtocol):
 
     def _believe(self) -> None:
         """Take a trusted peer's word for scheme and client."""
-        if not self._means.room.trust.believe(self.scope, self.headers):
-            self._refuse_head(HTTPStatus.BAD_REQUEST, "headers about the scheme contradict each other")
+        try:
+            self._means.room.trust.believe(self.scope, self.headers)
+        except Refusal as refusal:
+            self._refuse_head(refusal.status, refusal.detail, told=refusal.told)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
@@ -227,10 +232,10 @@ class Connection(HttpToolsProtocol):
         if not self.is_refused:
             self.refuse(HTTPStatus.BAD_REQUEST, msg.rstrip("."))
 
-    def refuse(self, status: HTTPStatus, why: str) -> None:
+    def refuse(self, status: HTTPStatus, why: str, *, told: Mapping[str, str] = NOTHING_TOLD) -> None:
         """Answer a request that is not served, if its client expects an answer now, and end the connection."""
         self.is_refused = True
-        self._means.log.info("request refused", extra={"status": status.value, "why": why})
+        self._means.log.info("request refused", extra={"status": status.value, "why": why, **told})
         self._unset_keepalive_if_required()
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -295,7 +300,13 @@ class Connection(HttpToolsProtocol):
         refusal = refusal_of_sizes(self._means.limits, line=line, fields=self.headers)
         if refusal is not None:
             self._refuse_head(refusal.status, refusal.detail)
-        self.headers[:] = [field for field in self.headers if b"_" not in field[0]]
+        kept = [field for field in self.headers if b"_" not in field[0]]
+        if len(kept) < len(self.headers):
+            if self._is_trusted:
+                for name, _ in self.headers:
+                    if b"_" in name:
+                        self._means.dropped(self.client[0] if self.client else "", name.decode("latin-1"))
+            self.headers[:] = kept
 
     def _check_length(self) -> None:
         """Begin to count a body; refuse one whose announced length is too large before it is sent."""
@@ -310,8 +321,8 @@ class Connection(HttpToolsProtocol):
             if length > most:
                 self._refuse_head(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body over {most} bytes")
 
-    def _refuse_head(self, status: HTTPStatus, why: str) -> None:
-        self.refuse(status, why)
+    def _refuse_head(self, status: HTTPStatus, why: str, *, told: Mapping[str, str] = NOTHING_TOLD) -> None:
+        self.refuse(status, why, told=told)
         raise Refused
 
 
@@ -341,12 +352,14 @@ class Means:
     Attributes:
         small: bytes that hold no line and no field above its limit, however they are spread.
         forwarding: names of the headers in which a trusted peer says something.
+        dropped: tells of fields that nobody sees.
     """
 
     policy: HttpPolicy
     limits: Limits
     small: int
     forwarding: frozenset[bytes]
+    dropped: Dropped
     log: logging.Logger
     room: Room
     timers: Timers
@@ -379,6 +392,7 @@ class Server:
             limits=limits,
             small=min(limits.request_line, limits.header_size),
             forwarding=self._room.trust.names,
+            dropped=Dropped(context.log, setting=""),
             log=context.log,
             room=self._room,
             timers=Timers(loop, self._room),

@@ -226,7 +226,9 @@ class Visit(Handling):  # type: ignore[misc] # see there
         head = policy.parse(block, policy.limits)
         if policy.forwarding is not None:
             is_trusted, forwarding = connection.is_trusted, policy.forwarding
-            head.forwarded = forwarding.read(head, block) if is_trusted else forwarding.standing
+            head.forwarded = (
+                forwarding.read(head, block, peer=connection.peer) if is_trusted else forwarding.standing
+            )
         return head
 
     def _read_block(self) -> bytes:
@@ -279,7 +281,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
 
     def _refused(self, refusal: Refusal) -> tuple[str, bytes]:
         self.answer = Answer(Any)  # type: ignore[arg-type] # nobody asks
-        self.context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        self.context.log.info("request refused", extra=refusal.facts)
         return str(refusal.status.value), refusal_response(refusal, standing=self.our.clock.standing())
 
     def get_environ(self) -> Environ:
@@ -441,9 +443,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
             self.context.log.error("the application failed", exc_info=(kind, error, traceback), extra=facts)
             refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed")
         else:
-            self.context.log.info(
-                "request refused", extra={"status": refusal.status.value, "why": str(refusal), **facts}
-            )
+            self.context.log.info("request refused", extra={**refusal.facts, **facts})
         self._orig_status = f"{refusal.status.value} {refusal.status.phrase}"
         if not self.headers_sent:
             self.headers_sent = True

@@ -155,7 +155,7 @@ class Server:
 
     def _note_refusal(self, refusal: Refusal) -> None:
         """Write that a request was refused."""
-        self._context.log.info("request refused", extra={"status": refusal.status.value, "why": str(refusal)})
+        self._context.log.info("request refused", extra=refusal.facts)
 
     def note_opened(self, server_conn: object, messages: Messages) -> None:
         """A connection waits for a request."""

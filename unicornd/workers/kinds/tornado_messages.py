@@ -115,7 +115,7 @@ class Messages(HTTPMessageDelegate):
         is_trusted = forwarding.trust.has(self._place[0])
         underscored = "".join(f"\r\n{name}: {value}" for name, value in headers.get_all() if "_" in name)
         head.forwarded = (
-            forwarding.read(head, underscored.encode("latin-1", "replace"))
+            forwarding.read(head, underscored.encode("latin-1", "replace"), peer=self._place[0])
             if is_trusted
             else forwarding.standing
         )
