@@ -9,8 +9,9 @@ DEMO := configs/demo/unicornd.toml
 # Debian packages that the process tests and the benchmarks drive: program → package.
 TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl strace:strace
 BENCH_TOOLS := wrk:wrk taskset:util-linux
+PROXY_TOOLS := haproxy:haproxy hitch:hitch stunnel4:stunnel4 varnishd:varnish nginx:nginx-light apache2:apache2 lighttpd:lighttpd openssl:openssl
 
-.PHONY: help run test lint bench check-generated generate test-unit test-process fuzz soak clean
+.PHONY: help run test lint bench check-generated generate test-unit test-process fuzz soak proxies clean
 
 help:
 	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
@@ -19,6 +20,7 @@ help:
 	@echo "make bench     measure against gunicorn and granian on this machine"
 	@echo "make fuzz      random bytes for whatever reads bytes of others (SECONDS=600)"
 	@echo "make soak      the fault table again and again, with counts and durations (SOAK=\"--repeat 20\")"
+	@echo "make proxies   a fleet that changes under load behind real proxies, with counts (PROXIES=\"--front hitch\")"
 	@echo "make generate  write schemas/ and docs/settings.md from the models"
 
 # A stamp per set of extras: pip runs again only when pyproject.toml has changed.
@@ -82,9 +84,12 @@ fuzz: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test tools-test
 	$(BIN)/python -m tests.soak $(SOAK)
 
+proxies: $(VENV)/.installed-test tools-proxies
+	$(BIN)/python -m tests.proxies $(PROXIES)
+
 # Installs the Debian packages whose program is missing; says what to install where it may not.
 tools-%:
-	@missing=; for pair in $(if $(filter test,$*),$(TEST_TOOLS),$(BENCH_TOOLS)); do \
+	@missing=; for pair in $(if $(filter test,$*),$(TEST_TOOLS),$(if $(filter proxies,$*),$(PROXY_TOOLS),$(BENCH_TOOLS))); do \
 	  PATH="$$PATH:/usr/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
