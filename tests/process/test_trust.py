@@ -77,6 +77,15 @@ def test_every_kind_takes_the_same_words_for_the_scheme_and_tells_of_the_others(
     assert "127.0.0.1" in line
 
 
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_no_kind_takes_a_minor_version_that_nobody_has_published(fleet: Fleet, kind: str) -> None:
+    fleet.write("site_app.py", APP["asgi" if kind in ASGI else "wsgi"])
+    fleet.start("-w", "1", "-k", kind)
+    for version in (b"1.2", b"1.9"):
+        status, _ = talk(fleet, b"GET / HTTP/" + version + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert status == (400 if kind in ASGI else 505)
+
+
 def test_what_a_stranger_says_is_neither_believed_nor_told(fleet: Fleet) -> None:
     fleet.write(
         "unicornd.toml",

@@ -41,6 +41,7 @@ def test_without_permission_the_strict_parser_itself_is_used() -> None:
         ({"casefold": True}, b"get / HTTP/1.1", ("GET", "HTTP/1.1")),
         ({"versions": True}, b"GET / HTTP/2.0", ("GET", "HTTP/1.1")),
         ({"versions": True}, b"GET / HTTP/0.9", ("GET", "HTTP/1.0")),
+        ({"versions": True}, b"GET / HTTP/1.2", ("GET", "HTTP/1.1")),
         ({"versions": True}, b"GET / HTTP/1.0", ("GET", "HTTP/1.0")),
     ],
 )

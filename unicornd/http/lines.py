@@ -78,7 +78,9 @@ def read_request_line(line: str) -> RequestLine:
     method, target, version = match.groups()
     if CONVENTIONAL_METHOD.fullmatch(method) is None:
         raise bad_request("the method is unconventional", "RFC 9110 section 9.1")
-    is_http11 = version == "1.1" or _is_newer(version)
+    is_http11 = version == "1.1"
+    if not is_http11 and version != "1.0":
+        raise unknown_version()
     if target[0] == "/" and "#" not in target and method != "CONNECT":
         path, _, query = target.partition("?")
         return method, target, path, query, is_http11, ""
@@ -112,14 +114,15 @@ def cgi_name(name: str) -> str | None:
     return key if key in _UNPREFIXED else f"HTTP_{key}"
 
 
-def _is_newer(version: str) -> bool:
-    if version == "1.0":
-        return False
-    if version[0] == "1":
-        return True  # RFC 9110 section 2.5: the highest minor version that we have
-    raise Refusal(
+def unknown_version() -> Refusal:
+    """Return the refusal of a version that is not ours.
+
+    A higher minor version should be taken for the highest that we have (RFC 9110 section 2.5). None was ever published, so
+    who says one tries whether the next server reads it as this one does; `http.permit_unconventional_version` lets it pass.
+    """
+    return Refusal(
         HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-        "the version is not HTTP/1.x",
+        "the version is neither HTTP/1.1 nor HTTP/1.0",
         section="RFC 9110 section 15.6.6",
     )
 

@@ -84,7 +84,7 @@ def _tolerated_method(method: bytes, tolerance: Tolerance) -> tuple[bytes, str]:
 def _tolerated_version(rest: bytes) -> bytes:
     """Return target and version with a version that we speak: an older one is answered as 1.0, a newer one as 1.1."""
     match = _VERSION.search(rest)
-    if match is None or match[1] == b"1":
+    if match is None or rest.endswith((b"HTTP/1.0", b"HTTP/1.1")):
         return rest
     return rest[: match.start()] + (b"HTTP/1.0" if match[1] == b"0" else b"HTTP/1.1")
 

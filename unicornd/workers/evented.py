@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.http.body import too_large
 from unicornd.http.errors import Refusal
+from unicornd.http.lines import unknown_version
 from unicornd.http.messages import UNKNOWN_LENGTH, Head
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.context import Served
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from unicornd.workers.context import WorkerContext
 
 SERVER_ERROR = ("5", "")
+PROTOCOLS = frozenset({"HTTP/1.1", "HTTP/1.0"})
 _UNPREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
 
@@ -111,6 +113,8 @@ def head_from(method: str, target: str, *, protocol: str, fields: Iterable[tuple
 
 def refusal_of(head: Head, limits: Limits) -> Refusal | None:
     """Return why a request is refused that another parser has let through, or None."""
+    if head.protocol not in PROTOCOLS:
+        return unknown_version()
     line = f"{head.method} {head.target} {head.protocol}"
     if limits.request_line and len(line) > limits.request_line:
         return Refusal(
