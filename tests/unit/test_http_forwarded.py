@@ -116,8 +116,8 @@ def test_a_hyphen_does_not_make_a_mount() -> None:
 def test_a_mount_that_is_no_prefix_is_refused(mount: bytes) -> None:
     with pytest.raises(Refusal, match="no prefix") as refused:
         read(b"SCRIPT_NAME: " + mount + b"\r\n")
-    assert refused.value.told["headers"] == f"SCRIPT_NAME: {mount.decode()}"
-    assert refused.value.told["setting"] == "proxy.forwarder_headers"
+    assert refused.value.extra["headers"] == f"SCRIPT_NAME: {mount.decode()}"
+    assert refused.value.extra["setting"] == "proxy.forwarder_headers"
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def test_lines_that_were_not_joined_say_the_same_as_those_that_were() -> None:
     assert schemes.of(lines, peer="") == "https"
     with pytest.raises(Refusal) as refused:
         schemes.of([*lines, ("HTTP_X_FORWARDED_SSL", "off")], peer="")
-    assert refused.value.told["peer"] == name_of("") == "a Unix socket"
+    assert refused.value.extra["peer"] == name_of("") == "a Unix socket"
     assert schemes.of([("HTTP_HOST", "http")], peer="") == ""

@@ -16,7 +16,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer to the client, not an 
         status: what the client is told.
         detail: what is wrong, for a person, without bytes of the request.
         section: where it is written, `RFC 9112 section 5.1`, or empty.
-        told: what the log has beside that, for the operator: may have bytes of the request.
+        extra: further facts for the log alone; they may contain bytes of the request.
     """
 
     def __init__(
@@ -25,18 +25,18 @@ class Refusal(Exception):  # noqa: N818 - it is an answer to the client, not an 
         detail: str,
         *,
         section: str = "",
-        told: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{status.value} {detail}" + (f" ({section})" if section else ""))
         self.status = status
         self.detail = detail
         self.section = section
-        self.told = told or {}
+        self.extra = extra or {}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the log says of it."""
-        return {"status": self.status.value, "why": str(self), **self.told}
+        """The facts for a line of the log."""
+        return {"status": self.status.value, "why": str(self), **self.extra}
 
 
 def bad_request(detail: str, section: str) -> Refusal:

@@ -120,14 +120,14 @@ class Schemes:
         heard = [(key, value) for key, value in said if key in self._secure]
         schemes = {scheme for key, value in heard for scheme in self._schemes(key, value)}
         if len(schemes) > 1:
-            told = "; ".join(
+            fields = "; ".join(
                 f"{key.removeprefix('HTTP_').replace('_', '-').title()}: {value[:MOST_SHOWN]}"
                 for key, value in heard
             )
             raise _contradiction(
                 "headers about the scheme contradict each other",
                 section="RFC 9110 section 4.2.2",
-                told={"headers": told, "peer": name_of(peer), "setting": "proxy.secure_scheme_headers"},
+                extra={"headers": fields, "peer": name_of(peer), "setting": "proxy.secure_scheme_headers"},
             )
         return schemes.pop() if schemes else ""
 
@@ -198,7 +198,7 @@ class Forwarding:
             raise _contradiction(
                 "SCRIPT_NAME is no prefix of the path",
                 section="RFC 3875 section 4.1.13",
-                told={
+                extra={
                     "headers": f"{SCRIPT_NAME}: {mount[:MOST_SHOWN]}",
                     "peer": name_of(peer),
                     "setting": "proxy.forwarder_headers",
@@ -220,8 +220,8 @@ class Forwarding:
         return found
 
 
-def _contradiction(what: str, *, section: str, told: Mapping[str, str]) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, what, section=section, told=told)
+def _contradiction(what: str, *, section: str, extra: Mapping[str, str]) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, what, section=section, extra=extra)
 
 
 def cgi_name(name: str) -> str:

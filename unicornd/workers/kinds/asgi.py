@@ -26,6 +26,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from unicornd.dataclass import dataclass
+from unicornd.http.body import too_large
 from unicornd.http.errors import Refusal
 from unicornd.http.messages import UNKNOWN_LENGTH
 from unicornd.http.response import plain_response
@@ -43,12 +44,11 @@ from unicornd.workers.asgi.warmup import warm_up
 from unicornd.workers.asgi.watch import SHORTEST_TICK, Watch
 from unicornd.workers.asgi.writer import Writer
 from unicornd.workers.clock import Clock
-from unicornd.workers.connection import NOTHING_TOLD
 from unicornd.workers.dropped import Dropped
+from unicornd.workers.stream import too_slow
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping
 
     from unicornd.http.limits import Limits
     from unicornd.workers.context import HttpPolicy, WorkerContext
@@ -60,6 +60,7 @@ SPEAKS_TLS = True
 LONGEST_MOMENT = 1.0
 """Seconds before the end of `timeouts.graceful` at which what still runs is ended in an orderly way."""
 LINE_REST = len(b"  HTTP/1.1")
+_HEAD_TOO_LARGE = Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")
 """What a request line has beside method and target."""
 
 
@@ -142,7 +143,7 @@ class Connection(HttpToolsProtocol):
             self._head_since, self._head_size = time.monotonic(), 0
         self._head_size += len(data)
         if self._head_size > self._policy.limits.head_size and not self.is_refused:
-            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")
+            self.refuse(_HEAD_TOO_LARGE)
 
     def _feed(self, data: bytes) -> None:
         """Have the parser read, by as many parsers as there are upgrades that are declined."""
@@ -164,7 +165,7 @@ class Connection(HttpToolsProtocol):
                 self.parser, self.url, fields=self.headers, is_idle=self.is_idle
             )
         except Refusal as refusal:
-            self._refuse_head(refusal.status, refusal.detail)
+            self._refuse_head(refusal)
         self._is_upgrade = True
 
     def _take_upgrade(self, rest: bytes) -> bytes:
@@ -202,7 +203,7 @@ class Connection(HttpToolsProtocol):
         try:
             self._means.room.trust.believe(self.scope, self.headers)
         except Refusal as refusal:
-            self._refuse_head(refusal.status, refusal.detail, told=refusal.told)
+            self._refuse_head(refusal)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401, ARG002 - uvicorn's
         """Run the application in a task of ours: one coroutine and one callback less than by `run_asgi`."""
@@ -223,19 +224,19 @@ class Connection(HttpToolsProtocol):
         self._body_size += len(body)
         most = self._policy.limits.body_size
         if most and self._body_size > most:
-            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body over {most} bytes")
+            self.refuse(too_large())
             raise Refused
         HttpToolsProtocol.on_body(self, body)
 
     def send_400_response(self, msg: str) -> None:
         """The parser has found a fault, or one of ours was told already."""
         if not self.is_refused:
-            self.refuse(HTTPStatus.BAD_REQUEST, msg.rstrip("."))
+            self.refuse(Refusal(HTTPStatus.BAD_REQUEST, msg.rstrip(".")))
 
-    def refuse(self, status: HTTPStatus, why: str, *, told: Mapping[str, str] = NOTHING_TOLD) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer a request that is not served, if its client expects an answer now, and end the connection."""
         self.is_refused = True
-        self._means.log.info("request refused", extra={"status": status.value, "why": why, **told})
+        self._means.log.info("request refused", extra=refusal.facts)
         self._unset_keepalive_if_required()
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -249,7 +250,8 @@ class Connection(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.write(refusal_bytes(status, why, standing=self.server_state.default_headers))
+        answer = refusal_bytes(refusal.status, refusal.detail, standing=self.server_state.default_headers)
+        self.transport.write(answer)
         self._writer.linger_on_close()
         self.transport.close()
 
@@ -260,7 +262,7 @@ class Connection(HttpToolsProtocol):
         if self.is_refused:
             return
         if policy.head and self._head_since and now - self._head_since > policy.head:
-            self.refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's head did not arrive in time")
+            self.refuse(too_slow("head"))
         elif self.timeout_keep_alive_task is not None:
             if now - self.idle_since > policy.keepalive:
                 self.transport.close()
@@ -269,7 +271,7 @@ class Connection(HttpToolsProtocol):
         elif policy.body and not self.is_idle and self.cycle.more_body and not self.flow.read_paused:
             self._progress_at = self._progress_at or now
             if now - self._progress_at > policy.body:
-                self.refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's body did not arrive in time")
+                self.refuse(too_slow("body"))
         if policy.write:
             self._look_at_output(now)
 
@@ -299,7 +301,7 @@ class Connection(HttpToolsProtocol):
         line = len(self.parser.get_method()) + len(self.url) + LINE_REST
         refusal = refusal_of_sizes(self._means.limits, line=line, fields=self.headers)
         if refusal is not None:
-            self._refuse_head(refusal.status, refusal.detail)
+            self._refuse_head(refusal)
         kept = [field for field in self.headers if b"_" not in field[0]]
         if len(kept) < len(self.headers):
             if self._is_trusted:
@@ -319,10 +321,10 @@ class Connection(HttpToolsProtocol):
                 default=UNKNOWN_LENGTH,
             )
             if length > most:
-                self._refuse_head(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body over {most} bytes")
+                self._refuse_head(too_large())
 
-    def _refuse_head(self, status: HTTPStatus, why: str, *, told: Mapping[str, str] = NOTHING_TOLD) -> None:
-        self.refuse(status, why, told=told)
+    def _refuse_head(self, refusal: Refusal) -> None:
+        self.refuse(refusal)
         raise Refused
 
 
@@ -352,7 +354,7 @@ class Means:
     Attributes:
         small: bytes that hold no line and no field above its limit, however they are spread.
         forwarding: names of the headers in which a trusted peer says something.
-        dropped: tells of fields that nobody sees.
+        dropped: logs fields that are dropped for their names.
     """
 
     policy: HttpPolicy
