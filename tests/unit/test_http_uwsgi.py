@@ -115,9 +115,20 @@ def test_a_bare_packet_has_defaults() -> None:
     head = read_uwsgi(packet({"REQUEST_METHOD": "GET", "PATH_INFO": "/a"}), LIMITS)
     assert (head.path, head.query, head.length, head.protocol) == ("/a", "", 0, "HTTP/1.0")
     assert build_environ({"wsgi.url_scheme": "http"}, head)["wsgi.url_scheme"] == "http"
-    assert read_uwsgi(
-        packet({"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "REQUEST_SCHEME": "https"}), LIMITS
-    ).forwarded
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "scheme"),
+    [
+        ("REQUEST_SCHEME", "https", "https"), ("UWSGI_SCHEME", "https", "https"), ("wsgi.url_scheme", "https", "https"), ("HTTPS", "1", "https"),
+        ("REQUEST_SCHEME", "http", "http"), ("HTTPS", "off", "http"), ("HTTP_X_FORWARDED_PROTO", "https", "http"),
+    ],
+)  # fmt: skip
+def test_the_server_in_front_says_the_scheme_and_its_client_does_not(
+    name: str, value: str, scheme: str
+) -> None:
+    head = read_uwsgi(packet({"REQUEST_METHOD": "GET", "REQUEST_URI": "/", name: value}), LIMITS)
+    assert build_environ({"wsgi.url_scheme": "http"}, head)["wsgi.url_scheme"] == scheme
 
 
 def test_the_size_is_known_when_its_beginning_has_come() -> None:

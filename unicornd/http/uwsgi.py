@@ -30,6 +30,8 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]++")
 _TOLD = ("SERVER_NAME", "SERVER_PORT", "REMOTE_USER")
 """Taken from the packet as they are: only who is trusted may speak uwsgi at all."""
+_SCHEMES = ("REQUEST_SCHEME", "UWSGI_SCHEME", "wsgi.url_scheme")
+"""Variables with the scheme: of nginx's uwsgi_params, uWSGI and gunicorn."""
 NO_PORT = "0"
 """Of a client whose server does not name it."""
 _DECODED = frozenset({"PATH_INFO", "SCRIPT_NAME", "DOCUMENT_URI", "PATH_TRANSLATED", "SCRIPT_FILENAME"})
@@ -158,7 +160,9 @@ def _length(text: str, fields: dict[str, str]) -> int:
 
 
 def _forwarded(variables: dict[str, str], place: dict[str, str]) -> Forwarded:
-    is_https = variables.get("HTTPS", "").lower() in {"on", "1"} or variables.get("REQUEST_SCHEME") == "https"
+    is_https = variables.get("HTTPS", "").lower() in {"on", "1"} or any(
+        variables.get(name) == "https" for name in _SCHEMES
+    )
     told = {name: variables[name] for name in _TOLD if variables.get(name)}
     host, port = variables.get("REMOTE_ADDR", ""), variables.get("REMOTE_PORT", "")
     return Forwarded(
