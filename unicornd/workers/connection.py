@@ -13,11 +13,11 @@ import struct
 import termios
 from contextlib import suppress
 from enum import IntEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from unicornd.http.head import END_OF_HEAD, check_beginning, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
+from unicornd.workers.handover import NOTHING_TOLD
 from unicornd.workers.output import SEND_FLAGS, Output
 from unicornd.workers.spool import Spool
 
@@ -35,7 +35,6 @@ HEAD_END_SIZE = len(END_OF_HEAD)
 CR = 0x0D
 NOTHING = bytes(4)
 """FIONREAD's answer, an int, for nothing to read."""
-NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
 LINGER_SECONDS = 30.0
 """How long a client may go on sending after our last byte (nginx's lingering_time)."""
 LINGER_PAUSE = 5.0

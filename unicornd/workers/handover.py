@@ -37,7 +37,8 @@ MAX_MESSAGE = 2 + MAX_FACTS + MAX_RECEIVED
 MOST_FACTS = 8
 MAX_FACT = 256
 """How many facts a preface may have told, and characters of each."""
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
+"""The facts of a connection without a preface."""
 LARGEST_ROUND = 64
 """Connections taken at a time: others are served in between."""
 QUEUE_BYTES = 4 * 2**20
@@ -62,7 +63,7 @@ class Handed(NamedTuple):
     remote: tuple[str, str]
     received: bytes
     preface: str = ""
-    facts: Mapping[str, str] = NOTHING
+    facts: Mapping[str, str] = NOTHING_TOLD
     peer: tuple[str, str] = ("", "")
 
 
@@ -185,7 +186,7 @@ def _facts_in(message: bytes) -> _Facts | None:
             case [str(listener), str(host), str(port), *rest] if f"{listener}{host}{port}".isprintable():
                 match rest:
                     case []:
-                        return listener, (host, port), "", NOTHING
+                        return listener, (host, port), "", NOTHING_TOLD
                     case ["" | "proxy" | "uwsgi" as preface, dict(told)] if _are_facts(told):
                         return listener, (host, port), preface, told
     except (ValueError, RecursionError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.http import proxy, uwsgi
 from unicornd.workers.connection import BODY, HEAD, IDLE, RECEIVE_BYTES, Connection
+from unicornd.workers.handover import NOTHING_TOLD
 from unicornd.workers.output import Output
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ProxiedConnection(Connection):
         self._may_send = policy.proxying is not None and policy.proxying.trust.has(remote[0])
         self._origin = base
         self._peer = remote[0]
-        self._facts: Mapping[str, str] = super().facts
+        self._facts = NOTHING_TOLD
 
     @property
     def origin(self) -> Environ:
@@ -86,10 +87,11 @@ class ProxiedConnection(Connection):
         self._preface += data
         rest = self._past_preface()
         if rest is None:
-            self.stage = HEAD
-            self.deadline = self.deadline or (now + self.policy.head if self.policy.head else 0.0)
+            if self.stage is IDLE:
+                self.stage = HEAD
+                self.deadline = now + self.policy.head if self.policy.head else 0.0
             return False
-        self.stage = IDLE
+        self.stage = IDLE  # until the request begins, what is left of the header's time counts
         return bool(rest) and super()._take(rest, now)
 
     def _past_preface(self) -> bytes | None:
@@ -172,7 +174,7 @@ class UwsgiConnection(Connection):
         self._packet += data
         size = uwsgi.packet_size(self._packet)
         if not size or len(self._packet) < size:
-            if self.stage is not HEAD:
+            if self.stage is IDLE:
                 self.stage = HEAD
                 self.deadline = now + self.policy.head if self.policy.head else 0.0
             return False

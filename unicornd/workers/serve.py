@@ -322,10 +322,6 @@ class Server:
         if head.length:
             received = connection.take_leftover()
             strand.spool = Stream(strand, head, received=received, limits=self._policy.limits)
-        strand.base, strand.remote = (
-            connection.base,
-            connection.remote,
-        )  # a PROXY header may have changed both
         exchange = self._exchanges.make(strand, head)
         request = strand.request = Request(time.monotonic(), exchange)
         if strand.spool is not None:
