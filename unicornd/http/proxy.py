@@ -152,9 +152,8 @@ def _read_v2(received: bytes) -> ProxyHeader | None:
     if len(received) < size:
         return None
     width = _SIZES.get(family >> 4)
-    if (
-        command == _LOCAL or width is None
-    ):  # where TLVs would begin is not known; LOCAL is to be skipped whole
+    if command == _LOCAL or width is None:
+        # LOCAL is to be skipped whole; behind addresses of an unknown size, nobody can find the TLVs.
         return ProxyHeader(size=size)
     if length < width:
         raise _malformed("the PROXY header is shorter than its addresses")

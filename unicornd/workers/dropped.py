@@ -1,4 +1,4 @@
-"""Header fields that a trusted proxy has sent and nobody sees: told once, so that their loss can be found.
+"""Header fields of a trusted proxy that are dropped for an underscore in their names: logged once, so that it can be found out.
 
 Run in the worker, by whatever thread reads a head.
 """
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import logging
 
 MOST_TOLD = 100
-"""Of a worker: a client that gets its fields through a proxy must not fill the log."""
+"""In a worker: a client whose fields the proxy passes on must not fill the log."""
 
 
 class Dropped:
-    """Tells of fields with an underscore in their names, each name of each peer once.
+    """Logs such fields, each name of each peer once.
 
     Args:
         log: the error log.
@@ -30,7 +30,7 @@ class Dropped:
         self._told: set[tuple[str, str]] = set()
 
     def __call__(self, peer: str, name: str) -> None:
-        """Tell of a field."""
+        """Log a field."""
         key = (peer, name.lower())
         if key in self._told or len(self._told) >= MOST_TOLD:
             return

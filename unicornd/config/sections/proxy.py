@@ -28,26 +28,27 @@ class ProxySettings(Section):
     )
     secure_scheme_headers: dict[str, str] = Field(
         default=SECURE_SCHEME_HEADERS,
-        description="Headers of a trusted peer, and the value that each has for https; any other one means http. Case does not matter, "
-        "and wss counts as https. If headers, lines or values of a list disagree: 400, and the log names them.",
+        description="Headers of a trusted peer, and the value of each that means https; any other value means http. Case does not "
+        "matter, and wss counts as https. If headers, lines or values of a list contradict each other, the request is refused with 400, "
+        "and the log names them.",
         json_schema_extra=ROLLING,
     )
     forwarder_headers: tuple[str, ...] = Field(
         default=(),
-        description='Headers with an underscore that a trusted peer may send, "*" for any; others are dropped, which the log tells once. With SCRIPT_NAME, that header says '
-        "where the application is mounted: only for a proxy that drops or replaces what clients send under that name.",
+        description='Headers with an underscore that a trusted peer may send, "*" for any; others are dropped, which is logged once '
+        "for each peer and name. With SCRIPT_NAME, that header says where the application is mounted: only for a proxy that drops or replaces what clients send under that name.",
         examples=[["SCRIPT_NAME"]],
         json_schema_extra=ROLLING,
     )
     protocol: Literal["off", "auto", "v1", "v2"] = Field(
         default="off",
-        description="Expect the PROXY protocol's header in front of a connection's first request: with v1 or v2 it has to be there in "
-        "that version (else 400), with auto it may be.",
+        description="Expect the PROXY protocol's header in front of a connection's first request. v1 and v2 require it in that version "
+        "of each peer in proxy.allow_ips (else 400); auto takes both versions, and connections without it.",
         json_schema_extra=ROLLING,
     )
     allow_ips: Networks = Field(
         default=LOOPBACK,
-        description='Addresses and networks that may send the PROXY header, and are believed what it says of client and TLS; "*" for '
-        "everybody. A header of anybody else is refused with 403.",
+        description='Addresses and networks that may send the PROXY header; what it says about client and TLS is believed. "*" for '
+        "everybody. A header from anybody else is refused with 403.",
         json_schema_extra=ROLLING,
     )

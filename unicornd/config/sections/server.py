@@ -63,6 +63,6 @@ class ServerSettings(Section):
     )
     uwsgi_allow_ips: Networks = Field(
         default=("127.0.0.1", "::1"),
-        description='Addresses and networks that may speak uwsgi; "*" for everybody. What they say of client, scheme and path is believed.',
+        description='Addresses and networks that may speak uwsgi; "*" for everybody. What they say about client, scheme and path is believed.',
         json_schema_extra=ROLLING,
     )
