@@ -143,29 +143,78 @@ def test_an_application_that_cannot_be_loaded_ends_the_start(fleet: Fleet) -> No
     assert "site_app.py" in done.stderr
 
 
-def test_threads_and_connections_of_the_import_are_told_with_their_lines(fleet: Fleet) -> None:
+OPENS = """\
+VERSION = "v1"
+import asyncio, ctypes, socket, struct, threading
+threads_before = threading.Thread(target=int)
+threads_before.start()
+connection = socket.create_connection(("127.0.0.1", {port}))
+closed = socket.create_connection(("127.0.0.1", {port}))
+closed.close()
+threading.Thread(target=time.sleep, args=(1000,), daemon=True, name="poller").start()
+libc = ctypes.CDLL(None, use_errno=True)
+in_c = libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+address = struct.pack("=H", socket.AF_INET) + struct.pack("!H", {port}) + socket.inet_aton("127.0.0.1") + bytes(8)
+assert libc.connect(in_c, address, 16) == 0
+assert libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.pause, None) == 0
+exposed = socket.create_server(("127.0.0.1", 0))
+loop = asyncio.new_event_loop()
+"""
+
+
+def test_threads_and_sockets_of_the_import_are_told_whoever_opened_them(fleet: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as database:
         port = database.getsockname()[1]
-        fleet.change("site_app.py", 'VERSION = "v1"', "\n".join([
-            'VERSION = "v1"',
-            "import socket, threading",
-            f"connection = socket.create_connection(('127.0.0.1', {port}))",
-            "threading.Thread(target=time.sleep, args=(1000,), daemon=True, name='poller').start()",
-            "threading.Thread(target=int).start()",
-        ]))  # fmt: skip
+        fleet.change("site_app.py", 'VERSION = "v1"', OPENS.format(port=port))
         fleet.start()
-        lines = (fleet.folder / "site_app.py").read_text().splitlines()
-        number = {
-            name: 1 + next(at for at, line in enumerate(lines) if name in line)
-            for name in ("create_connection", "poller")
-        }
-        warnings = [line for line in fleet.log.splitlines() if "app.preload" in line]
-        assert len(warnings) == 2, warnings
-        assert f"a thread (poller), started at {fleet.folder}/site_app.py:{number['poller']}" in warnings[0]
-        assert (
-            f"a connection to 127.0.0.1:{port}, opened at {fleet.folder}/site_app.py:{number['create_connection']}"
-            in warnings[1]
-        )
+    lines = (fleet.folder / "site_app.py").read_text().splitlines()
+    place = {
+        name: f"{fleet.folder}/site_app.py:{1 + next(at for at, line in enumerate(lines) if name in line)}"
+        for name in ("connection =", "poller")
+    }
+    opened = "app.preload: the application has opened "
+    told = [line.partition(opened)[2] for line in fleet.log.splitlines() if opened in line]
+    support = "in the workers, which are forked while it runs, only libraries with at-fork support go on"
+    assert len(told) == 6, told
+    assert told[0].startswith(f"a thread (poller), started at {place['poller']}; {support}")
+    assert told[1].startswith("threads past Python's threading (1 × ")
+    assert support in told[1]
+    told.sort()
+    assert told[0].startswith(
+        f"a connection to 127.0.0.1:{port}, opened at {place['connection =']}; all workers"
+    )
+    assert told[1].startswith(
+        f"a connection to 127.0.0.1:{port}, opened by code past Python's socket module;"
+    )
+    assert told[2].startswith("a listening socket at 127.0.0.1:")
+    assert told[4].startswith("socket pairs (descriptors ")
+
+
+TICKS = """\
+import threading
+class Version:
+    seen = set()
+    def __str__(self):
+        return "goes on" if os.getpid() in self.seen else "is dead"
+VERSION = Version()
+def tick():
+    while True:
+        VERSION.seen.add(os.getpid())
+        time.sleep(0.01)
+threading.Thread(target=tick, daemon=True, name="ticker").start()
+"""
+
+
+@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
+def test_a_thread_of_the_import_that_is_a_greenlet_goes_on_in_each_worker_and_is_told_so(
+    fleet: Fleet, kind: str
+) -> None:
+    fleet.change("site_app.py", 'VERSION = "v1"', TICKS)
+    fleet.start("-k", kind, "-w", "1")
+    eventually(lambda: fleet.get().startswith("goes on"), "it runs in the worker")
+    [told] = [line for line in fleet.log.splitlines() if "app.preload: " in line]
+    assert "(ticker)" in told
+    assert told.endswith("it is a greenlet: each worker goes on with it")
 
 
 @pytest.mark.parametrize("preload", ["true", "false"])
