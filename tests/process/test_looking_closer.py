@@ -9,23 +9,17 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fleet import Fleet, command, fleet_in
+from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-MEMORY_ROOTS = {"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"}
-"""Where control groups with a memory limit are, in version 1 and 2 → the file with the limit."""
-MEMORY_LIMIT = 200_000_000
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -193,60 +187,6 @@ def test_a_postmortem_tells_how_a_worker_died_and_what_it_was_serving(fleet: Fle
     [died] = ctl_json(fleet, "postmortem")["postmortems"]
     assert died["peak_memory"] > 2**20
     assert not died["was_oom"]
-
-
-@pytest.fixture
-def memory_group() -> Iterator[Path]:
-    """A control group with a memory limit."""
-    for root, limit in MEMORY_ROOTS.items():
-        group = Path(root) / f"unicornd-test-{os.getpid()}"
-        try:
-            group.mkdir()
-            (group / limit).write_text(str(MEMORY_LIMIT))
-        except OSError:
-            with suppress(OSError):
-                group.rmdir()
-            continue
-        yield group
-        eventually(partial(is_removed, group), "nobody is left in the control group")
-        return
-    pytest.skip("this user may not make a control group with a memory limit")
-
-
-def is_removed(group: Path) -> bool:
-    try:
-        group.rmdir()
-    except OSError:
-        return False
-    return True
-
-
-def test_a_worker_that_the_kernel_killed_for_lack_of_memory_is_told_apart(
-    memory_group: Path, fleet: Fleet
-) -> None:
-    fleet.change("site_app.py", 'VERSION = "v1"', 'VERSION = "v1"\nKEPT = []')
-    fleet.change(
-        "site_app.py",
-        "def application(environ, start_response):\n",
-        "def application(environ, start_response):\n"
-        "    while environ['PATH_INFO'] == '/eat':\n"
-        "        KEPT.append(bytearray(b'x') * 10_000_000)\n",
-    )
-    join = f'echo $$ > {memory_group}/cgroup.procs && exec "$@"'
-    with (fleet.folder / "log").open("ab") as log:
-        fleet.process = subprocess.Popen(
-            ["sh", "-c", join, "sh", *command(("-w", "2"))],
-            cwd=fleet.folder, env=fleet.environ(), stdout=log, stderr=log,
-        )  # fmt: skip
-    fleet.await_state("ready")
-    with pytest.raises(ConnectionError):
-        fleet.get("/eat")
-    fleet.await_log("was killed by the kernel: the memory limit of the cgroup was reached")
-    [died] = ctl_json(fleet, "postmortem")["postmortems"]
-    assert (died["signal"], died["was_oom"]) == (signal.SIGKILL, True)
-    assert [each["request"] for each in died["lost"]] == ["GET /eat"]
-    fleet.await_workers(2)
-    assert fleet.get().startswith("v1 ")
 
 
 def test_a_worker_that_leaves_in_peace_needs_no_postmortem(fleet: Fleet) -> None:

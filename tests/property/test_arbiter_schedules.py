@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -224,7 +225,7 @@ class Core(RuleBasedStateMachine):
         assert (world.left.cause == "halt") is not world.doomed
 
 
-TestCore = Core.TestCase
+TestCore = pytest.mark.timeout(600)(Core.TestCase)  # a minute, alone on a slow machine
 TestCore.settings = settings(
     max_examples=300,
     stateful_step_count=50,

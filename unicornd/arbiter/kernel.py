@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from unicornd.forking import BOUNDARY
+from unicornd.observe.memory import kill_counter_of
 from unicornd.units import Monotonic, Pid
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Death(NamedTuple):
     signal: int | None
     peak_memory: int = 0
     """Bytes (getrusage(2), ru_maxrss)."""
+    kill_counter: Path | None = None
+    """What counts the kernel's kills in the cgroup that it has died in, where the kernel tells."""
 
 
 class Kernel(Protocol):
@@ -169,6 +172,7 @@ class LinuxKernel:
             if leaves is not None and leaves(pid):
                 left.add(pid)
                 continue
+            counter = kill_counter_of(pid, is_dead=True)  # nobody can be asked when it is reaped
             try:
                 _, status, usage = os.wait4(pid, os.WNOHANG)
             except ChildProcessError:  # whoever was asked has reaped it
@@ -180,6 +184,7 @@ class LinuxKernel:
                 code=code if code >= 0 else None,
                 signal=-code if code < 0 else None,
                 peak_memory=usage.ru_maxrss * 1024,
+                kill_counter=counter,
             )
 
 

@@ -23,7 +23,7 @@ from unicornd.arbiter.state import Halt, Order, Phase, Role, State
 from unicornd.arbiter.wakeup import hear
 from unicornd.dataclass import dataclass, replace
 from unicornd.escaping import one_line
-from unicornd.observe.memory import oom_kills
+from unicornd.observe.memory import OomWatch
 from unicornd.units import Monotonic, Seconds
 from unicornd.workers import signals
 
@@ -97,7 +97,7 @@ class Loop:
         self._woke_at = means.kernel.now()
         self._next_line = 0.0
         self._next_feeding = Monotonic(0.0)
-        self._oom_kills = oom_kills()
+        self._oom_watch = OomWatch()
         self.served_at: Monotonic | None = None
         self.state = State()
         self.postmortems = Postmortems()
@@ -159,6 +159,8 @@ class Loop:
         previous, self.state = self.state, fold(self.state, event)
         self._means.narrator.tell(event, previous=previous, state=self.state)
         self._means.operations.observe(event, previous=previous, state=self.state)
+        if isinstance(event, events.BecameReady):
+            self._oom_watch.know(event.pid)
         match event:
             case events.BecameReady() | events.BootFailed() | events.Exited():
                 self._note_ready()
@@ -302,8 +304,9 @@ class Loop:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         was_oom = False
         if death.signal == signal.SIGKILL and child.ordered is not Order.KILL:
-            was_oom = self._was_oom()
+            was_oom = self._oom_watch.has_killed(death.pid, last=death.kill_counter, now=event.at)
             self._tell_kill(name_of(child), was_oom=was_oom)
+        self._oom_watch.forget(death.pid)
         if is_worth_one(child):
             self.postmortems.keep(
                 examine(
@@ -318,11 +321,6 @@ class Loop:
             )
         if is_worker and seated is not None:
             self.on_exit(seated)
-
-    def _was_oom(self) -> bool:
-        """Whether the kernel has killed for lack of memory since we last looked."""
-        before, self._oom_kills = self._oom_kills, oom_kills()
-        return before is not None and self._oom_kills is not None and self._oom_kills > before
 
     def _tell_kill(self, name: str, *, was_oom: bool) -> None:
         """Somebody has killed a child, and it was not us."""
