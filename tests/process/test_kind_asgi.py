@@ -417,6 +417,82 @@ def test_what_still_runs_when_the_time_to_drain_is_nearly_up_is_answered_with_50
         assert running.wait() == 0
 
 
+def test_an_application_whose_websocket_is_closed_hears_of_it_and_may_finish(tmp_path: Path) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        heard = await receive()
+        await asyncio.to_thread((tmp_path / "heard").write_text, str(heard["code"]))
+
+    with worker(app, tmp_path, with_asgi(graceful=SHORT)) as running, websocket_to(running) as client:
+        running.drain()
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+        assert running.wait() == 0
+    assert (tmp_path / "heard").read_text() == "1012"
+    assert "failed" not in running.log()
+
+
+async def stream(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Say "tick" for ever: until the client has left, unless at /deaf; the end of /export is the application's to say."""
+    is_export = scope["path"] == "/export"
+    kind = b"text/csv" if is_export else b"text/event-stream"
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
+    if scope["path"] == "/deaf":
+        await asyncio.Event().wait()
+    assert (await receive())["type"] == "http.disconnect"
+    assert (await receive())["type"] == "http.disconnect"
+    if scope["path"] != "/unfinished":
+        await send({"type": "http.response.body", "body": b"data: bye\n\n", "more_body": is_export})
+    if is_export:
+        await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/events", [b"data: tick\n\n", b"data: bye\n\n"]),
+        ("/unfinished", [b"data: tick\n\n"]),
+        ("/deaf", [b"data: tick\n\n"]),
+        ("/export", [b"data: tick\n\n", b"data: bye\n\n"]),
+    ],
+)
+def test_an_application_that_streams_hears_that_the_worker_leaves_and_ends_its_response(
+    tmp_path: Path, path: str, parts: list[bytes]
+) -> None:
+    graceful = SHORT if path in {"/deaf", "/export"} else Seconds(60.0)  # event streams need not wait
+    with worker(stream, tmp_path, with_asgi(graceful=graceful)) as running, running.connect() as client:
+        client.send(request(path))
+        eventually(lambda: [each.is_stream for each in running.reading().in_flight] == [True], "it streams")
+        running.drain()
+        assert client.read().body == b"".join(parts)
+        assert client.is_at_end()
+        assert running.wait() == 0
+        assert running.reading().errors == 0
+        assert "the application" not in running.log()
+
+
+def test_a_stream_that_may_not_end_anywhere_breaks_off_when_its_application_gives_it_up(
+    tmp_path: Path,
+) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+        await send({"type": "http.response.body", "body": b"half of it", "more_body": True})
+        await receive()
+
+    with worker(app, tmp_path, with_asgi(graceful=SHORT)) as running, running.connect() as client:
+        client.send(request())
+        eventually(lambda: [each.is_stream for each in running.reading().in_flight] == [True], "it streams")
+        running.drain()
+        with pytest.raises((EOFError, ConnectionResetError, IndexError)):
+            client.read()
+        assert running.wait() == 0
+        assert "the application" not in running.log()
+
+
 # What the application is told.
 
 

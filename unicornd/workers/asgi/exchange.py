@@ -31,9 +31,11 @@ Receive = Any  # Callable[[], Awaitable[Message]]
 Send = Any  # Callable[[Message], Awaitable[None]]
 
 SERVER_ERROR = 500
+LEAVING = 503
 FORBIDDEN = 403
 SWITCHING = 101
 CLOSE = (b"connection", b"close")
+EVENT_STREAM = b"\r\ncontent-type: text/event-stream"
 _VERBS = {verb: f"{verb} ".encode() for verb in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _TEXTS = {
     500: b"the application failed\n",
@@ -49,6 +51,7 @@ class Exchange(Entry):
         status: of the response, 0 before it has begun.
         is_answered: whether the response is complete; what the application does then is its own affair.
         verdict: the status that ends it: 504, 503; 0 while it may run.
+        is_warned: whether `receive` has said http.disconnect, since the worker leaves; its client is there.
         left_at: when its client was found to have left (monotonic), 0 for not.
         scope: the request's.
         task: the one that runs the application.
@@ -59,6 +62,7 @@ class Exchange(Entry):
     status: int = 0
     is_answered: bool = False
     verdict: int = 0
+    is_warned: bool = False
     left_at: float = 0.0
     task: asyncio.Task[None] | None = None
     writer: Writer | None = None
@@ -263,6 +267,8 @@ class Room:
 
     async def refuse(self, exchange: Exchange) -> None:
         """Answer with the verdict, if nothing has been sent yet; else break the connection off."""
+        if exchange.is_warned and await _complete(exchange):
+            return
         if exchange.status and not _withdraw(exchange):
             break_off(exchange)
             return
@@ -276,7 +282,10 @@ class Room:
 
     async def _end_unanswered(self, exchange: Exchange) -> None:
         """The application has ended without a whole answer, or we have answered for it."""
-        if not exchange.verdict and not self._has_left(exchange):
+        if exchange.is_warned and not exchange.verdict:
+            exchange.verdict = LEAVING
+            await self.refuse(exchange)
+        elif not exchange.verdict and not self._has_left(exchange):
             what = "before the end of its response" if exchange.status else "without a response"
             method, path = exchange.facts
             self._context.log.error(
@@ -324,6 +333,24 @@ def _facts_of_tls(context: WorkerContext) -> TlsFacts | None:
 def protocol_of(exchange: Exchange) -> Any:  # noqa: ANN401 - a cycle of the HTTP protocol, or the WebSocket protocol
     """Return what the server's `send` belongs to, or None."""
     return getattr(exchange.server_send, "__self__", None)
+
+
+def is_event_stream(server: Any) -> bool:  # noqa: ANN401 - see `protocol_of`
+    """Return whether a response has begun that may end anywhere.
+
+    Clients of server-sent events drop an event that is not complete, and connect again when the stream ends (HTML, 9.2.6).
+    """
+    head = getattr(server, "head", None)
+    return head is not None and head.framing is not Framing.LENGTH and EVENT_STREAM in head.data.lower()
+
+
+async def _complete(exchange: Exchange) -> bool:
+    """End a response that may end anywhere; False if it is another one, or its client does not read."""
+    server = protocol_of(exchange)
+    if not is_event_stream(server) or server.flow.write_paused:
+        return False
+    await exchange.server_send({"type": "http.response.body"})
+    return True
 
 
 def _withdraw(exchange: Exchange) -> bool:

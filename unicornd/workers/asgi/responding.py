@@ -44,9 +44,10 @@ async def respond(cycle: Any, message: Any) -> None:  # noqa: ANN401 - uvicorn's
         RuntimeError: it is not its turn, or the body is not as long as its head says.
         http.response.ResponseError: status or headers cannot be sent.
     """
-    if cycle.flow.write_paused and not cycle.disconnected:
+    # An application that has been told that the worker leaves hears of a disconnect, too, but its client is there.
+    if cycle.flow.write_paused and not (cycle.disconnected and cycle.transport.is_closing()):
         await cycle.flow.drain()
-    if cycle.disconnected:
+    if cycle.disconnected and cycle.transport.is_closing():
         return
     kind = message["type"]
     if not cycle.response_started:

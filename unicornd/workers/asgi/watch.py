@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unicornd.units import Monotonic
-from unicornd.workers.asgi.exchange import break_off, protocol_of
+from unicornd.workers.asgi.exchange import protocol_of
+from unicornd.workers.asgi.parting import end
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +29,6 @@ PRESS_AFTER = 1.0
 """Seconds that a cancelled application has to end, before its client is answered in its place."""
 LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
-LEAVING = 503
 OVERDUE = 504
 
 
@@ -92,14 +92,6 @@ class Watch:
                 seen[id(connection)] = since
         self._idle_since = seen
 
-    def end_all(self) -> None:
-        """The time to drain is nearly over: close WebSockets with 1012 and end the requests that still run."""
-        for connection in list(self._connections):
-            if not hasattr(connection, "look"):  # a WebSocket
-                connection.shutdown()
-        for exchange in list(self._room.ledger.running):
-            self._end(exchange, LEAVING)
-
     def _look_at(self, exchange: Exchange, now: float) -> None:
         asgi = self._context.asgi
         if exchange.left_at:
@@ -107,7 +99,7 @@ class Watch:
                 exchange.task.cancel()
             return
         server = protocol_of(exchange)
-        if asgi.disconnect_grace and _has_left(server):
+        if asgi.disconnect_grace and not exchange.is_warned and _has_left(server):
             exchange.left_at = now
         if exchange.is_stream or not asgi.request:
             return
@@ -119,14 +111,7 @@ class Watch:
             method, path = exchange.facts
             facts = {"method": method, "path": path, "seconds": round(now - exchange.began, 3)}
             self._context.log.error("a request ran into timeouts.request and is cancelled", extra=facts)
-            self._end(exchange, OVERDUE)
-
-    def _end(self, exchange: Exchange, verdict: int) -> None:
-        exchange.verdict = verdict
-        if exchange.task is not None:
-            exchange.task.cancel()
-        elif exchange.status:
-            break_off(exchange)
+            end(exchange, OVERDUE)
 
     def _press(self, exchange: Exchange, now: float) -> None:
         """It has been cancelled and goes on: answer its client in its place, before the arbiter ends the worker."""

@@ -36,6 +36,7 @@ from unicornd.workers.asgi.hosting import config_of, take_over_logs
 from unicornd.workers.asgi.lifespan import Lifespan
 from unicornd.workers.asgi.lingering import Lingering
 from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, stacks_of_tasks
+from unicornd.workers.asgi.parting import Parting
 from unicornd.workers.asgi.responding import refusal_bytes, respond
 from unicornd.workers.asgi.sizes import refusal_of_sizes
 from unicornd.workers.asgi.timers import Timers
@@ -57,8 +58,6 @@ INTERFACE: Literal["asgi"] = "asgi"
 KEEPS_ALIVE = True
 SPEAKS_TLS = True
 
-LONGEST_MOMENT = 1.0
-"""Seconds before the end of `timeouts.graceful` at which what still runs is ended in an orderly way."""
 LINE_REST = len(b"  HTTP/1.1")
 _HEAD_TOO_LARGE = Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")
 """What a request line has beside method and target."""
@@ -437,19 +436,11 @@ class Server:
     async def _drain(self) -> None:
         await self._door.close()
         graceful = self._context.asgi.graceful
-        moment = min(LONGEST_MOMENT, graceful / 4)
-        last_call = time.monotonic() + graceful - moment if graceful else float("inf")
-        has_called = False
+        parting = Parting(self._room, self._state.connections, graceful=graceful, now=time.monotonic())
         while self._state.connections or self._state.tasks or self._lingering.running:
             now = self._look()
             self._watch.look_for_idle(now)
-            if now >= last_call:
-                if has_called:
-                    for task in list(self._state.tasks):
-                        task.cancel()
-                has_called = True
-                last_call = now + moment / 2
-                self._watch.end_all()
+            parting.look(now)
             await asyncio.sleep(SHORTEST_TICK)
 
     def _look(self) -> float:
