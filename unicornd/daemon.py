@@ -23,6 +23,7 @@ from unicornd.arbiter.enquiries import Enquiries
 from unicornd.arbiter.events import HaltAsked, PoolDeclared
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
+from unicornd.arbiter.logwatch import LogWatch
 from unicornd.arbiter.loop import Loop, Means
 from unicornd.arbiter.mending import Mending
 from unicornd.arbiter.narration import Narrator
@@ -53,6 +54,7 @@ from unicornd.control.peers import make_peer_rule, socket_mode
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
 from unicornd.forking import BOUNDARY
 from unicornd.observe import logs
+from unicornd.observe.logfile import write_at_once
 from unicornd.sockets.inherit import take_passed
 from unicornd.sockets.legacy import take_legacy
 from unicornd.sockets.notify import Notifier
@@ -223,7 +225,7 @@ class Assembly:
         self._leave_to(hooks, loop)
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
         loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
-        loop.tickers.append(Mending(loop, self._deployments).tick)
+        loop.tickers += [Mending(loop, self._deployments).tick, LogWatch(loop, self._journal).tick]
         self._watch_files(port, loop)
         self._receive(port)
         self._prepare_upgrades(port, loop, hooks=hooks)
@@ -468,5 +470,5 @@ class Assembly:
         if self._verdict is not None:
             self._verdict.give(code, describe(error))
         elif self._settings.logging.error != logs.STANDARD_STREAM:
-            sys.stderr.write(describe(error) + "\n")
+            write_at_once(f"{describe(error)}\n".encode("utf-8", "backslashreplace"), is_last=True)
         return code

@@ -7,7 +7,6 @@ request on.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -54,8 +53,7 @@ class AccessLog:
             return
         else:
             text = self._line(request)
-        with contextlib.suppress(OSError):  # a full disk
-            sink.write(text)
+        sink.write(text)
 
     def _own_file(self) -> LogFile | None:
         """Return the file if the log leads there and nowhere else, and nobody filters it."""

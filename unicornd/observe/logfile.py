@@ -2,7 +2,7 @@
 
 Opened by the arbiter, once for all processes of a generation: molds and workers inherit the descriptor, so they need no
 right to the file. One write(2) a line to a file that is opened for appending, so lines of several processes do not mix.
-What cannot be written is lost; the caller is not.
+Writing does not wait for whoever reads, and what cannot be written is kept for a while, then lost (`outlet`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING
 
 from unicornd.accounts import acting_as
 from unicornd.files import open_log
+from unicornd.observe.outlet import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
     from unicornd.accounts import Account
+    from unicornd.observe.outlet import Loss
 
 STANDARD_STREAM = "-"
 STDOUT, STDERR = 1, 2
+STREAM_NAMES = {STDOUT: "standard output", STDERR: "standard error"}
+_ERROR_LOG = "unicornd"
 
 
 class OpenLog:
@@ -114,22 +118,39 @@ class LogFile(logging.Handler):
         self.path = path
         self.is_owner = is_owner or file is None
         self.file = OpenLog.open(path) if file is None and path != STANDARD_STREAM else file
-        self.fd = self.file.fd if self.file is not None else stream
+        self._fd = self.file.fd if self.file is not None else stream
+        self.outlet = Outlet(
+            self._fd,
+            log="error" if stream == STDERR else "access",
+            place=path if self.file is not None else STREAM_NAMES[stream],
+            tell=tell_loss,
+        )
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that lines go to; others may write to it, too, and wait."""
+        return self._fd
+
+    @fd.setter
+    def fd(self, fd: int) -> None:
+        self._fd = fd
+        self.outlet.lead_to(fd)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; what cannot be written is lost."""
+        """Write one line; what cannot be written is kept or lost."""
         if not record.msg and hasattr(record, "metric"):
             return  # a number for statsd, with nothing to read
-        with contextlib.suppress(Exception):  # a full disk or a bad format argument must not fail a request
+        with contextlib.suppress(Exception):  # a bad format argument must not fail a request
             self.write(self.format(record))
 
     def write(self, line: str) -> None:
-        """Write one line.
+        """Write one line; never waits, never raises OSError."""
+        self.outlet.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
-        Raises:
-            OSError: it cannot be written.
-        """
-        os.write(self.fd, line.encode("utf-8", "backslashreplace") + b"\n")
+    def flush(self) -> None:
+        """The process ends (`logging.shutdown`): give others a moment to take what was kept."""
+        if not self.outlet.is_clear:
+            self.outlet.push_last()
 
     def renew(self, given: Mapping[str, int]) -> None:
         """Lead to the file that was opened anew: by the arbiter, or here if it was opened here.
@@ -150,10 +171,42 @@ class LogFile(logging.Handler):
 
     def close(self) -> None:
         """Close the file if it was opened here."""
+        self.outlet.close()
         if self.file is not None and self.is_owner:
             self.file.close()
-            self.fd = -1
+            self._fd = -1
         super().close()
+
+
+def tell_loss(loss: Loss) -> None:
+    """Say in the error log that lines were lost, in any of the logs.
+
+    By any thread, perhaps not one that the worker's kind knows of: our own handlers need no lock for it.
+    """
+    log = logging.getLogger(_ERROR_LOG)
+    if not log.isEnabledFor(logging.WARNING):
+        return
+    fields = {"name": _ERROR_LOG, "msg": str(loss), "levelno": logging.WARNING, "levelname": "WARNING"}
+    record = logging.makeLogRecord({**fields, "log": loss.log, "lost": loss.lines})
+    for handler in log.handlers:
+        if isinstance(handler, LogFile):
+            handler.emit(record)
+        else:
+            handler.handle(record)
+
+
+def write_at_once(text: bytes, *, is_last: bool = False) -> None:
+    """Write to standard error past all loggers, as far as it is taken.
+
+    Args:
+        text: whole lines.
+        is_last: the process ends: give a reader a moment.
+    """
+    outlet = Outlet(STDERR, log="error", place=STREAM_NAMES[STDERR], tell=lambda _loss: None)
+    outlet.write(text)
+    if is_last:
+        outlet.push_last()
+    outlet.close()
 
 
 class InTheirName(logging.Handler):

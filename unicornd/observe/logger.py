@@ -7,9 +7,7 @@ class raises after it was made goes to standard error, never into a request.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 import time
 import traceback
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unicornd import escaping
 from unicornd.observe import access as access_lines
 from unicornd.observe.formats import MessageFormat, PatternFormat, facts_of
-from unicornd.observe.logfile import STDERR, STDOUT, LogFile, OpenLog, own_handlers
+from unicornd.observe.logfile import STDERR, STDOUT, LogFile, OpenLog, own_handlers, write_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,8 +171,7 @@ class Forward(logging.Handler):
 def complain() -> None:
     """Write the exception that is being dealt with to standard error, past all loggers."""
     text = escaping.record(f"logging.logger_class raised:\n{traceback.format_exc()}") + "\n"
-    with contextlib.suppress(OSError):
-        os.write(STDERR, text.encode("utf-8", "backslashreplace"))
+    write_at_once(text.encode("utf-8", "backslashreplace"))
 
 
 def _open_already(path: str) -> OpenLog | None:

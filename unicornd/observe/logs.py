@@ -25,6 +25,7 @@ from unicornd.observe.logfile import (
     capture,
     own_handlers,
     reopen_foreign,
+    write_at_once,
 )
 from unicornd.observe.logger import Forward
 from unicornd.observe.syslog import Syslog, parse_address
@@ -105,7 +106,8 @@ def configure(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None 
     """
     is_owner = files is None
     files = open_files(settings) if files is None else files
-    former = [each.file for each in log_files() if each.file is not None]
+    old = log_files()
+    former = [each.file for each in old if each.file is not None]
     error = LogFile(settings.error, STDERR, file=files.get(settings.error), is_owner=is_owner)
     path = settings.access.file
     access = None if path is None else LogFile(path, STDOUT, file=files.get(path), is_owner=is_owner)
@@ -119,6 +121,7 @@ def configure(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None 
         errors.append(_syslog(settings, "error"))
         if settings.syslog.access:
             accesses.append(_syslog(settings, "access"))
+    _go_on(old, [error] if access is None else [error, access])
     set_aliases(are_there=True)
     install(ERROR_LOG, errors, level=settings.level.upper())
     install(ACCESS_LOG, accesses, level="INFO")
@@ -126,6 +129,16 @@ def configure(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None 
     close_files(each for each in former if id(each) not in kept)
     if settings.capture_output:
         capture(error.fd)
+        for each in log_files():
+            each.fd = each.fd  # standard output leads elsewhere now
+
+
+def _go_on(old: Iterable[LogFile], new: Iterable[LogFile]) -> None:
+    """Have what could not be written yet written by the new log of the same kind and place."""
+    for former in old:
+        for each in new:
+            if (each.path, each.outlet.log) == (former.path, former.outlet.log):
+                each.outlet.take_over(former.outlet)
 
 
 def install(name: str, sinks: Sequence[logging.Handler], *, level: str) -> None:
@@ -246,9 +259,31 @@ def push() -> None:
 
 
 def error_fd() -> int:
-    """Return the descriptor of the error log, for writers that cannot use Python (faulthandler)."""
-    files = [handler for handler in logging.getLogger(ERROR_LOG).handlers if isinstance(handler, LogFile)]
+    """Return the descriptor of the error log, for what is printed."""
+    files = _error_files()
     return files[0].fd if files else STDERR
+
+
+def stacks_fd() -> int:
+    """Return a descriptor of the error log for a writer that cannot use Python (faulthandler).
+
+    It does not wait for a reader, unless the log is a pipe or a terminal of another user's, or a socket.
+    """
+    files = _error_files()
+    return files[0].outlet.fd_at_once if files else STDERR
+
+
+def write_stacks(text: bytes) -> None:
+    """Write stacks as they are to the error log, or to standard error if it is no file of ours."""
+    files = _error_files()
+    if files:
+        files[0].outlet.write(text)
+    else:
+        write_at_once(text)
+
+
+def _error_files() -> list[LogFile]:
+    return [handler for handler in logging.getLogger(ERROR_LOG).handlers if isinstance(handler, LogFile)]
 
 
 def _syslog(settings: LoggingSettings, which: str) -> Syslog:

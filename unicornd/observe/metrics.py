@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass, field
 from unicornd.escaping import one_line
+from unicornd.observe.outlet import LOGS
 from unicornd.observe.scoreboard import BUCKETS
 
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Totals:
-    """What workers that are gone had counted, and how many of them died unasked."""
+    """What workers that are gone had counted, and how many of them died unasked.
+
+    Attributes:
+        lost_lines: log → lines that could not be written.
+    """
 
     requests: int = 0
     errors: int = 0
     busy_seconds: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     restarts: int = 0
+    lost_lines: dict[str, int] = field(default_factory=dict)
 
     def add(self, reading: Reading | Totals) -> None:
         """Add the last reading of a worker, or other totals."""
@@ -36,10 +42,13 @@ class Totals:
         self.errors += reading.errors
         self.busy_seconds += reading.busy_seconds
         self.buckets = [total + more for total, more in zip(self.buckets, reading.buckets, strict=True)]
+        for log, lines in reading.lost_lines.items():
+            self.lost_lines[log] = self.lost_lines.get(log, 0) + lines
 
     def with_living(self, readings: Iterable[Reading | Totals]) -> Totals:
         """Return these totals with those of living workers, or others, added."""
-        total = Totals(self.requests, self.errors, self.busy_seconds, list(self.buckets), self.restarts)
+        total = Totals()
+        total.add(self)
         for reading in readings:
             total.add(reading)
         return total
@@ -86,6 +95,12 @@ def exposition(fleet: Fleet, total: Totals) -> bytes:
         ("accept_queue", "gauge", "Connections that wait to be accepted.", queues),
         ("requests_total", "counter", "Requests answered.", {"": total.requests}),
         ("request_errors_total", "counter", "Requests answered with a 5xx status.", {"": total.errors}),
+        (
+            "log_lines_lost_total",
+            "counter",
+            "Log lines that could not be written.",
+            {f'log="{log}"': total.lost_lines.get(log, 0) for log in LOGS},
+        ),
         ("start_time_seconds", "gauge", "When the arbiter started.", {"": fleet.started}),
     ]
     lines = [

@@ -8,7 +8,7 @@ worker: what it was serving when it died can still be read.
 The worker may be hostile, and the arbiter root. So the size of the memory is sealed, and whatever is read is held against
 what it can be: times are past, counts do not sink and are not absurd, texts can be printed.
 
-    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace · stacks
+    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace · stacks · lost log lines
     cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
 
 A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit.
@@ -22,12 +22,14 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, field
+from unicornd.observe.outlet import LOGS
 from unicornd.observe.sealed import sealed_memory
 from unicornd.observe.stacks import Stacks
 from unicornd.units import Fd, Monotonic, Seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -40,6 +42,7 @@ _HEARTBEAT, _REQUESTS, _ERRORS, _BUSY, _CONNECTIONS, _FIRST_BUCKET = range(6)
 _GRACE = _FIRST_BUCKET + len(BUCKETS) + 1
 _STACKS = _GRACE + 1
 _HEADER_WORDS = 24
+_LOST = _HEADER_WORDS - len(LOGS)
 _CELL_WORDS = 32
 _TEXT_LENGTH = 1
 _TEXT_OFFSET = 2 * _WORD
@@ -89,6 +92,7 @@ class Reading:
         busy_seconds: summed time of the answered requests.
         buckets: how many requests took up to each of `BUCKETS` (not cumulated), and above.
         in_flight: the requests that are running.
+        lost_lines: log → lines that could not be written.
     """
 
     heartbeat: Monotonic
@@ -98,6 +102,7 @@ class Reading:
     busy_seconds: Seconds
     buckets: tuple[int, ...]
     in_flight: tuple[InFlight, ...]
+    lost_lines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def busy_since(self) -> Monotonic | None:
@@ -198,7 +203,7 @@ class Row:
         self._numbers = self._bytes.cast("Q")
         self._times = self._bytes.cast("d")
         self.stacks = Stacks(stacks, flag=self._numbers[_STACKS : _STACKS + 1])
-        self._counted = [0] * _GRACE
+        self._counted = [0] * _HEADER_WORDS
         self._busy = 0.0
 
     @classmethod
@@ -251,6 +256,10 @@ class Row:
         """Say how long the worker takes to end a request itself whose time is up, before the arbiter may."""
         self._times[_GRACE] = seconds
 
+    def set_lost(self, log: str, lines: int) -> None:
+        """Say how many lines of a log could not be written."""
+        self._numbers[_LOST + LOGS.index(log)] = lines
+
     # The arbiter's side: what is read is nothing but bytes that somebody else has chosen.
 
     def read(self, now: Monotonic) -> Reading:
@@ -267,7 +276,12 @@ class Row:
             busy_seconds=Seconds(self._busy),
             buckets=tuple(self._count(_FIRST_BUCKET + number) for number in range(len(BUCKETS) + 1)),
             in_flight=tuple(request for cell in range(self.cells) if (request := self._read_cell(cell, now))),
+            lost_lines=self.lost_lines(),
         )
+
+    def lost_lines(self) -> dict[str, int]:
+        """Return log → lines that could not be written."""
+        return {log: self._count(_LOST + number) for number, log in enumerate(LOGS)}
 
     def oldest(self, now: Monotonic, *, grace: float) -> tuple[Monotonic, Monotonic | None]:
         """Return the heartbeat, and from when on the oldest running request's time counts; cheaper than `read`.

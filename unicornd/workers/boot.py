@@ -21,6 +21,7 @@ from unicornd.errors import BootError, DaemonExit, UnicorndError
 from unicornd.forking import BOUNDARY, connections_at, let_go
 from unicornd.http.limits import limits_of
 from unicornd.observe import logs
+from unicornd.observe.outlet import retry_in_thread
 from unicornd.units import Seconds
 from unicornd.workers import signals
 from unicornd.workers.ahead import import_ahead
@@ -116,6 +117,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
 
     orders = _listen(seat, casting, on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
     BOUNDARY.arm(orders.signals, partial(_give_up_in_child, seat, orders))
+    retry_in_thread(seat.row.set_lost)
     try:
         _sit_down(seat)
         tls = loaded.tls if loaded is not None else _surround(casting)
@@ -263,7 +265,7 @@ def _surround(casting: Casting) -> SSLContext | None:
     text = open_own_logs(
         settings.logging, files=casting.files
     )  # of its own generation, not those of the arbiter
-    signals.write_stacks_to(logs.error_fd())
+    signals.write_stacks_to(logs.stacks_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     is_encrypted = speaks_tls(settings.tls, settings.hooks)
     import_ahead(settings.workers, app.interface, identity=identity, speaks_tls=is_encrypted)
@@ -284,7 +286,7 @@ def _surround(casting: Casting) -> SSLContext | None:
     # As the worker's user: what it opens is that user's to open, and root never follows a link for it.
     cfg = under_their_names(settings, "unicornd")
     open_their_logs(settings.logging, text, metrics=settings.metrics, cfg=cfg)
-    signals.write_stacks_to(logs.error_fd())
+    signals.write_stacks_to(logs.stacks_fd())
     return _custom_tls_context(settings, casting.tls)
 
 

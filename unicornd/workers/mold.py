@@ -110,7 +110,7 @@ def _install_signals(leave: Callable[[int, FrameType | None], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, leave)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
-    faulthandler.enable(file=logs.error_fd(), all_threads=True)
+    faulthandler.enable(file=logs.stacks_fd(), all_threads=True)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

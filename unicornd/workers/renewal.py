@@ -109,7 +109,7 @@ def renew(given: Mapping[str, int], files: Mapping[str, OpenLog]) -> None:
     """Let all logs of this process lead to files that were opened anew; the descriptors are closed."""
     try:
         logs.reopen(given, files=files.values())
-        signals.write_stacks_to(logs.error_fd())
+        signals.write_stacks_to(logs.stacks_fd())
     finally:
         for fd in given.values():
             os.close(fd)

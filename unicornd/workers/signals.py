@@ -193,7 +193,10 @@ def expire(orders: Orders) -> None:
     """Give up the requests that run too long, once; the log gets the stacks of this moment."""
     if not orders.is_expiring:
         orders.is_expiring = orders.is_draining = True
-        faulthandler.dump_traceback(logs.error_fd(), all_threads=True)
+        try:
+            logs.write_stacks(_stacks(""))
+        except OSError:  # no file descriptor is left
+            faulthandler.dump_traceback(logs.stacks_fd(), all_threads=True)
 
 
 def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
@@ -245,7 +248,7 @@ def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) 
     ignore()
     for each, meaning in meanings.items():
         signal.signal(each, meaning)
-    write_stacks_to(logs.error_fd())
+    write_stacks_to(logs.stacks_fd())
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
