@@ -469,6 +469,6 @@ class Assembly:
         self._log.critical("%s", error.message)
         if self._verdict is not None:
             self._verdict.give(code, describe(error))
-        elif self._settings.logging.error != logs.STANDARD_STREAM:
+        elif logs.stream_of(self._settings.logging.error) is None:
             write_at_once(f"{describe(error)}\n".encode("utf-8", "backslashreplace"), is_last=True)
         return code

@@ -279,7 +279,7 @@ def open_file(path: str, flags: int, *, writer: Account | None = None, mode: int
         except Link as link:
             place = os.path.join(above, str(link))  # noqa: PTH118 - a text, whose `..` must stay
         except OSError as error:
-            if error.errno == errno.ENXIO and (number := _own_descriptor(place)) is not None:
+            if error.errno == errno.ENXIO and (number := own_descriptor(place)) is not None:
                 return os.dup(number)  # a socket, as under systemd: it cannot be opened, but is open
             raise
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
@@ -320,7 +320,7 @@ def held(folder: Folder, name: str) -> Iterator[tuple[str, os.stat_result]]:
         os.close(fd)
 
 
-def _own_descriptor(path: str) -> int | None:
+def own_descriptor(path: str) -> int | None:
     """Return the number of the standard stream or descriptor that a path such as /dev/stdout means."""
     real = {"/dev/stdin": "0", "/dev/stdout": "1", "/dev/stderr": "2"}.get(path, "")
     for folder in ("/dev/fd/", "/proc/self/fd/"):

@@ -53,12 +53,16 @@ class Pipe:
         os.set_blocking(self._reader, False)
         self._read = b""
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Return what has been read until now, every line a whole record."""
+    def text(self) -> str:
+        """Return what has been read until now."""
         with contextlib.suppress(BlockingIOError):
             while part := os.read(self._reader, 1 << 16):
                 self._read += part
-        return [json.loads(line) for line in self._read.splitlines(keepends=True) if line.endswith(b"\n")]
+        return self._read.decode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what has been read until now, every line a whole record."""
+        return [json.loads(line) for line in self.text().splitlines(keepends=True) if line.endswith("\n")]
 
     def close(self) -> None:
         os.close(self._reader)
@@ -80,10 +84,19 @@ def pipe() -> Iterator[Pipe]:
     made.close()
 
 
-def start(fleet: Fleet, kind: str, pipe: Pipe) -> None:
+OWN = {
+    "version": 1,
+    "handlers": {
+        "own": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "generic"}
+    },
+    "loggers": {"gunicorn.error": {"handlers": ["own"]}, "gunicorn.access": {"handlers": ["own"]}},
+}
+
+
+def start(fleet: Fleet, kind: str, pipe: Pipe, *more: str) -> None:
     interface = "asgi" if kind == "asgi" else "wsgi"
     fleet.change("unicornd.toml", ":application", f":{interface}")
-    arguments = ("-k", kind, "--set", "logging.format=json", "--access-logfile", "-")
+    arguments = ("-k", kind, "--set", "logging.format=json", *more)
     fleet.process = subprocess.Popen(
         command(arguments), cwd=fleet.folder, env=fleet.environ(), stdout=pipe.writer, stderr=pipe.writer
     )
@@ -102,7 +115,7 @@ def lost(fleet: Fleet) -> int:
 def test_a_fleet_whose_logs_nobody_reads_serves_and_is_supervised(
     fleet: Fleet, pipe: Pipe, kind: str
 ) -> None:
-    start(fleet, kind, pipe)
+    start(fleet, kind, pipe, "--access-logfile", "-")
     first = fleet.get("/flood")
     assert lost(fleet) > 0
     os.kill(int(first), signal.SIGKILL)
@@ -132,3 +145,15 @@ def test_a_fleet_whose_logs_nobody_reads_serves_and_is_supervised(
     assert len(flood) == FLOOD - lost_by_worker
     messages = [line["message"] for line in pipe.lines() if line["logger"] == "unicornd"]
     assert any("was killed from outside" in message for message in messages), "the arbiter's lines came, too"
+
+
+def test_handlers_of_the_operators_own_keep_nobody_waiting_either(fleet: Fleet, pipe: Pipe) -> None:
+    fleet.write("log.json", json.dumps(OWN))
+    start(fleet, "threads", pipe, "--log-config-json", "log.json")
+    first = fleet.get("/flood")
+    os.kill(int(first), signal.SIGKILL)
+    eventually(lambda: first not in map(str, fleet.pids().values()), "the worker has gone")
+    fleet.await_state("ready")
+    assert fleet.get("/flood") == fleet.get("/")
+    eventually(lambda: " log lines were lost in " in pipe.text(), "what was lost is told")
+    eventually(lambda: "was killed from outside" in pipe.text(), "the arbiter's lines come, too")

@@ -116,3 +116,19 @@ def test_a_number_for_statsd_is_no_line(tmp_path: Path) -> None:
     log = configured(tmp_path / "one.log")
     log.info("", extra={"metric": "carts", "value": 1, "mtype": "gauge"})
     assert (tmp_path / "one.log").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "fd"),
+    [("-", 2), ("/dev/stdout", 1), ("/dev/stderr", 2), ("/dev/fd/1", 1), ("/proc/self/fd/2", 2)],
+)
+def test_a_path_that_means_a_standard_stream_is_that_stream(path: str, fd: int) -> None:
+    assert logs.open_files(LoggingSettings.model_validate({"error": path})) == {}
+    configured(path)  # type: ignore[arg-type] # a text will do
+    assert (logs.error_fd(), logs.log_files()[0].file) == (fd, None)
+
+
+def test_other_paths_are_files(tmp_path: Path) -> None:
+    assert logs.stream_of(str(tmp_path / "stdout")) is None
+    assert logs.stream_of("/dev/stdin") is None
+    assert logs.stream_of("/dev/fd/7") is None

@@ -378,7 +378,7 @@ class Deployments:
     def with_log(self, settings: Settings) -> Settings:
         """Return the settings with a log file, for a daemon that has none, and with a name for syslog."""
         section = settings.logging
-        if self._fallback_log and section.error == logs.STANDARD_STREAM:
+        if self._fallback_log and logs.stream_of(section.error) is not None:
             section = replaced(section, error=self._fallback_log)
         if section.syslog.enabled and section.syslog.prefix is None:
             syslog = replaced(section.syslog, prefix=self._instance)

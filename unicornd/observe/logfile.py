@@ -15,8 +15,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from unicornd.accounts import acting_as
-from unicornd.files import open_log
-from unicornd.observe.outlet import Outlet
+from unicornd.files import open_log, own_descriptor
+from unicornd.observe.outlet import Outlet, push_last
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,19 @@ STANDARD_STREAM = "-"
 STDOUT, STDERR = 1, 2
 STREAM_NAMES = {STDOUT: "standard output", STDERR: "standard error"}
 _ERROR_LOG = "unicornd"
+
+
+def stream_of(path: str, default: int = STDERR) -> int | None:
+    """Return the standard stream that a log's path means; None for a file.
+
+    `/dev/stdout` is taken for the stream itself: to open it would fail if it is a socket (systemd) or another user's.
+
+    Args:
+        path: of the log.
+        default: what `-` means.
+    """
+    number = default if path == STANDARD_STREAM else own_descriptor(path)
+    return number if number in STREAM_NAMES else None
 
 
 class OpenLog:
@@ -117,12 +130,13 @@ class LogFile(logging.Handler):
         super().__init__()
         self.path = path
         self.is_owner = is_owner or file is None
-        self.file = OpenLog.open(path) if file is None and path != STANDARD_STREAM else file
-        self._fd = self.file.fd if self.file is not None else stream
+        named = stream_of(path, stream)
+        self.file = OpenLog.open(path) if file is None and named is None else file
+        self._fd = self.file.fd if self.file is not None else named if named is not None else stream
         self.outlet = Outlet(
             self._fd,
             log="error" if stream == STDERR else "access",
-            place=path if self.file is not None else STREAM_NAMES[stream],
+            place=path if self.file is not None else STREAM_NAMES[self._fd],
             tell=tell_loss,
         )
 
@@ -146,11 +160,6 @@ class LogFile(logging.Handler):
     def write(self, line: str) -> None:
         """Write one line; never waits, never raises OSError."""
         self.outlet.write(line.encode("utf-8", "backslashreplace") + b"\n")
-
-    def flush(self) -> None:
-        """The process ends (`logging.shutdown`): give others a moment to take what was kept."""
-        if not self.outlet.is_clear:
-            self.outlet.push_last()
 
     def renew(self, given: Mapping[str, int]) -> None:
         """Lead to the file that was opened anew: by the arbiter, or here if it was opened here.
@@ -205,7 +214,7 @@ def write_at_once(text: bytes, *, is_last: bool = False) -> None:
     outlet = Outlet(STDERR, log="error", place=STREAM_NAMES[STDERR], tell=lambda _loss: None)
     outlet.write(text)
     if is_last:
-        outlet.push_last()
+        push_last()
     outlet.close()
 
 

@@ -16,7 +16,6 @@ from unicornd.errors import ConfigError
 from unicornd.files import open_log
 from unicornd.observe.formats import ConsoleFormat, JsonFormat, MessageFormat
 from unicornd.observe.logfile import (
-    STANDARD_STREAM,
     STDERR,
     STDOUT,
     InTheirName,
@@ -25,9 +24,11 @@ from unicornd.observe.logfile import (
     capture,
     own_handlers,
     reopen_foreign,
+    stream_of,
     write_at_once,
 )
 from unicornd.observe.logger import Forward
+from unicornd.observe.streams import unblock
 from unicornd.observe.syslog import Syslog, parse_address
 from unicornd.walk import UnsafeError
 
@@ -41,7 +42,7 @@ ERROR_LOG = "unicornd"
 ACCESS_LOG = "unicornd.access"
 GUNICORN_NAMES = {"gunicorn.error": ERROR_LOG, "gunicorn.access": ACCESS_LOG}
 
-__all__ = ["ACCESS_LOG", "ERROR_LOG", "STANDARD_STREAM", "ErrorStream", "configure", "reopen"]
+__all__ = ["ACCESS_LOG", "ERROR_LOG", "ErrorStream", "configure", "reopen", "stream_of"]
 
 
 class ErrorStream(io.TextIOBase):
@@ -78,7 +79,7 @@ def open_files(settings: LoggingSettings, *, writer: Account | None = None) -> d
     """
     opened: dict[str, OpenLog] = {}
     for key, path in (("logging.error", settings.error), ("logging.access.file", settings.access.file)):
-        if path is None or path == STANDARD_STREAM or path in opened:
+        if path is None or stream_of(path) is not None or path in opened:
             continue
         try:
             opened[path] = OpenLog.open(path, writer=writer)
@@ -162,6 +163,7 @@ def enable_again() -> None:
     disabled = [name for name in (ERROR_LOG, ACCESS_LOG) if logging.getLogger(name).disabled]
     for name in disabled:
         logging.getLogger(name).disabled = False
+    unblock(logging.getLogger(ERROR_LOG).handlers + logging.getLogger(ACCESS_LOG).handlers)
     if disabled:
         logging.getLogger(ERROR_LOG).warning(
             "the application's logging configuration had disabled %s (disable_existing_loggers): enabled again",

@@ -12,6 +12,7 @@ next line.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from _thread import LockType, allocate_lock, start_new_thread  # before a library of greenlets patches them
@@ -36,7 +37,8 @@ PATIENCE = 1.0
 """Seconds for which a record that is longer than a pipe takes at one go waits for room, so that it stays in one piece."""
 MOMENT = 0.05
 """Seconds for which a signal handler waits for what its own thread is in the middle of."""
-LOGS = ("error", "access", "syslog")
+LOGS = ("error", "access", "syslog", "own")
+"""`own`: what handlers of the operator's own write to a standard stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Loss:
 
     def __str__(self) -> str:
         lines = "line was" if self.lines == 1 else "lines were"
-        name = "log" if self.log == "error" else f"{self.log} log"
+        name = f"{self.log} log" if self.log in {"access", "syslog"} else "log"
         return f"{self.lines} {name} {lines} lost in {self.seconds:.1f} seconds: {self.why}"
 
 
@@ -161,14 +163,6 @@ class Outlet:
             self._tell(loss)
         if self._kept:
             _PROCESS.wants_retry()
-
-    def push_last(self) -> None:
-        """The process ends: give others a moment to take what was kept."""
-        deadline = monotonic() + LAST_PUSH_SECONDS
-        self.push()
-        while self._kept and monotonic() < deadline:
-            sleep(SHORTEST_PAUSE)
-            self.push()
 
     def take_over(self, former: Outlet) -> None:
         """Go on where another outlet to the same place ends."""
@@ -308,6 +302,16 @@ class Pause:
 
 _PROCESS = _Process()
 os.register_at_fork(after_in_child=_PROCESS.begin_anew)
+
+
+def push_last() -> None:
+    """The process ends (atexit): give others a moment to take what was kept."""
+    deadline = monotonic() + LAST_PUSH_SECONDS
+    while push_all() and monotonic() < deadline:
+        sleep(SHORTEST_PAUSE)
+
+
+atexit.register(push_last)
 
 
 def push_all() -> bool:

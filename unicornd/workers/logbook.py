@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from unicornd.accounts import acting_as
 from unicornd.errors import AppError, BootError, ConfigError
 from unicornd.observe import logconfig, logs
-from unicornd.observe.logfile import put_in_their_name
+from unicornd.observe.logfile import own_handlers, put_in_their_name
 from unicornd.observe.logger import Forward
 from unicornd.observe.statsd import Statsd, StatsdSink
+from unicornd.observe.streams import unblock
 from unicornd.workers.apploader import boot_error, load_object
 from unicornd.workers.importing import on_behalf
 
@@ -85,6 +86,8 @@ def open_their_logs(
         logconfig.apply(settings, text=text, made=made)
         if settings.logger_class is not None:
             install_class(settings.logger_class, cfg=cfg())
+    if is_own(settings):
+        unblock(own_handlers())
     if metrics.statsd is not None:
         statsd = Statsd(metrics)
         logging.getLogger(logs.ERROR_LOG).addHandler(StatsdSink(statsd))
