@@ -26,7 +26,7 @@ GUNICORNS = {
     "handlers": {"own": {"class": "logging.FileHandler", "filename": "own.log", "formatter": "short"}},
     "loggers": {
         "gunicorn.error": {"handlers": ["own"], "level": "INFO", "propagate": False},
-        "gunicorn.access": {"handlers": ["own"], "level": "INFO", "propagate": False},
+        "gunicorn.access": {"handlers": ["own"], "level": "INFO", "propagate": True},
     },
 }
 INI = """\
@@ -112,6 +112,7 @@ def test_a_configuration_written_for_gunicorn_gets_both_logs(fleet: Fleet, form:
     await_text(fleet, "own.log", "the fleet is ready")
     await_text(fleet, "own.log", "/asked")
     assert read(fleet, "own.log").count("SHORT INFO the fleet is ready") == 1
+    assert read(fleet, "own.log").count("/asked") == 1
     assert "the fleet is ready" not in fleet.log
 
 

@@ -172,7 +172,12 @@ def enable_again() -> None:
 
 
 def set_aliases(*, are_there: bool) -> None:
-    """Make gunicorn's names those of our loggers, or let them be loggers of their own again."""
+    """Make gunicorn's names those of our loggers, or let them be loggers of their own again.
+
+    The access log's parent is the root, as gunicorn's is: a configuration that lets its lines through does not mean the
+    handlers of the error log.
+    """
+    logging.getLogger(ACCESS_LOG).parent = logging.getLogger()
     known = logging.Logger.manager.loggerDict
     for alias, name in GUNICORN_NAMES.items():
         logger = logging.getLogger(name)
