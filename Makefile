@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
-VENV := .venv
+# `make test PYTHON=python3.13` has an environment of its own, `.venv-3.13`, beside the one of the daily work.
+VERSION_OF = import sys; print("%d.%d" % sys.version_info[:2] + ("t" if "t" in getattr(sys, "abiflags", "") else ""))
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c '$(VERSION_OF)'))
 BIN := $(VENV)/bin
 DEMO := configs/demo/unicornd.toml
 
@@ -11,17 +13,19 @@ TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 PROXY_TOOLS := haproxy:haproxy hitch:hitch stunnel4:stunnel4 varnishd:varnish nginx:nginx-light apache2:apache2 lighttpd:lighttpd openssl:openssl
 
-.PHONY: help run test lint bench check-generated generate test-unit test-process fuzz soak proxies clean
+.PHONY: help run test test-fast lint bench check-generated generate test-unit test-process fuzz soak proxies clean
 
 help:
 	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
 	@echo "make test      install what the tests need; lint, types, generated files, all tests"
+	@echo "make test-fast lint, unit tests and a few process tests, in two minutes; installs no Debian packages"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure against gunicorn and granian on this machine"
 	@echo "make fuzz      random bytes for whatever reads bytes of others (SECONDS=600)"
 	@echo "make soak      the fault table again and again, with counts and durations (SOAK=\"--repeat 20\")"
 	@echo "make proxies   a fleet that changes under load behind real proxies, with counts (PROXIES=\"--front hitch\")"
 	@echo "make generate  write schemas/ and docs/settings.md from the models"
+	@echo "… PYTHON=python3.13 does it with another Python, in an environment of its own"
 
 # A stamp per set of extras: pip runs again only when pyproject.toml has changed.
 $(VENV)/.installed-%: pyproject.toml
@@ -46,6 +50,15 @@ run: $(VENV)/.installed-run
 	@exec $(BIN)/unicornd -c $(DEMO)
 
 test: $(VENV)/.installed-test tools-test lint check-generated test-unit test-process fuzz
+
+# What a change breaks most often: one request in each kind, preloading, a real fleet's life.
+FAST := tests/process/test_every_kind.py::test_a_request_is_answered_by_unicornd \
+  tests/process/test_every_kind.py::test_a_worker_that_is_killed_is_replaced_and_what_it_served_is_told \
+  tests/process/test_preload.py::test_a_reload_picks_up_new_code_without_a_failed_request \
+  tests/process/test_preload.py::test_broken_code_is_rolled_back_and_the_old_mold_stays
+
+test-fast: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_architecture.py tests/unit $(FAST)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -97,4 +110,4 @@ tools-%:
 	  else echo "The tests need these packages:$$missing (install them as root)"; exit 1; fi; fi
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
