@@ -20,20 +20,30 @@ def settle_process() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def closed_streams() -> list[int]:
+    """Return the numbers of standard streams that are closed."""
+    return [number for number in STREAMS if not _is_open(number)]
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def fill_streams() -> None:
     """Open /dev/null for each standard stream that is closed.
 
     Else the next thing that is opened, a socket, a log or a pipe, would have its number, and get what somebody prints.
     """
-    for number in STREAMS:
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            os.set_inheritable(number, True)
+    for number in closed_streams():
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        os.set_inheritable(number, True)
     # Python has None for what was closed when it started.
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays, and is no path
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - likewise

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
+import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
-from tests.support.kinds import EVERY_KIND
+from tests.support.kinds import EVERY_KIND, application
 from tests.support.waiting import eventually
+from tests.support.worker import Setup, request, worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,3 +79,55 @@ def test_an_application_that_listens_to_signals_does_not_make_its_worker_deaf(
     assert fleet.end(signal.SIGTERM) == 0
     assert "the application was shut down" in fleet.log
     assert "told to" not in fleet.log
+
+
+def take_over() -> None:
+    """Do what libraries and applications do at their import."""
+
+    def clean_up(_number: int, _frame: object) -> None:
+        os.write(2, b"cleaned up\n")
+        sys.exit(3)
+
+    signal.signal(signal.SIGTERM, clean_up)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: os.write(2, b"heard HUP\n"))
+    os.dup2(os.open("worker.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    faulthandler.disable()
+    os.close(0)
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads", "asgi", "gevent"])
+def test_what_an_application_takes_from_the_server_is_put_right_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    setup = Setup(kind=kind, cells=4, before=take_over)
+    with worker(application(kind), tmp_path, setup) as running:
+        with running.connect() as client:
+            assert client.get().code == 200
+        said = tmp_path / "worker.err"
+        running.send(signal.SIGHUP)  # the application's, since it has asked for it
+        eventually(lambda: "heard HUP" in said.read_text(), "its own handler runs")
+        for what in (
+            "handles SIGTERM (",
+            "has set SIGQUIT to",
+            "descriptors 0 of",
+            "switched faulthandler off",
+        ):
+            assert running.log().count(what) == 1, running.log()
+        running.drain()
+        assert running.wait() == 0
+        assert said.read_text().count("cleaned up") == 1
+    with worker(application(kind), tmp_path, setup) as running:
+        running.send(signal.SIGQUIT)
+        assert running.wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "gevent_pywsgi"])
+def test_a_default_timeout_of_sockets_is_none_of_our_connections(tmp_path: Path, kind: str) -> None:
+    setup = Setup(kind=kind, cells=4, before=lambda: socket.setdefaulttimeout(0.2))
+    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+        client.send("GET / HTTP/1.1\r\n")
+        began = running.reading().heartbeat
+        eventually(lambda: running.reading().heartbeat > began + 0.5, "that time is over")
+        assert client.send(request().partition(b"\r\n")[2]).read().code == 200

@@ -31,6 +31,7 @@ from unicornd.workers import signals
 from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
 from unicornd.workers.context import HttpPolicy, Orders, Seat, WorkerContext
+from unicornd.workers.keeping import Keeper
 from unicornd.workers.registry import load_kind, prepare
 
 if TYPE_CHECKING:
@@ -266,6 +267,8 @@ class Worker:
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
         address = Address.parse(text if host else f"unix:{self.address}")
         setup.before()
+        keeper = Keeper(orders, log)
+        keeper.put_right()
         context = WorkerContext(
             seat=Seat(
                 slot=Slot(1), generation=Generation(1), pool="web", age=1, row=self.row, channel=channel,
@@ -275,15 +278,17 @@ class Worker:
             http=replace(setup.policy, is_kept_alive=setup.policy.is_kept_alive and kind.KEEPS_ALIVE),
             errors=cast("TextIO", ErrorStream(log)), recycling=setup.recycling,
             report=lambda report: cast("None", channel.send(encode_report(report))),
-            ready=lambda: _tell_ready(orders, channel),  # its signals are its own now
+            ready=lambda: _tell_ready(orders, channel, keeper),  # its signals are its own now
             asgi=setup.asgi, pre_request=setup.pre_request, on_served=setup.on_served,
             request_timeout=setup.request_timeout, tls=setup.tls, leave=lambda: os._exit(0),
         )  # fmt: skip
         kind.run(context)
 
 
-def _tell_ready(orders: Orders, channel: socket.socket) -> None:
+def _tell_ready(orders: Orders, channel: socket.socket, keeper: Keeper) -> None:
     orders.is_serving = True
+    orders.look = keeper.look
+    keeper.put_right()
     channel.send(encode_report(ReadyReport()))
 
 

@@ -26,6 +26,7 @@ _NUMBERS = frozenset("BTMD")
 _QUERY_ATOM = re.compile(r"%\([rq]\)s")
 _UNSAFE = re.compile(rf"[{CONTROLS}\"\\]")
 MISSING = "-"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +188,12 @@ def _user(request: Request) -> str:
 @lru_cache(maxsize=2)
 def _moment(second: int) -> str:
     """Return the time in the common log format; once a second, it costs as much as the rest of the line."""
-    return time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(second))
+    return logged_time(time.localtime(second))
+
+
+def logged_time(moment: time.struct_time) -> str:
+    """Return a time in the common log format: its months are English, whatever `locale.setlocale` says."""
+    return time.strftime(f"[%d/{MONTHS[moment.tm_mon - 1]}/%Y:%H:%M:%S %z]", moment)
 
 
 def _request_line(request: Request) -> str:

@@ -119,7 +119,7 @@ class Logger:
 
     def now(self) -> str:
         """Return the time in the access log's form."""
-        return time.strftime("[%d/%b/%Y:%H:%M:%S %z]")
+        return access_lines.logged_time(time.localtime())
 
     def reopen_files(self) -> None:
         """Open the files anew; every file of Python's loggers is opened anew anyway."""

@@ -155,8 +155,8 @@ def install(name: str, sinks: Sequence[logging.Handler], *, level: str) -> None:
             handler.close()
 
 
-def enable_again() -> None:
-    """Undo what `disable_existing_loggers`, which is logging.config's default, does to our loggers; say so once.
+def enable_again() -> list[str]:
+    """Undo what `disable_existing_loggers`, which is logging.config's default, does to our loggers; return their names.
 
     What somebody has configured of them by name stays as it is.
     """
@@ -164,11 +164,7 @@ def enable_again() -> None:
     for name in disabled:
         logging.getLogger(name).disabled = False
     unblock(logging.getLogger(ERROR_LOG).handlers + logging.getLogger(ACCESS_LOG).handlers)
-    if disabled:
-        logging.getLogger(ERROR_LOG).warning(
-            "the application's logging configuration had disabled %s (disable_existing_loggers): enabled again",
-            " and ".join(disabled),
-        )
+    return disabled
 
 
 def set_aliases(*, are_there: bool) -> None:

@@ -100,6 +100,8 @@ class Acceptor:
             except OSError as error:
                 self._take_failure(error, now)
                 return
+            if sock.gettimeout() is not None:  # socket.setdefaulttimeout: MSG_DONTWAIT would wait for so long
+                sock.settimeout(None)
             room -= 1
             remote = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
             yield make(sock, remote, base=base, policy=self._context.http)

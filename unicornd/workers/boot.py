@@ -41,6 +41,7 @@ from unicornd.workers.hooks import (
 )
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.importing import folders_of, search_first
+from unicornd.workers.keeping import Keeper
 from unicornd.workers.leaving import call_exit_functions
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_own_logs, open_their_logs
@@ -232,12 +233,15 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
 def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView, name: str) -> int:
     """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
     has_served = False
+    keeper = Keeper(context.orders, context.log)
+    context.orders.look = keeper.look
+    keeper.put_right()  # before the kind opens anything
 
     def ready() -> None:
         nonlocal has_served
         if not has_served:
             has_served = worker.booted = context.orders.is_serving = True
-            logs.enable_again()
+            keeper.put_right()
             report(seat, ReadyReport(kind=name))
 
     try:

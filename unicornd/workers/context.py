@@ -6,7 +6,7 @@ in a seat depends on the application or on pydantic.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from unicornd.dataclass import dataclass, field
 from unicornd.http.head import parse_head
@@ -90,6 +90,10 @@ def _ignore(_connection: Line) -> None:
     """Do nothing about it."""
 
 
+def _pass(_now: float) -> None:
+    """Do nothing at that time."""
+
+
 def _do(act: Callable[[], object]) -> object:
     return act()
 
@@ -111,15 +115,17 @@ class Orders:
         on_abort: the hook `worker_abort`.
         is_in_child: this is not the worker any more, but a child that the application has forked.
         on_fork: called in such a child: nothing of the kind's may run there.
-        signals: those that the worker has taken over.
+        handlers: of the signals that mean something to the worker.
+        signals: those, and those that are to do nothing.
         pollers: descriptors of the kind's epoll objects.
         on_part: told when a part of a response that comes in parts has been sent or kept; set by the kind.
+        look: called with the time (monotonic) at a kind's regular look (`keeping`).
         more_stacks: what a kind knows beside the stacks of threads: those of tasks or greenlets, as text, or None.
         write_stacks: writes the stacks of all threads for `unicornctl stacks`, if that has not been done yet.
     """
 
     __slots__ = (
-        "aside", "end", "give_up", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "more_stacks",
+        "aside", "end", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "look", "more_stacks",
         "on_abort", "on_fork", "on_part", "pollers", "signals", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
@@ -137,9 +143,11 @@ class Orders:
         self.aside: Callable[[Callable[[], object]], object] = _do
         self.on_abort: Callable[[], None] = _nothing
         self.on_part: Callable[[Line], None] = _ignore
+        self.look: Callable[[float], None] = _pass
         self.more_stacks: Callable[[], str] | None = None
         self.on_fork: Callable[[], None] = _nothing
         self.pollers: list[int] = []
+        self.handlers: dict[int, Any] = {}
         self.signals: tuple[int, ...] = ()
         self.write_stacks: Callable[[], None] = _nothing
 

@@ -22,6 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from unicornd.workers.channel import RetiringReport
+from unicornd.workers.outside import survive
 from unicornd.workers.reactor import SHORTEST_TICK, Reactor
 from unicornd.workers.telling import tell
 from unicornd.workers.wsgi import Exchanges
@@ -116,14 +117,32 @@ class Dispatch:
         self._reactor.close()
 
     def _work(self, cell: int) -> None:
-        """What each thread does: serve, poll or sleep."""
+        """What each thread does; only the main one can be interrupted by a signal handler of the application's."""
         self._cell_of[threading.get_ident()] = self._cells[cell]
+        while True:
+            try:
+                self._take_turns(cell)
+            except BaseException as error:
+                if cell:
+                    raise
+                survive(error, self._context.log)
+                with self._changed:
+                    if self._poller == cell:
+                        self._inline, self._poller = 0, NOBODY
+                        self._changed.notify()
+            else:
+                return
+
+    def _take_turns(self, cell: int) -> None:
+        """Serve, poll or sleep, until all is answered."""
         while True:
             with self._changed:
                 while self._poller != NOBODY and not self._ready and not self._is_over:
                     self._idle += 1
-                    self._changed.wait()
-                    self._idle -= 1
+                    try:
+                        self._changed.wait()
+                    finally:
+                        self._idle -= 1
                 if self._is_over:
                     return
                 # Who polls looks for newcomers before it takes a request: so they queue in the order in which they

@@ -215,6 +215,7 @@ def _connection_of(fd: int) -> tuple[socket.socket, tuple[str, str]] | None:
         return None
     try:
         is_stream = sock.type == socket.SOCK_STREAM and sock.family in _FAMILIES
+        sock.settimeout(None)  # whatever socket.setdefaulttimeout says
         if is_stream and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             name = sock.getpeername()  # it has to be connected
             return sock, (name[0], str(name[1])) if isinstance(name, tuple) else ("", "")

@@ -9,6 +9,7 @@ children would be waited for before anybody had told them to end.
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 import threading
 from _thread import start_new_thread  # before a library of greenlets patches it
@@ -19,8 +20,6 @@ from typing import TYPE_CHECKING
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
-    import logging
-
     from unicornd.observe.scoreboard import Row
 
 BEAT_SECONDS = 1.0
@@ -39,7 +38,10 @@ def wind_up(row: Row | None = None, *, log: logging.Logger | None = None) -> Non
     """
     if row is not None and _background():
         start_new_thread(_attend, (row, log))
-    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - it has no public name, and os._exit skips it
+    try:
+        threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - it has no public name, and os._exit skips it
+    except BaseException:  # noqa: BLE001 - a signal handler of the application's, or an executor's end; Python goes on, too
+        (log or logging.getLogger()).exception("the wait for threads of the application was cut short")
     call_exit_functions()
 
 

@@ -26,6 +26,7 @@ from unicornd.observe import logs
 from unicornd.workers.boot import give_up, report
 from unicornd.workers.channel import BornReport, ReadyReport
 from unicornd.workers.forksafety import ImportWatch
+from unicornd.workers.handlers import Handlers
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import close_seat, receive_order
 from unicornd.workers.renewal import renew
@@ -78,6 +79,7 @@ def run_mold(seat: Seat, casting: Casting) -> int:
     gc.freeze()  # the collector leaves alone what is shared
     with suppress(ToldToLeave):
         _install_signals(_leave)  # what the application has taken over while it was loaded is ours again
+        Handlers({}, log).put_right()
         BOUNDARY.arm(MINE, partial(_give_up_in_child, seat))
         report(seat, ReadyReport())
         _serve(seat, casting, loaded=loaded)

@@ -23,6 +23,7 @@ from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
+from unicornd.workers.outside import survive
 from unicornd.workers.signals import obey
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class Reactor:
 
         While requests are ready it only looks.
         """
-        events = self._epoll.poll(0 if self._ready else self._patience)
+        try:
+            events = self._epoll.poll(0 if self._ready else self._patience)
+        except BaseException as error:  # noqa: BLE001 - of a signal handler of the application's
+            survive(error, self._context.log)
+            return
         now = time.monotonic()
         connections = self._connections
         for fd, _mask in events:  # readable, writable or broken: the connection's stage says what to do
@@ -379,6 +384,7 @@ class Reactor:
         if self._orders.is_in_child:  # the application has forked, and returned in both
             os._exit(0)
         self._next_tick = now + self._tick
+        self._orders.look(now)
         self._context.seat.row.beat(Monotonic(now))
         self._context.seat.row.set_connections(len(self._connections))
         for connection in list(self._connections.values()):

@@ -220,6 +220,7 @@ class Server:
         """Give a sign of life, and end what has lasted too long."""
         now = time.monotonic()
         self._row.beat(Monotonic(now))
+        self._orders.look(now)
         self.ledger.look(now, tick=self._tick, limit=self._limit)
         self._row.set_connections(len(self._strands))
         if self._acceptor.is_paused and not self.drains:

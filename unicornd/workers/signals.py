@@ -94,7 +94,9 @@ def install(
     at_once = _on(lambda: orders.aside(end))
     meanings = {signal.SIGINT: at_once, signal.SIGQUIT: at_once, signal.SIGABRT: abort, **notes}
     _take_over(meanings)
-    orders.signals = (*IGNORED, *meanings, *((STACKS,) if row is not None else ()))
+    relied_on = (*meanings, *((STACKS,) if row is not None else ()))
+    orders.handlers = {number: signal.getsignal(number) for number in relied_on}
+    orders.signals = (*IGNORED, *relied_on)
     return orders
 
 

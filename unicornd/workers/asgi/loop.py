@@ -9,13 +9,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from unicornd.workers.chains import text_of
+from unicornd.workers.outside import survive
 from unicornd.workers.signals import LEAVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import logging
+    from collections.abc import Callable, Coroutine
     from types import FrameType
 
-    from unicornd.workers.context import WorkerContext
+    from unicornd.workers.context import Orders, WorkerContext
 
 
 def loop_factory(loop: Literal["auto", "asyncio", "uvloop"]) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -25,6 +27,30 @@ def loop_factory(loop: Literal["auto", "asyncio", "uvloop"]) -> Callable[[], asy
     import uvloop  # noqa: PLC0415 - not installed everywhere
 
     return uvloop.new_event_loop
+
+
+def run_loop(
+    life: Coroutine[Any, Any, None],
+    factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    *,
+    log: logging.Logger,
+    orders: Orders,
+) -> None:
+    """Run an event loop until `life` has ended, as `asyncio.run` does; what the application raises into it is survived."""
+    with asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(life)
+        while True:
+            try:
+                loop.run_until_complete(task)
+            except BaseException as error:
+                if (
+                    task.done() or orders.is_in_child
+                ):  # the application has forked, and this is how its child ends
+                    raise
+                survive(error, log)
+            else:
+                return
 
 
 def listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) -> None:

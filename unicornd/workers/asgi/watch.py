@@ -70,6 +70,7 @@ class Watch:
         """Give a sign of life, and end what has lasted too long."""
         row = self._context.seat.row
         row.beat(Monotonic(now))
+        self._context.orders.look(now)
         self._room.ledger.look(now, tick=self.tick, limit=self._context.asgi.request)
         row.set_connections(len(self._connections))
         for connection in list(self._connections):

@@ -35,7 +35,7 @@ from unicornd.workers.asgi.exchange import Room
 from unicornd.workers.asgi.hosting import config_of, take_over_logs
 from unicornd.workers.asgi.lifespan import Lifespan
 from unicornd.workers.asgi.lingering import Lingering
-from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, stacks_of_tasks
+from unicornd.workers.asgi.loop import listen_to_orders, loop_factory, run_loop, stacks_of_tasks
 from unicornd.workers.asgi.parting import Parting
 from unicornd.workers.asgi.responding import refusal_bytes, respond
 from unicornd.workers.asgi.sizes import refusal_of_sizes
@@ -66,8 +66,7 @@ _HEAD_TOO_LARGE = Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the reque
 def run(context: WorkerContext) -> None:
     """Serve until told to drain; return when nothing is in flight."""
     take_over_logs(context.log)
-    with asyncio.Runner(loop_factory=loop_factory(context.asgi.loop)) as runner:
-        runner.run(_live(context))
+    run_loop(_live(context), loop_factory(context.asgi.loop), log=context.log, orders=context.orders)
 
 
 # Looked up once: several of these for each request.

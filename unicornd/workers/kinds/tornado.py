@@ -27,7 +27,7 @@ from unicornd.http.errors import Refusal
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.asgi.firstbyte import begins_with_handshake, tell_plainly
-from unicornd.workers.asgi.loop import poller_of, stacks_of_tasks
+from unicornd.workers.asgi.loop import poller_of, run_loop, stacks_of_tasks
 from unicornd.workers.clock import Clock
 from unicornd.workers.evented import Register, refusal_of
 from unicornd.workers.interface import is_tornado
@@ -65,7 +65,7 @@ def run(context: WorkerContext) -> None:
         logger.handlers[:] = context.log.handlers
         logger.propagate = False
     logging.getLogger("tornado.access").disabled = True
-    asyncio.run(_live(context))
+    run_loop(_live(context), None, log=context.log, orders=context.orders)
 
 
 async def _live(context: WorkerContext) -> None:
@@ -269,6 +269,7 @@ class Server:
         now = time.monotonic()
         row = self._context.seat.row
         row.beat(Monotonic(now))
+        self._orders.look(now)
         self.register.ledger.look(now, tick=self._tick, limit=self._limit)
         row.set_connections(len(self._open))
         if self._acceptor.is_paused and not self._drains:

@@ -1,0 +1,55 @@
+"""Signals of the application's own that come when none of its requests runs: what its handler raises costs no worker."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.kinds import EVERY_KIND, application
+from tests.support.waiting import eventually
+from tests.support.worker import Setup, worker
+from unicornd.dataclass import replace
+from unicornd.workers.asgi.policy import AsgiPolicy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMES = 3
+
+
+class TooSlowError(Exception):
+    """What libraries raise that limit the time of a call."""
+
+
+def install() -> None:
+    def give_up(_number: int, _frame: object) -> None:
+        raise TooSlowError("the call takes too long")
+
+    signal.signal(signal.SIGALRM, give_up)
+
+
+def setups() -> dict[str, Setup]:
+    found = {kind: Setup(kind=kind, cells=4, before=install) for kind in EVERY_KIND if kind != "asgi"}
+    found["threads"] = replace(found["threads"], threads=2)
+    for loop in ("asyncio", "uvloop"):
+        asgi = AsgiPolicy(lifespan="off", loop=loop)
+        found[f"asgi on {loop}"] = Setup(kind="asgi", cells=4, before=install, asgi=asgi)
+    return found
+
+
+@pytest.mark.parametrize("name", setups())
+def test_a_signal_handler_that_raises_when_no_request_runs_is_told_and_survived(
+    tmp_path: Path, name: str
+) -> None:
+    setup = setups()[name]
+    with worker(application(setup.kind), tmp_path, setup) as running:
+        for count in range(1, TIMES + 1):
+            with running.connect() as client:
+                assert client.get().code == 200
+            eventually(lambda: not running.has_clients(), "the worker is idle")
+            running.send(signal.SIGALRM)
+            eventually(lambda: running.log().count("handler of SIGALRM raised") >= count, "it is told")  # noqa: B023 - waited for here
+        running.drain()
+        assert running.wait() == 0
