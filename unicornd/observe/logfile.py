@@ -180,10 +180,12 @@ class LogFile(logging.Handler):
 
     def close(self) -> None:
         """Close the file if it was opened here."""
-        self.outlet.close()
         if self.file is not None and self.is_owner:
+            self.outlet.close()
             self.file.close()
             self._fd = -1
+        else:
+            self.outlet.close(fd=self._fd)
         super().close()
 
 
