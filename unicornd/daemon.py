@@ -109,7 +109,7 @@ def run_daemon(first: Callable[[], tuple[Sources, Loaded]]) -> DaemonExit:
 def _run(
     first: Callable[[], tuple[Sources, Loaded]], legacy: Legacy | None, *, baton: Baton | None
 ) -> DaemonExit:
-    origin = Origin.of(sys.orig_argv, sys.executable, environ=dict(os.environ))
+    origin = Origin.of(sys.orig_argv, sys.executable, arguments=sys.argv[1:], environ=dict(os.environ))
     given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
     passed, stored = split_passed(given)
     notifier = Notifier.from_environ(os.environ, os.getpid())
@@ -174,6 +174,7 @@ class Assembly:
         self._address = address
         self._birth = birth
         self._verdict = birth.verdict
+        self._size = birth.size(count_of(loaded.settings.workers))
         self._notifier = notifier
         self._log = logging.getLogger(logs.ERROR_LOG)
         self._journal = Journal(time.time)
@@ -231,7 +232,7 @@ class Assembly:
         self._prepare_upgrades(port, loop, hooks=hooks)
         self._answer(loop)
         self._prepare_memory(deployment)
-        pool = deployment.pool(count_of(settings.workers))
+        pool = deployment.pool(self._size)
         self._tell_start(deployment)
         BOUNDARY.arm((*HEARD, signal.SIGPIPE), lambda: self._leave_behind(loop, ()))
         hooks.call("when_ready")
@@ -244,7 +245,7 @@ class Assembly:
         self._deployments.settle_in(self._settings)
         cfg = under_their_names(self._settings, self._address.instance)
         hooks = ArbiterHooks.load(self._settings.hooks, cfg, log=self._log, name=self._address.instance)
-        hooks.call_starting(count_of(self._settings.workers))
+        hooks.call_starting(self._size)
         return hooks
 
     def _leave_to(self, hooks: ArbiterHooks, loop: Loop) -> None:
@@ -346,7 +347,9 @@ class Assembly:
             let_go=self._reception.stop_listening,
             leave=lambda _legacy: hooks.call("pre_exec"),
         )
-        self._changeover = port.changeover = Changeover(loop, port.means, estate=estate)
+        self._changeover = port.changeover = Changeover(
+            loop, port.means, estate=estate, journal=self._journal
+        )
         self._deployments.is_shared = lambda: (
             not self._birth.is_alone or self._changeover.successor is not None
         )
@@ -365,6 +368,7 @@ class Assembly:
 
     def _inherit(self, bequest: Bequest, loop: Loop) -> None:
         loop.seats.inherit(bequest.counted)
+        self._journal.inherit(bequest.journal)
         if bequest.upgrade is not None:
             loop.means.operations.inherit(bequest.upgrade)
 
@@ -439,7 +443,7 @@ class Assembly:
         facts: dict[str, str | int] = {
             "instance": self._address.instance,
             "config": str(file) if file is not None else "none",
-            "workers": count_of(workers),
+            "workers": self._size,
             "worker_kind": workers.kind or "by the application",
         }
         for line in exposed(deployment.settings, uid=os.geteuid()):

@@ -20,6 +20,7 @@ import unicornd
 from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
+from unicornd.control.client import ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +56,10 @@ def arbiters(fleet: Fleet) -> list[int]:
     return [pid for pid in parents if pid in parents.values() or parents[pid] not in everybody]
 
 
-def upgrade(fleet: Fleet, *more: str) -> tuple[int, Any]:
+def upgrade(fleet: Fleet, *more: str, python: str = sys.executable) -> tuple[int, Any]:
+    """Have it upgraded by the unicornctl of an interpreter."""
     done = subprocess.run(
-        [sys.executable, "-m", "unicornd.cli.ctl", "upgrade", "--json", *more], cwd=fleet.folder, env=fleet.environ(),
+        [python, "-Pm", "unicornd.cli.ctl", "upgrade", "--json", *more], cwd=fleet.folder, env=fleet.environ(),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout or "{}")
@@ -183,18 +185,90 @@ def test_a_link_to_another_virtual_environment_is_followed_and_one_without_pytho
     assert fleet.get().startswith(f"{fleet.folder}/release-1 ")
     with Traffic(partial(fleet.connect, *fleet.addresses())) as traffic:
         lead(current, "release-3")
-        code, operation = upgrade(fleet)
-        assert code == 5
+        code, answer = upgrade(fleet, "--executable", "current/bin/unicornd")
+        assert code == 1
         assert (
             "current/bin/unicornd, or the interpreter that it names, cannot be executed"
-            in operation["result"]
+            in answer["error"]["message"]
         )
         eventually(traffic.answered_more(20), "requests are answered")
         lead(current, "release-2")
-        await_upgrade(fleet, fleet.process.pid)
+        await_upgrade(fleet, fleet.process.pid, "--executable", "current/bin/unicornd")
         eventually(traffic.answered_more(20), "requests are answered")
     assert traffic.tally.failures == []
     assert fleet.get().startswith(f"{fleet.folder}/release-2 ")
+
+
+def test_a_fleet_that_was_begun_in_one_environment_goes_on_in_that_of_the_unicornctl_that_upgrades_it(
+    fleet: Fleet,
+) -> None:
+    blue, green = (make_environment(fleet.folder / name).with_name("python") for name in ("blue", "green"))
+    fleet.change(
+        "site_app.py",
+        'VERSION = "v1"',
+        'import os, sys\nVERSION = sys.prefix + ":" + os.environ["VIRTUAL_ENV"]',
+    )
+    fleet.change("unicornd.toml", "[workers]", '[process]\npidfile = "unicornd.pid"\n[workers]')
+    environ = fleet.environ(VIRTUAL_ENV=f"{fleet.folder}/blue", PATH=f"{fleet.folder}/blue/bin:/usr/bin:/bin")
+    started = subprocess.run(
+        [str(blue), "-Pm", "unicornd.cli.ctl", "start"], cwd=fleet.folder, env=environ,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert started.returncode == 0, started.stderr
+    first = pid_in_file(fleet)
+    assert fleet.get().startswith(f"{fleet.folder}/blue:{fleet.folder}/blue ")
+    fleet.client.post("/v1/scale", {"count": 3})
+    fleet.await_workers(3)
+    assert_nothing_else_is_executed(fleet, first)
+    before = events(fleet)
+    code, operation = upgrade(fleet, python=str(green))
+    assert code == 0, operation
+    second = await_arbiter(fleet, first)
+    eventually(lambda: not Path(f"/proc/{first}").exists(), "the old arbiter has left")
+    assert fleet.get().startswith(f"{fleet.folder}/green:{fleet.folder}/green ")
+    steps = fleet.client.get(f"/v1/operations/{operation['id']}")["steps"]
+    told = [step["text"] for step in steps]
+    assert any(text.startswith("from unicornd ") and f"in {fleet.folder}/blue: " in text for text in told)
+    assert any(text.startswith("to unicornd ") and f"in {fleet.folder}/green: " in text for text in told)
+    assert f"has taken over: unicornd {unicornd.__version__}, Python " in operation["result"]
+    assert fleet.status()["arbiter"]["prefix"] == f"{fleet.folder}/green"
+    assert set(fleet.await_workers(3)) == {1, 2, 3}, "the size goes on"
+    assert {worker["generation"] for worker in fleet.status()["workers"]} == {2}, "generations go on"
+    after = events(fleet)
+    assert after[: len(before)] == before, "the journal goes on"
+    assert [entry["seq"] for entry in after] == list(range(1, len(after) + 1))
+    assert [entry["kind"] for entry in after].count("fleet.starting") == 2
+    fleet.change("unicornd.toml", "count = 2", "count = 1")
+    await_upgrade(fleet, second, "--executable", str(blue))
+    assert set(fleet.await_workers(1)) == {1}, "but for a configuration that has changed"
+    assert pid_in_file(fleet) == fleet.status()["arbiter"]["pid"]
+
+
+def events(fleet: Fleet) -> list[dict[str, Any]]:
+    answer = fleet.client.ask("GET", "/v1/events?since=0&follow=0")
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+def assert_nothing_else_is_executed(fleet: Fleet, arbiter: int) -> None:
+    """What cannot be executed, or is no unicornd, is refused, and is seen by a dry run, too."""
+    venv.create(fleet.folder / "empty", symlinks=True, with_pip=False)
+    for executable, why in (
+        ("no/such/python", "cannot be executed: No such file or directory"),
+        ("/bin/echo", "is not unicornd: asked for its version, it says"),
+        ("empty", "is a folder"),
+        ("empty/bin/python", "No module named unicornd"),
+    ):
+        for path in ("/v1/upgrade", "/v1/upgrade?dry_run=1"):
+            with pytest.raises(ControlError) as refused:
+                fleet.client.post(path, {"executable": str(fleet.folder / executable)})
+            assert why in refused.value.message
+    code, plan = upgrade(fleet, "--dry-run", "--executable", "green/bin/python")
+    assert code == 0
+    assert plan["actions"][1].startswith(f"to unicornd {unicornd.__version__}, Python ")
+    assert plan["actions"][1].endswith(
+        f" in {fleet.folder}/green: {fleet.folder}/green/bin/python -Pm unicornd"
+    )
+    assert fleet.status()["arbiter"]["pid"] == arbiter
 
 
 def lead(link: Path, target: str) -> None:
@@ -286,9 +360,10 @@ def test_counters_go_on_after_an_upgrade_and_never_go_backwards(fleet: Fleet) ->
     assert fleet.status()["totals"]["restarts"] == 1
 
 
-def await_upgrade(fleet: Fleet, predecessor: int) -> int:
+def await_upgrade(fleet: Fleet, predecessor: int, *more: str) -> int:
     """Upgrade, wait until the old arbiter has left, and return the new one's pid."""
-    assert upgrade(fleet)[0] == 0
+    code, operation = upgrade(fleet, *more)
+    assert code == 0, operation
     new = await_arbiter(fleet, predecessor)
     eventually(lambda: not is_running(predecessor), "the old arbiter has left")
     return new

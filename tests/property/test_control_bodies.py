@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from unicornd.control.documents import BadRequestError, parse_body
 from unicornd.control.exchange import Request
 from unicornd.control.openapi import model_of
-from unicornd.control.protocol import NoParameters, ScaleRequest, StopRequest
+from unicornd.control.protocol import NoParameters, ScaleRequest, StopRequest, UpgradeRequest
 
-ASKED = [ScaleRequest, StopRequest, NoParameters]
-NAMES = st.sampled_from(["count", "save", "mode", "Count", ""])
+ASKED = [ScaleRequest, StopRequest, UpgradeRequest, NoParameters]
+NAMES = st.sampled_from(["count", "save", "mode", "executable", "Count", ""])
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
-    st.sampled_from(["graceful", "quick", "8", "+2", "-1", "+", "1\n", "٣", "1234567890"]),
+    st.sampled_from(["graceful", "quick", "8", "+2", "-1", "+", "1\n", "٣", "1234567890", "/bin/python", "bin/python", "\n/"]),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
 )  # fmt: skip
 

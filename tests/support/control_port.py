@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import Operation, Operations
-from unicornd.arbiter.requests import Refusal, Reload, Wish, decide, no_worker
+from unicornd.arbiter.requests import Refusal, Reload, Upgrade, Wish, decide, no_worker
 from unicornd.arbiter.routes import make_route
 from unicornd.arbiter.state import Child, Patience, Phase, Pool, State
 from unicornd.arbiter.view import Facts, ListenerFacts
@@ -154,6 +154,9 @@ class FakePort:
         self.previews.append(lambda: then(self.reload_refusal or self.changes))
         if not self.asking:
             self.answer()
+
+    def preview_upgrade(self, wish: Upgrade, then: Callable[[Sequence[str] | Refusal], None]) -> None:
+        then(self.reload_refusal or (f"to {wish.executable}",))
 
     def answer(self) -> None:
         """What was asked has been found out: the configuration can be read, or `reload_refusal`."""

@@ -57,7 +57,7 @@ class Old:
 
     def start(self, code: str) -> Pid:
         command = (sys.executable, "-c", SAY + code + "\nsignal.pause()")
-        origin = Origin(command=command, folder="/", environ=dict(os.environ))
+        origin = Origin(program=command, arguments=(), folder="/", environ=dict(os.environ))
         return self.upgrade.start(
             origin, lambda _left: None, legacy=lambda baton: left_by(os.getpid(), baton), seconds=60
         )

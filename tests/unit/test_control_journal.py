@@ -38,3 +38,20 @@ def test_the_tail_is_the_newest_entries_oldest_first(count: int, wanted: int) ->
     found = [entry.seq for entry in make_journal(count).tail(wanted)]
     kept = list(range(max(count - 10, 0) + 1, count + 1))
     assert found == (kept[-wanted:] if wanted else [])
+
+
+@given(former=st.integers(0, 12), own=st.integers(0, 12))
+def test_what_a_predecessor_has_written_stands_in_front_and_is_numbered_on_from(
+    former: int, own: int
+) -> None:
+    journal = make_journal(own)
+    journal.inherit(make_journal(former).since(0))
+    journal.append("thing.happened", "the next")
+    found = journal.since(0)
+    before = [f"number {number}" for number in range(1, former + 1)][-10:]
+    after = [f"number {number}" for number in range(1, own + 1)][-10:]
+    assert [entry.text for entry in found] == [*before, *after, "the next"][-10:]
+    first = found[0].seq
+    assert [entry.seq for entry in found] == list(range(first, first + len(found)))
+    if former:
+        assert journal.last == former + min(own, 10) + 1

@@ -14,7 +14,7 @@ from unicornd.config.sections.control import ControlSettings
 from unicornd.control.client import MAX_PATH, Client, ControlError, connect, may_answer
 from unicornd.control.exchange import Request
 from unicornd.control.listening import open_control_socket
-from unicornd.control.peers import PeerRule, Role, make_peer_rule, socket_mode
+from unicornd.control.peers import PeerRule, Role, gate_of, make_peer_rule, socket_mode
 from unicornd.errors import AlreadyRunningError, ConfigError, CtlExit, ListenError
 
 if TYPE_CHECKING:
@@ -187,6 +187,27 @@ def test_who_is_named_for_both_may_do_both(uid: int, groups: tuple[int, ...], ro
         uids=frozenset({1}), gids=frozenset({2}), viewer_uids=frozenset({3}), viewer_gids=frozenset({4})
     )
     assert rule.role_of(uid, groups) is role
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "is_refused"),
+    [
+        ("/v1/upgrade", b'{"executable": "/tmp/mine"}', True),
+        ("/v1/upgrade", b'{"executable": "/tmp/mine"', True),
+        ("/v1/upgrade", b"{}", False),
+        ("/v1/upgrade", b"", False),
+        ("/v1/scale", b'{"count": 3}', False),
+    ],
+)
+def test_who_may_change_the_fleet_may_not_say_which_program_is_executed(
+    path: str, body: bytes, *, is_refused: bool
+) -> None:
+    request = Request(method="POST", path=path, query={}, body=body)
+    gate = gate_of(Role.CHANGE, 1000, owner=33)
+    assert gate is not None
+    refusal = gate(request)
+    assert (refusal is not None and refusal.status == 403) == is_refused
+    assert gate_of(Role.CHANGE, 33, owner=33) is gate_of(Role.CHANGE, 0, owner=33) is None
 
 
 def test_the_kernel_says_who_asks() -> None:

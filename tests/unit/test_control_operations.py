@@ -8,9 +8,10 @@ import pytest
 from tests.support.control_port import make_child, make_pool, make_state
 from unicornd.arbiter import events
 from unicornd.arbiter.fold import fold
+from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import DISK_IS_NEWER, Child, Halt, Order, Phase, Rollout, State
-from unicornd.arbiter.succession import Bequest
+from unicornd.arbiter.succession import MAX_BEQUEST_BYTES, Bequest
 from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.observe.metrics import Totals
@@ -363,7 +364,15 @@ def test_what_the_predecessor_has_done_is_known_and_counted_on_from() -> None:
     before.note("a step", now=LATER)
     before.end(Outcome.DONE, result="taken over", now=LATER)
     upgrade = ended(before, "upgrade-2")
-    told = Bequest.of(Bequest(counted=Totals(requests=3), upgrade=upgrade, is_promotion=True).line())
+    journal = Journal(lambda: 5.0)
+    for number in range(1, 1001):
+        journal.append("thing.happened", "x" * 500, number=number)
+    entries = journal.since(0)
+    line = Bequest(counted=Totals(requests=3), upgrade=upgrade, is_promotion=True, journal=entries).line()
+    assert len(line) < MAX_BEQUEST_BYTES
+    told = Bequest.of(line)
+    assert told.journal == entries[-len(told.journal) :], "the newest ones that fit"
+    assert len(told.journal) > 50
     assert (told.counted, told.is_promotion, told.upgrade) == (Totals(requests=3), True, upgrade)
     after = Operations()
     after.inherit(upgrade)

@@ -6,18 +6,25 @@ Run by the arbiter's loop. See `upgrade` for the process itself.
 from __future__ import annotations
 
 import logging
+import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.candidate import examine, moved, running
 from unicornd.arbiter.events import HaltAsked, ListenersLeft
 from unicornd.arbiter.operations import Outcome
+from unicornd.arbiter.requests import only_pool
 from unicornd.arbiter.state import Halt
-from unicornd.arbiter.succession import Bequest
+from unicornd.arbiter.succession import MOST_ENTRIES, Bequest
 from unicornd.arbiter.upgrade import Ends, Upgrade
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unicornd.arbiter.candidate import Candidate
+    from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.loop import Loop, Means
     from unicornd.arbiter.upgrade import Origin
     from unicornd.control.listening import ControlSocket
@@ -51,13 +58,16 @@ class Changeover:
         loop: the old one's.
         means: what it works with.
         estate: what is left to the new one.
+        journal: what has happened, which the new one will be asked about.
     """
 
-    def __init__(self, loop: Loop, means: Means, *, estate: Estate) -> None:
+    def __init__(self, loop: Loop, means: Means, *, estate: Estate, journal: Journal) -> None:
+        self._journal = journal
         self._loop = loop
         self._means = means
         self._estate = estate
         self._is_final = True
+        self._found = self.present
         self._upgrade = Upgrade(means.kernel, means.selector, ends=Ends(ready=self._ready, failed=self._fail))
         loop.claims_death.append(self._upgrade.take_death)
         loop.has_successor = lambda: self._upgrade.is_ready
@@ -69,31 +79,52 @@ class Changeover:
         """The new unicornd, while there is one."""
         return self._upgrade.pid
 
-    def start(self, *, is_final: bool) -> None:
+    def examining(self, executable: str | None) -> Callable[[], Candidate]:
+        """Return what asks the program that is to be executed for its version, in a process of its own.
+
+        Args:
+            executable: that somebody has named (an interpreter, or the program unicornd); None: as this one was started.
+        """
+        origin = self._estate.origin
+        program = origin.program if executable is None else (executable,)
+        is_named = executable is not None
+        return partial(examine, program, is_named=is_named, folder=origin.folder, environ=origin.environ)
+
+    @property
+    def present(self) -> Candidate:
+        """What this process is."""
+        return running(self._estate.origin.program)
+
+    def start(self, found: Candidate, *, is_final: bool) -> None:
         """Execute unicornd anew.
 
         Args:
+            found: what is executed.
             is_final: leave to it as soon as it serves; else it stays beside this one.
 
         Raises:
             OSError: no process can be made.
         """
-        self._is_final = is_final
+        self._is_final, self._found = is_final, found
         deployments = self._means.deployments
+        origin = _origin_of(found, self._estate.origin)
+        size = only_pool(self._loop.state).size
         pid = self._upgrade.start(
-            self._estate.origin,
+            origin,
             self._estate.leave,
             legacy=lambda baton: deployments.legacy(
-                baton, control=self._estate.control, admin=self._estate.admin
+                baton, size=size, control=self._estate.control, admin=self._estate.admin
             ),
             seconds=deployments.present.settings.timeouts.boot,
         )
-        text = f"unicornd is executed anew: {' '.join(self._estate.origin.command)}"
+        text = f"{found} is executed: {' '.join(origin.command)}"
         self._means.narrator.say("upgrade.started", text, facts={"pid": pid})
 
     def say_farewell(self) -> None:
         """All our workers have left: tell a new unicornd what they had counted, and the manager that it is the service."""
-        self._upgrade.tell(Bequest(counted=self._loop.seats.counted()))
+        is_known = self._loop.is_replaced  # the journal was told with the promotion
+        journal = () if is_known else self._journal.tail(MOST_ENTRIES)
+        self._upgrade.tell(Bequest(counted=self._loop.seats.counted(), journal=journal))
         if self._upgrade.pid is not None and self._upgrade.is_ready and not self._loop.is_replaced:
             self._means.notifier.main(self._upgrade.pid)
 
@@ -108,7 +139,7 @@ class Changeover:
             self._means.narrator.say("upgrade.ready", text, facts={"pid": pid})
             self._means.operations.end(Outcome.DONE, result=text, now=now)
             return
-        text = f"the new unicornd (pid {pid}) has taken over"
+        text = f"the new unicornd (pid {pid}) has taken over: {self._found}"
         self._means.narrator.say("upgrade.finished", text, facts={"pid": pid})
         self._means.notifier.main(pid)
         self._loop.is_replaced = True
@@ -116,7 +147,8 @@ class Changeover:
         running = self._means.operations.running
         self._means.operations.end(Outcome.DONE, result=text, now=now)
         upgrade = self._means.operations.find(running.id) if running is not None else None
-        self._upgrade.tell(Bequest(counted=self._loop.seats.counted(), upgrade=upgrade, is_promotion=True))
+        bequest = Bequest(counted=self._loop.seats.counted(), upgrade=upgrade, is_promotion=True)
+        self._upgrade.tell(replace(bequest, journal=self._journal.tail(MOST_ENTRIES)))
         self._means.deployments.close_listeners()
         self._loop.take(HaltAsked(at=now, halt=Halt.GRACEFUL))
         self._loop.take(ListenersLeft(at=now))
@@ -132,3 +164,10 @@ class Changeover:
             now=self._means.kernel.now(),
             detail=detail,
         )
+
+
+def _origin_of(found: Candidate, origin: Origin) -> Origin:
+    """Return how the new one is started: as this one was, but for the program and where it is at home."""
+    is_virtual = Path(found.prefix, "pyvenv.cfg").is_file()
+    environ = moved(origin.environ, old=sys.prefix, new=found.prefix, is_virtual=is_virtual)
+    return replace(origin, program=found.program, environ=environ)

@@ -10,11 +10,11 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, replace
 from unicornd.escaping import one_line, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 CAPACITY = 1000
 """Entries kept: a rollout of a few hundred workers, or days of quiet life; about 0.3 MB at most."""
@@ -67,6 +67,19 @@ class Journal:
         self._last += 1
         line = shortened(one_line(" ".join(text.split())), MAX_CHARACTERS)
         self._entries.append(Entry(seq=self._last, at=self._clock(), kind=kind, text=line, facts=facts))
+
+    def inherit(self, entries: Iterable[Entry]) -> None:
+        """Put what a predecessor has written down in front; what is here already is numbered on from it."""
+        former = tuple(entries)
+        if not former:
+            return
+        own = tuple(self._entries)
+        self._last = former[-1].seq
+        self._entries.clear()
+        self._entries.extend(former)
+        for entry in own:
+            self._last += 1
+            self._entries.append(replace(entry, seq=self._last))
 
     def since(self, seq: int) -> tuple[Entry, ...]:
         """Return the kept entries that are newer than `seq`; a gap to the first one's number was dropped."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from unicornd.arbiter.events import Resized, RolloutStarted
-from unicornd.arbiter.operations import Outcome
+from unicornd.arbiter.operations import Kind, Outcome
 from unicornd.arbiter.reload import config_path
 from unicornd.arbiter.requests import (
     MAX_WORKERS,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from unicornd.arbiter.candidate import Candidate
     from unicornd.arbiter.changeover import Changeover
     from unicornd.arbiter.enquiries import Enquiries
     from unicornd.arbiter.journal import Journal
@@ -228,7 +229,7 @@ class Port:
             case Scale(save=True):
                 return self._save(decision)
             case Upgrade():
-                return self._upgrade(decision, is_final=wish.is_final)
+                return self._upgrade(decision, wish, name=name)
             case Reopen():
                 failure = reopen_logs(self._means.deployments, self.loop.seats, kernel=self._means.kernel)
                 if failure:  # an event, too: the log itself may be what cannot be written
@@ -240,32 +241,60 @@ class Port:
             case _:
                 return self._begin(decision)
 
-    def _upgrade(self, granted: Granted, *, is_final: bool) -> Operation | Refusal:
+    def _upgrade(self, granted: Granted, wish: Upgrade, *, name: str) -> Operation | Refusal:
         if self.changeover.successor is not None:
             error = AlreadyRunningError(
                 f"an upgrade is there already: process {self.changeover.successor}",
                 hint="end one of the two first",
             )
             return refusal_of(error, self.state)
-        operation = self._begin(granted)
-        try:
-            self.changeover.start(is_final=is_final)
-        except OSError as error:
-            result = f"unicornd cannot be executed: {error.strerror}"
-            self.operations.end(Outcome.FAILED, result=result, now=self.now())
-        return self.operations.find(operation.id) or operation
+
+        def go_on(found: Candidate) -> None:
+            self.operations.accept()
+            for line in _changes(self.changeover.present, found):
+                self.operations.note(line, now=self.now())
+            try:
+                self.changeover.start(found, is_final=wish.is_final)
+            except OSError as error:
+                result = f"unicornd cannot be executed: {error.strerror}"
+                self.operations.end(Outcome.FAILED, result=result, now=self.now())
+
+        asking = "the new unicornd is asked for its version"
+        examining = self.changeover.examining(wish.executable)
+        return self._enquire(granted, examining, go_on=go_on, asking=asking, name=name)
 
     def preview_reload(self, then: Callable[[Sequence[str] | Refusal], None]) -> None:
         """Tell what a reload would change, or why it would be refused."""
         deployments = self._means.deployments
 
-        def tell(answer: Callable[[], Loaded]) -> None:
+        def changes(read: Loaded) -> Sequence[str]:
+            return differences(deployments.present.loaded, deployments.here(read))
+
+        self._preview(deployments.reading(), changes, then=then)
+
+    def preview_upgrade(self, wish: Upgrade, then: Callable[[Sequence[str] | Refusal], None]) -> None:
+        """Tell what would be left, and what be executed, or why it would be refused."""
+        present = self.changeover.present
+        self._preview(
+            self.changeover.examining(wish.executable), lambda found: _changes(present, found), then=then
+        )
+
+    def _preview(
+        self,
+        work: Callable[[], T],
+        changes: Callable[[T], Sequence[str]],
+        *,
+        then: Callable[[Sequence[str] | Refusal], None],
+    ) -> None:
+        """Have another process look, and tell what it has found, or why it would be refused."""
+
+        def tell(answer: Callable[[], T]) -> None:
             try:
-                then(differences(deployments.present.loaded, deployments.here(answer())))
+                then(changes(answer()))
             except UnicorndError as error:
                 then(refusal_of(error, self.state))
 
-        self._ask(deployments.reading(), tell)
+        self._ask(work, tell)
 
     def facts(self) -> Facts:
         """Return what the status shows beside the state."""
@@ -348,7 +377,7 @@ class Port:
             hint=refusal.hint,
         )
         if name:
-            self._tell_refusal(refusal, name, is_reload=True)
+            self._tell_refusal(refusal, name, is_reload=operation.kind is Kind.RELOAD)
         else:
             text = f"{operation.id} refused: {refusal.message}"
             self._means.narrator.say("operation.refused", text, level=logging.ERROR, detail=refusal.detail)
@@ -403,6 +432,11 @@ def _write(file: Path, size: int | None) -> None:
     from unicornd.config.write import save_drop_in  # noqa: PLC0415 - brings what reads a configuration
 
     save_drop_in(file, {"workers.count": size})
+
+
+def _changes(present: Candidate, found: Candidate) -> list[str]:
+    """Say what an upgrade leaves, and what it executes."""
+    return [f"from {present}: {' '.join(present.program)}", f"to {found}: {' '.join(found.program)}"]
 
 
 def _fail(message: str) -> NoReturn:

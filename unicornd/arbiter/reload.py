@@ -21,7 +21,7 @@ from unicornd.config.instance import as_said
 from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import in_force, needing_restart
 from unicornd.config.record import replaced
-from unicornd.config.resolved import socket_mode_of, under_their_names
+from unicornd.config.resolved import count_of, socket_mode_of, under_their_names
 from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ConfigError, ListenError
 from unicornd.observe import logs
@@ -143,7 +143,7 @@ class Deployments:
         self._adopted: set[Listener] = set()
         self._path = tuple(sys.path)
         self._left: set[Listener] = set()
-        self._generation = Generation(0)
+        self._generation = Generation(legacy.generation if legacy is not None else 0)
         self._files: Mapping[str, OpenLog] = {}
         self.present: Deployment
         self.next: Deployment | None = None
@@ -239,8 +239,10 @@ class Deployments:
         """Return what was read with the places of the logs as they are here."""
         return _with_settings(loaded, self.with_log(loaded.settings))
 
-    def legacy(self, baton: int, *, control: ControlSocket | None, admin: Listener | None) -> Legacy:
-        """Return what a successor gets."""
+    def legacy(
+        self, baton: int, *, size: int, control: ControlSocket | None, admin: Listener | None
+    ) -> Legacy:
+        """Return what a successor gets; `size`: how many workers are wanted."""
         handover = self.present.blueprint.handover
         return Legacy(
             pid=Pid(os.getpid()),
@@ -251,6 +253,9 @@ class Deployments:
             handover=(handover.giving.fileno(), handover.taking.fileno()) if handover is not None else (),
             listeners=tuple(each for each in self.present.listeners if not each.is_inherited),
             passed=self._passed,
+            generation=self._generation,
+            size=size,
+            file_size=count_of(self.present.settings.workers),
         )
 
     def adopt(self) -> None:

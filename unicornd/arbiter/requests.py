@@ -72,9 +72,14 @@ class Recycle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
-    """Execute unicornd anew, beside this one, and leave when it serves (USR2: stay)."""
+    """Execute unicornd anew, beside this one, and leave when it serves (USR2: stay).
+
+    Attributes:
+        executable: absolute path of what is executed: an interpreter, or the program unicornd; None: as this one was started.
+    """
 
     is_final: bool = True
+    executable: str | None = None
 
 
 Wish = Reload | Scale | Stop | Reopen | Recycle | Upgrade
@@ -347,10 +352,14 @@ class ControlPort(Protocol):
         `decide`; on a refusal, return it with nothing changed. Else `operations.begin(kind, title, pool, pid)`, do the
         effect, fold the events, return the operation (`granted.joins` if set).
 
-        A reload has to read the configuration, a scale with `save` to write the drop-in first; another process does
-        that, and so long the operation is `asking`. If the configuration does not validate, an address cannot be bound
-        or nothing can be written, it ends `refused` with nothing changed.
+        A reload has to read the configuration, a scale with `save` to write the drop-in, an upgrade to ask the program
+        for its version first; another process does that, and so long the operation is `asking`. If the configuration
+        does not validate, an address cannot be bound, nothing can be written, or the program is no unicornd, it ends
+        `refused` with nothing changed.
         """
 
     def preview_reload(self, then: Callable[[Sequence[str] | Refusal], None]) -> None:
         """Tell `then` what a reload would change (one line a setting), or why it would be refused; change nothing."""
+
+    def preview_upgrade(self, wish: Upgrade, then: Callable[[Sequence[str] | Refusal], None]) -> None:
+        """Tell `then` what would be left, and what be executed, or why it would be refused; change nothing."""

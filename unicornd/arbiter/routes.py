@@ -6,6 +6,7 @@ document; nothing is decided here and nothing waits. `[admin] bind` gets the rea
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -52,8 +53,8 @@ PREVIEW_SECONDS = 20.0
 LATE = Refusal(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     exit_code=CtlExit.UNREACHABLE,
-    message=f"the configuration has not been read after {PREVIEW_SECONDS:g} s",
-    hint="something that it names may hang: a file system, a Python or a logging configuration",
+    message=f"what would happen is not known after {PREVIEW_SECONDS:g} s",
+    hint="something that has to be read or run for it may hang: a file system, a Python or a logging configuration",
 )
 
 MAX_STREAM_ENTRIES = 200
@@ -227,8 +228,8 @@ def _reopen(call: _Call) -> Answer:
 
 
 def _upgrade(call: _Call) -> Answer:
-    parse_body(protocol.NoParameters, call.request)
-    return _grant(call, Upgrade())
+    asked = parse_body(protocol.UpgradeRequest, call.request)
+    return _grant(call, Upgrade(executable=asked.executable))
 
 
 def _recycle(call: _Call) -> Answer:
@@ -283,22 +284,34 @@ def _rehearse(port: ControlPort, wish: Wish) -> Answer:
     if isinstance(decision, Refusal):
         return _refuse(decision)
     if isinstance(wish, Reload):
-        return _preview_reload(port, decision.title)
+        pool = only_pool(port.state)
+        then = (
+            f"boot a new generation, and let go of generation {pool.generation} as its workers become ready"
+        )
+        return _preview(port, decision.title, look=port.preview_reload, then=then)
+    if isinstance(wish, Upgrade):
+        then = "leave as soon as the new one serves"
+        return _preview(port, decision.title, look=partial(port.preview_upgrade, wish), then=then)
     actions = rehearse(decision, state=port.state, now=port.now())
     return reply_with(protocol.Plan(title=decision.title, actions=list(actions)))
 
 
-def _preview_reload(port: ControlPort, title: str) -> Answer:
+def _preview(
+    port: ControlPort,
+    title: str,
+    *,
+    look: Callable[[Callable[[Sequence[str] | Refusal], None]], None],
+    then: str,
+) -> Answer:
+    """Have another process look what would happen; `then`: what follows from that."""
     found: list[Sequence[str] | Refusal] = []
-    port.preview_reload(found.append)
+    look(found.append)
 
     def show() -> Reply | None:
         match found:
             case [Refusal() as refusal]:
                 return _refuse(refusal)
             case [[*changes]]:
-                pool = only_pool(port.state)
-                then = f"boot a new generation, and let go of generation {pool.generation} as its workers become ready"
                 return reply_with(
                     protocol.Plan(title=title, actions=[*(changes or ("no setting changes",)), then])
                 )

@@ -13,8 +13,9 @@ import selectors
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from unicornd.arbiter.journal import Entry
 from unicornd.arbiter.operations import Kind, Operation, Outcome, Step
 from unicornd.dataclass import asdict, dataclass
 from unicornd.observe.logs import ERROR_LOG
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
     from unicornd.sockets.notify import Notifier
     from unicornd.units import Pid
 
-MAX_BEQUEST_BYTES = 65536
+MAX_BEQUEST_BYTES = 80 * 1024
+MAX_JOURNAL_BYTES = 56 * 1024
+"""Of the journal that is left to the new arbiter: the newest entries that fit. A Unix socket takes 200 KiB at once."""
+MOST_ENTRIES = 400
+"""More would not fit."""
 TOLD = ("id", "title", "pool", "started_at", "ended_at", "result")
 """Of an operation that is done."""
 LOOK_SECONDS = 0.01
@@ -50,11 +55,13 @@ class Bequest:
         upgrade: the operation by which the other one takes over, which has ended: whoever waits for that will ask the
             other one. None: there was no such operation, or it was told already.
         is_promotion: the other one is the only one from now on.
+        journal: what has happened until now, oldest first, as far as it fits.
     """
 
     counted: Totals
     upgrade: Operation | None = None
     is_promotion: bool = False
+    journal: tuple[Entry, ...] = ()
 
     def line(self) -> bytes:
         """Return it as a line of JSON."""
@@ -62,6 +69,7 @@ class Bequest:
         if self.upgrade is not None:
             steps = [asdict(step) for step in self.upgrade.steps]
             said["upgrade"] = {**{name: getattr(self.upgrade, name) for name in TOLD}, "steps": steps}
+        said["journal"] = _fitting(self.journal)
         return json.dumps(said).encode() + b"\n"
 
     @classmethod
@@ -72,7 +80,22 @@ class Bequest:
         if upgrade is not None:
             steps = tuple(Step(**step) for step in upgrade.pop("steps"))
             upgrade = Operation(kind=Kind.UPGRADE, state=Outcome.DONE, steps=steps, **upgrade)
-        return cls(counted=Totals(**said["counted"]), upgrade=upgrade, is_promotion=said["is_promotion"])
+        journal = tuple(Entry(**entry) for entry in said.get("journal", ()))
+        counted = Totals(**said["counted"])
+        return cls(counted=counted, upgrade=upgrade, is_promotion=said["is_promotion"], journal=journal)
+
+
+def _fitting(entries: tuple[Entry, ...]) -> list[dict[str, Any]]:
+    """Return the newest entries as JSON has them, as many as fit."""
+    found: list[dict[str, Any]] = []
+    left = MAX_JOURNAL_BYTES
+    for entry in reversed(entries):
+        said = asdict(entry)
+        left -= len(json.dumps(said)) + 2
+        if left < 0:
+            break
+        found.append(said)
+    return found[::-1]
 
 
 def _understood(line: bytes) -> Bequest | None:
@@ -250,6 +273,15 @@ class Birth:
     def predecessor(self) -> Pid | None:
         """The old arbiter, or None."""
         return self.legacy.pid if self.legacy is not None else None
+
+    def size(self, in_file: int) -> int:
+        """Return how many workers are wanted: what the predecessor had, unless the configuration has changed that.
+
+        Args:
+            in_file: what the configuration says.
+        """
+        left = self.legacy
+        return left.size if left is not None and left.size and left.file_size == in_file else in_file
 
     @property
     def is_alone(self) -> bool:

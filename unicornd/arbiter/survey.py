@@ -6,10 +6,12 @@ Run by the arbiter's loop. It looks and changes nothing.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
 from unicornd import __version__
+from unicornd.arbiter.candidate import python_version
 from unicornd.arbiter.reload import config_path
 from unicornd.arbiter.requests import only_pool
 from unicornd.arbiter.state import Phase
@@ -87,6 +89,8 @@ class Survey:
             errors=total.errors,
             restarts=total.restarts,
             last_events=self._journal.tail(LAST_EVENTS),
+            python=python_version(),
+            prefix=sys.prefix,
         )
 
     def config(self) -> ConfigReport:

@@ -41,17 +41,21 @@ class Origin:
     """How this unicornd was started, so that it can be started again.
 
     Attributes:
-        command: the program and its arguments.
+        program: what is executed: unicornd itself, or an interpreter and what it is to run.
+        arguments: of unicornd.
         folder: the working directory, by the name under which it was entered.
         environ: environment variables.
     """
 
-    command: tuple[str, ...]
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
     folder: str
     environ: Mapping[str, str]
 
     @classmethod
-    def of(cls, orig_argv: list[str], executable: str, *, environ: Mapping[str, str]) -> Origin:
+    def of(
+        cls, orig_argv: list[str], executable: str, *, arguments: list[str], environ: Mapping[str, str]
+    ) -> Origin:
         """Return how this process was started.
 
         A script is executed itself, not by the interpreter that runs it now: a new release may have another one.
@@ -59,17 +63,21 @@ class Origin:
         Args:
             orig_argv: `sys.orig_argv`.
             executable: `sys.executable`.
+            arguments: `sys.argv` without its first: the end of `orig_argv`.
             environ: at the start.
         """
         folder = str(working_folder())  # a symbolic link may lead to the next release by now
-        script = orig_argv[1] if len(orig_argv) > 1 else ""
+        words = orig_argv[1 : len(orig_argv) - len(arguments)]
+        script = words[0] if words else ""
+        program: tuple[str, ...] = (executable, *words)
         if script and not script.startswith("-") and os.access(script, os.X_OK):
-            return cls(
-                command=(os.path.join(folder, script), *orig_argv[2:]),  # noqa: PTH118 - as `folder`
-                folder=folder,
-                environ=environ,
-            )
-        return cls(command=(executable, *orig_argv[1:]), folder=folder, environ=environ)
+            program = (os.path.join(folder, script), *words[1:])  # noqa: PTH118 - as `folder`
+        return cls(program=program, arguments=tuple(arguments), folder=folder, environ=environ)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The program and its arguments."""
+        return (*self.program, *self.arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ class Facts:
     """What the loop knows beside the `State`.
 
     Attributes:
-        version: of unicornd.
+        version: of unicornd; python: of its interpreter; prefix: the folder of its environment.
         instance: the instance's name.
         target: `app.target`.
         config_file: path of unicornd.toml, or None.
@@ -100,6 +100,8 @@ class Facts:
     errors: int
     restarts: int
     last_events: tuple[Entry, ...]
+    python: str = ""
+    prefix: str = ""
 
 
 def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None) -> protocol.Status:
@@ -118,6 +120,8 @@ def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None)
         arbiter=protocol.ArbiterFacts(
             pid=facts.pid,
             version=facts.version,
+            python=facts.python,
+            prefix=facts.prefix,
             started_at=_time(facts.wall - (facts.at - facts.started_at)),
             uptime=_span(facts.started_at, facts.at),
             memory=facts.memory.get(facts.pid),

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicornd import __version__
 from unicornd.apart import Apart
 from unicornd.errors import DaemonExit, UnicorndError
 from unicornd.escaping import one_line
@@ -95,7 +94,9 @@ def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
         sys.stdout.write(help_text())
         return DaemonExit.OK
     if "version" in command.actions:
-        sys.stdout.write(f"unicornd {__version__}\n")
+        from unicornd.arbiter.candidate import version_line  # noqa: PLC0415 - the daemon needs none of it
+
+        sys.stdout.write(f"{version_line()}\n")
         return DaemonExit.OK
     sources = Sources(
         config_file=Path(command.config) if command.config else None,

@@ -21,6 +21,8 @@ from unicornd.errors import CtlExit, UnicorndError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from unicornd.control.answerer import Answerer
+
 RECEIVE_BYTES = 64 * 1024
 
 MAX_PATH = 107
@@ -165,6 +167,19 @@ class Client(NamedTuple):
     """Asks the arbiter at `address`."""
 
     address: str
+
+    def answerer(self) -> Answerer:
+        """Return who answers there.
+
+        Raises:
+            ControlError: nobody does.
+        """
+        try:
+            with connect(self.address, timeout=PATIENCE) as sock:
+                check_answerer(sock, self.address)
+                return answerer_of(sock)
+        except OSError as error:
+            raise _unreachable(error, self.address) from error
 
     def get(self, path: str, *, patience: float = PATIENCE) -> dict[str, Any]:
         """Return the document at `path`.

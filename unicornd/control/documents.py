@@ -10,14 +10,21 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unicornd.control.exchange import Reply
-from unicornd.control.protocol import Failure, NoParameters, Problem, ScaleRequest, StopRequest
+from unicornd.control.protocol import (
+    Failure,
+    NoParameters,
+    Problem,
+    ScaleRequest,
+    StopRequest,
+    UpgradeRequest,
+)
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
     from unicornd.control.document import Document
     from unicornd.control.exchange import Request
 
-Asked = TypeVar("Asked", ScaleRequest, StopRequest, NoParameters)
+Asked = TypeVar("Asked", ScaleRequest, StopRequest, UpgradeRequest, NoParameters)
 
 
 class BadRequestError(Exception):

@@ -131,7 +131,7 @@ class Endpoint(Enum):
         summary="execute unicornd anew beside this one, and leave to it once it serves",
         answer=protocol.Operation,
         status=HTTPStatus.ACCEPTED,
-        body=protocol.NoParameters,
+        body=protocol.UpgradeRequest,
         parameters=(DRY_RUN,),
     )
     RECYCLE = Description(

@@ -33,6 +33,9 @@ MAX_GROUPS = 4096
 LOOKING = frozenset({"GET", "HEAD"})
 """The methods that change nothing (RFC 9110 section 9.2.1); every endpoint that changes something is a POST."""
 
+UPGRADE = "/v1/upgrade"
+"""Its body may name a program."""
+
 PRIVATE_MODE = 0o600
 OPEN_MODE = 0o666
 
@@ -60,13 +63,7 @@ class PeerRule:
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         )
         groups = {gid} | (_groups_of(sock) if self.gids or self.viewer_gids else frozenset())
-        match self.role_of(uid, groups):
-            case Role.CHANGE:
-                return None
-            case Role.LOOK:
-                return lambda request: _refuse_change(uid, request)
-            case Role.NONE:
-                return lambda _request: _refuse_all(uid)
+        return gate_of(self.role_of(uid, groups), uid, owner=os.geteuid())
 
     def role_of(self, uid: int, groups: Collection[int]) -> Role:
         """Return what a user with these groups may do; who is named for both may do both."""
@@ -74,6 +71,19 @@ class PeerRule:
             return Role.CHANGE
         is_viewer = uid in self.viewer_uids or not self.viewer_gids.isdisjoint(groups)
         return Role.LOOK if is_viewer else Role.NONE
+
+
+def gate_of(role: Role, uid: int, *, owner: int) -> Gate | None:
+    """Return what stands before the routes for a user with a role, given the arbiter's user."""
+    match role:
+        case Role.CHANGE if uid in {0, owner}:
+            return None
+        case Role.CHANGE:
+            return lambda request: _refuse_program(uid, request)
+        case Role.LOOK:
+            return lambda request: _refuse_change(uid, request)
+        case Role.NONE:
+            return lambda _request: _refuse_all(uid)
 
 
 def _refuse_change(uid: int, request: Request) -> Reply | None:
@@ -84,6 +94,18 @@ def _refuse_change(uid: int, request: Request) -> Reply | None:
         f"user {name_of(uid)} may look at this fleet, and not change it (role: look)",
         exit_code=CtlExit.PERMISSION,
         hint="[control] allow_users and allow_groups name who may change it",
+    )
+
+
+def _refuse_program(uid: int, request: Request) -> Reply | None:
+    """Whoever may change the fleet may not have its user execute what nobody else has chosen."""
+    if request.path != UPGRADE or request.body.strip() in {b"", b"{}"}:
+        return None
+    return refuse(
+        HTTPStatus.FORBIDDEN,
+        f"user {name_of(uid)} may not say which program is executed",
+        exit_code=CtlExit.PERMISSION,
+        hint="root and the user that runs unicornd may; without --executable, what the fleet was started with is executed anew",
     )
 
 

@@ -22,6 +22,7 @@ Forms = dict[str, tuple[Callable[[Any], bool], str]]
 """Of what is asked: name → whether a value may stand there, and what is expected, in words."""
 
 COUNT = r"^[+-]?[0-9]{1,9}$"
+PATH = r"^/"
 
 
 # What is asked.
@@ -61,6 +62,21 @@ class StopRequest(Document):
     FORMS: ClassVar[Forms] = {"mode": (_is_mode, '"graceful" or "quick"')}
 
 
+def _is_path(value: object) -> bool:
+    return value is None or (isinstance(value, str) and re.match(PATH, value) is not None)
+
+
+class UpgradeRequest(Document):
+    """What to execute: an interpreter that has unicornd, or the program `unicornd`; null: what the fleet was started with.
+
+    Only root and the arbiter's own user may name one.
+    """
+
+    executable: Annotated[str, About("absolute path, kept as it is said", pattern=PATH)] | None = None
+
+    FORMS: ClassVar[Forms] = {"executable": (_is_path, "an absolute path, or null")}
+
+
 class NoParameters(Document):
     """Nothing: an empty body, or `{}`."""
 
@@ -92,6 +108,8 @@ class ArbiterFacts(Document):
 
     pid: int
     version: str
+    python: Annotated[str, About("version of its interpreter")] = ""
+    prefix: Annotated[str, About("folder of its environment (sys.prefix)")] = ""
     started_at: Time
     uptime: Seconds
     memory: Annotated[int | None, About("bytes; null where the kernel does not tell")]

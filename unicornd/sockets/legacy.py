@@ -36,6 +36,8 @@ class Legacy:
         handover: both ends of the old workers' handover, or empty.
         listeners: that the old arbiter has opened.
         passed: descriptors that were passed on to it by systemd.
+        generation: the last number that it has given to one.
+        size: how many workers it wanted; file_size: how many its configuration said. 0: it does not say.
     """
 
     pid: Pid
@@ -46,6 +48,9 @@ class Legacy:
     handover: tuple[int, ...]
     listeners: tuple[Listener, ...]
     passed: tuple[Passed, ...]
+    generation: int = 0
+    size: int = 0
+    file_size: int = 0
 
     def descriptors(self) -> tuple[int, ...]:
         """Return everything that must survive execve(2)."""
@@ -65,6 +70,9 @@ class Legacy:
             "handover": self.handover,
             "listeners": [_said(each) for each in self.listeners],
             "passed": [[each.fd, each.name] for each in self.passed],
+            "generation": self.generation,
+            "size": self.size,
+            "file_size": self.file_size,
         }
         return json.dumps(said)
 
@@ -84,6 +92,9 @@ def take_legacy(environ: MutableMapping[str, str]) -> Legacy | None:
         handover=tuple(said["handover"]),
         listeners=tuple(_listener(each) for each in said["listeners"]),
         passed=tuple(Passed(fd=fd, name=name) for fd, name in said["passed"]),
+        **{
+            name: said.get(name, 0) for name in ("generation", "size", "file_size")
+        },  # another release may not say them
     )
     for fd in legacy.descriptors():
         os.set_inheritable(fd, False)

@@ -5,7 +5,11 @@ Runs in the command's process. Each waits for the end of the operation, not for 
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,11 +18,14 @@ from rich.text import Text
 from unicornd.cli.plain import printable
 from unicornd.cli.progress import conclude, detach, follow, interrupted
 from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_console, session_of
+from unicornd.config.instance import as_said
 from unicornd.control.client import ControlError
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from unicornd.control.client import Client
 
 app = typer.Typer()
 
@@ -83,14 +90,39 @@ def recycle(
 
 @app.command(epilog=EPILOG, short_help="Take a new unicornd, Python or environment, without a gap.")
 def upgrade(
-    context: typer.Context, *, wait: Wait = True, timeout: Timeout = 0, dry_run: DryRun = False
+    context: typer.Context,
+    *,
+    executable: Annotated[
+        str | None,
+        typer.Option(
+            help="An interpreter that has unicornd, or the program unicornd. Default: those of this unicornctl.",
+            metavar="PATH",
+        ),
+    ] = None,
+    wait: Wait = True,
+    timeout: Timeout = 0,
+    dry_run: DryRun = False,
 ) -> int:
     """Execute unicornd anew: another release of it, another interpreter, another virtual environment.
 
-    The new one boots beside the running one and takes over when it serves; listeners and kept connections go on. If it
-    does not become ready, it is ended and nothing has changed: exit code 5, with the reason.
+    The new one boots beside the running one and takes over when it serves; listeners, kept connections, the number of
+    workers, events and counters go on. Before that it is asked for its version. If it does not become ready, it is ended and
+    nothing has changed: exit code 5, with the reason.
     """
-    return change(session_of(context), "/v1/upgrade", dry_run=dry_run, wait=wait, timeout=timeout)
+    session = session_of(context)
+
+    def body(client: Client) -> Mapping[str, object]:
+        if executable is None and os.geteuid() not in {0, client.answerer().uid}:
+            return {}  # only these two may name a program
+        return {"executable": _program(executable) if executable is not None else sys.executable}
+
+    return change(session, "/v1/upgrade", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+def _program(said: str) -> str:
+    """Return the absolute path of a program, with its symbolic links; a bare name is looked for in PATH."""
+    found = shutil.which(said) if "/" not in said else None
+    return str(as_said(Path(found or said)))
 
 
 @app.command(epilog=EPILOG)
@@ -108,14 +140,15 @@ def change(
     dry_run: bool,
     wait: bool,
     timeout: float,
-    body: Mapping[str, object] | None = None,
+    body: Mapping[str, object] | Callable[[Client], Mapping[str, object]] | None = None,
 ) -> int:
-    """Have something done, and return the exit code that says how it ended."""
+    """Have something done, and return the exit code that says how it ended; `body` may depend on who is asked."""
+    client = session.client() if dry_run else session.client_to_change(path.rpartition("/")[2])
+    asked = body(client) if callable(body) else body
     if dry_run:
-        return show_plan(session, session.client().post(f"{path}?dry_run=1", body))
-    client = session.client_to_change(path.rpartition("/")[2])
+        return show_plan(session, client.post(f"{path}?dry_run=1", asked))
     try:
-        operation = client.post(path, body)
+        operation = client.post(path, asked)
     except KeyboardInterrupt:
         return interrupted()
     if not wait:
