@@ -348,7 +348,7 @@ def test_hooks_of_the_arbiter_are_found_where_the_application_is(fleet: Fleet) -
     assert told == [
         "hook nworkers_changed 1 None", "hook on_starting ", "hook when_ready ", "hook pre_fork 1",
         "hook nworkers_changed 2 1", "hook pre_fork 2",
-        "hook nworkers_changed 1 2", "hook child_exit 2", "hook child_exit 1", "hook on_exit ",
+        "hook nworkers_changed 1 2", "hook child_exit 1", "hook child_exit 2", "hook on_exit ",
     ]  # fmt: skip
 
 

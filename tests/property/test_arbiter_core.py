@@ -90,9 +90,9 @@ class Core(RuleBasedStateMachine):
     def fork_works_or_not(self, *, works: bool) -> None:
         self.world.fork_works = works
 
-    @rule(size=st.integers(0, 5))
-    def is_scaled(self, size: int) -> None:
-        self.world.take(events.Resized(at=self.world.now, pool=POOL, size=size))
+    @rule(size=st.integers(0, 5), from_oldest=st.booleans())
+    def is_scaled(self, size: int, *, from_oldest: bool) -> None:
+        self.world.take(events.Resized(at=self.world.now, pool=POOL, size=size, from_oldest=from_oldest))
         self.world.act()
 
     @precondition(lambda self: POOL in self.world.state.served)

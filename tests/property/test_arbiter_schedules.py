@@ -186,10 +186,10 @@ class Core(RuleBasedStateMachine):
         self.world.forks_to_refuse = count
 
     @precondition(is_alive)
-    @rule(number=PICK, size=SIZES)
-    def somebody_scales(self, number: int, size: int) -> None:
+    @rule(number=PICK, size=SIZES, from_oldest=st.booleans())
+    def somebody_scales(self, number: int, size: int, *, from_oldest: bool) -> None:
         names = sorted(self.world.state.pools)
-        self.world.resize(names[number % len(names)], size)
+        self.world.resize(names[number % len(names)], size, from_oldest=from_oldest)
 
     @precondition(is_alive)
     @rule(pool=st.one_of([pools(name) for name in NAMES]))

@@ -6,6 +6,7 @@ judges each action by them, never by the core's `State`: what it may not do, it 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
@@ -201,10 +202,12 @@ class World:
         process.has_asked = process.has_asked or process.is_ready
         self.tell(events.ReplacementAsked(at=self.now, pid=process.pid, why="max_requests"))
 
-    def resize(self, pool: str, size: int) -> None:
+    def resize(self, pool: str, size: int, *, from_oldest: bool = False) -> None:
+        before = self.pool(pool)
         if pool in self.good:
             self.good[pool] = replace(self.good[pool], size=size)
-        self.tell(events.Resized(at=self.now, pool=pool, size=size))
+        self.tell(events.Resized(at=self.now, pool=pool, size=size, from_oldest=from_oldest))
+        self._judge_slots(before, from_oldest=from_oldest)
 
     def roll(self, pool: Pool) -> None:
         self.good.setdefault(pool.name, self.pool(pool.name))
@@ -333,6 +336,12 @@ class World:
     def molds_of(self, name: str) -> list[Process]:
         return [process for process in self.processes.values() if process.pool == name and process.is_mold]
 
+    @staticmethod
+    def slots(pool: Pool) -> list[int]:
+        """The lowest slots that are not closed."""
+        free = (slot for slot in itertools.count(1) if slot not in pool.closed)
+        return list(itertools.islice(free, pool.size))
+
     def owed(self, pool: Pool) -> list[Slot]:
         """The slots for which a mold of the desired generation was asked."""
         return [
@@ -340,7 +349,7 @@ class World:
             for mold in self.molds_of(pool.name)
             if mold.generation == pool.generation
             for action, _ in mold.owes.values()
-            if action.slot <= pool.size
+            if action.slot in self.slots(pool)
         ]
 
     def is_rolling(self, pool: Pool) -> bool:
@@ -358,7 +367,8 @@ class World:
         if process.is_mold:
             desired = [pool, self.good[pool.name]] if pool.name in self.good else [pool]
             return process.generation in {each.generation for each in desired if each.is_molded}
-        return process.generation == pool.generation and not process.has_asked and process.slot <= pool.size
+        is_right = process.generation == pool.generation and process.slot in self.slots(pool)
+        return is_right and not process.has_asked
 
     def drain_until(self) -> float:
         """Until when a stopping fleet accepts."""
@@ -403,6 +413,27 @@ class World:
 
     # The judgement.
 
+    def _judge_slots(self, before: Pool, *, from_oldest: bool) -> None:
+        """A pool that grows keeps its slots; one that shrinks loses the highest ones, or those of its oldest workers."""
+        was, now = self.slots(before), self.slots(self.pool(before.name))
+        if len(now) >= len(was):
+            assert set(was) <= set(now), "who serves stays"
+            return
+        gone = [slot for slot in was if slot not in now]
+        assert len(was) - len(now) == len(gone), "nobody comes"
+        if not from_oldest:
+            assert gone == was[len(now) :], "the highest ones"
+            return
+        born = {
+            slot: max((each.born_at for each in self.of(before.name) if each.is_staying and each.slot == slot), default=0.0)
+            for slot in was
+        }  # fmt: skip
+        for action, asked_at in (owed for mold in self.molds_of(before.name) for owed in mold.owes.values()):
+            born[action.slot] = asked_at
+        assert max(born[slot] for slot in gone) <= min((born[slot] for slot in now), default=math.inf), (
+            "the oldest"
+        )
+
     def _judge_spawn(self, action: actions.Spawn) -> None:
         pool, ours = self.pool(action.pool), self.of(action.pool)
         assert self.state.halt is Halt.NO, "no spawn while stopping"
@@ -413,7 +444,7 @@ class World:
             assert not any(each.is_staying for each in same), "one mold a generation"
             assert self.now >= self.delay_until(pool.name), "no spawn before the back-off ends"
             return
-        assert 1 <= action.slot <= pool.size, "slots stay 1..n"
+        assert action.slot in self.slots(pool), "a slot that it has"
         assert action.slot not in self.owed(pool), "slots are unique"
         in_slot = [process for process in ours if process.slot == action.slot]
         assert not any(process.is_staying and self.is_wanted(process) for process in in_slot), (
@@ -430,7 +461,8 @@ class World:
             assert not any(process.is_draining for process in in_slot), "and its old child has left"
         elif beside:
             surge = pool.surge if self.is_rolling(pool) else 1
-            staying = [process.slot for process in ours if process.is_staying and process.slot <= pool.size]
+            there = self.slots(pool)
+            staying = [process.slot for process in ours if process.is_staying and process.slot in there]
             assert len(staying) - len(set(staying)) < surge, "no more than `surge` extra children"
 
     def _judge_order(self, process: Process, order: Order) -> None:
@@ -457,8 +489,9 @@ class World:
                     staying = self.count_ready(pool.name) - 1
                     assert staying >= pool.size - allowance, "a drain never takes the ready below the size"
                     assert not self.is_wanted(process), "who is wanted stays"
-                    highest = max(each.slot for each in self.of(pool.name) if each.is_ready)
-                    assert process.slot == highest or highest <= pool.size, (
+                    ready = {each.slot for each in self.of(pool.name) if each.is_ready}
+                    surplus = ready - set(self.slots(pool))
+                    assert process.slot == max(surplus, default=process.slot), (
                         "slots too many go first, from above"
                     )
             case _:
@@ -537,7 +570,7 @@ class World:
         held = {process.slot for process in ours if process.is_staying} | set(self.owed(pool))
         if pool.surge == 0 and self.is_rolling(pool):
             held |= {process.slot for process in ours if process.is_draining}
-        empty = set(range(1, pool.size + 1)) - held
+        empty = set(self.slots(pool)) - held
         assert not empty, f"slots {empty} are empty"
 
     # Peace.
@@ -603,7 +636,7 @@ class World:
         """Every pool is as it is desired, and is left alone."""
         for pool in self.state.pools.values():
             ours = self.of(pool.name)
-            assert sorted(process.slot for process in ours) == list(range(1, pool.size + 1)), ours
+            assert sorted(process.slot for process in ours) == self.slots(pool), ours
             assert all(process.is_ready and self.is_wanted(process) for process in ours), ours
             molds = self.molds_of(pool.name)
             assert [mold.generation for mold in molds] == [pool.generation] * pool.is_molded

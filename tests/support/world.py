@@ -112,7 +112,7 @@ class World:
     def _spawn(self, action: Spawn) -> None:
         pool = self.state.pools[action.pool]
         assert self.state.halt is Halt.NO, "a spawn while stopping"
-        assert 1 <= action.slot <= pool.size, "a slot outside the pool"
+        assert pool.has(action.slot), "a slot outside the pool"
         assert action.generation == pool.generation
         mates = [c for c in self.state.children.values() if c.phase <= Phase.READY and not c.is_retiring]
         assert not any(c.slot == action.slot and c.generation == action.generation for c in mates), (

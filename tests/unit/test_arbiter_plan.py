@@ -123,6 +123,59 @@ def test_a_scale_up_fills_the_lowest_free_slots_and_a_scale_down_empties_the_hig
     assert slots(world, Phase.DRAINING) == [2]
 
 
+def test_ttin_and_ttou_by_turns_replace_the_oldest_workers() -> None:
+    world = started(2)
+    for opened, gone in ((3, 1), (1, 2), (2, 3)):
+        world.step(1.0)
+        world.take(events.Resized(at=world.now, pool=POOL, size=3))
+        world.act()
+        assert slots(world, Phase.BOOTING) == [opened]
+        world.heal()
+        world.take(events.Resized(at=world.now, pool=POOL, size=2, from_oldest=True))
+        world.act()
+        assert slots(world, Phase.DRAINING) == [gone]
+        world.heal()
+        world.assert_settled()
+
+
+def test_the_oldest_worker_goes_when_the_newest_is_ready_and_an_empty_slot_goes_before_it() -> None:
+    world = started(2)
+    world.take(events.Resized(at=world.now, pool=POOL, size=3))
+    world.act()
+    world.take(events.Resized(at=world.now, pool=POOL, size=2, from_oldest=True))
+    world.act()
+    assert slots(world, Phase.READY) == [1, 2], "nobody leaves before another serves"
+    world.take(events.Resized(at=world.now, pool=POOL, size=3))
+    world.act()
+    assert slots(world, Phase.READY, Phase.BOOTING) == [1, 2, 3], "it stays after all"
+    for pid in world.pids(Phase.BOOTING):
+        fail_boot(world, pid)
+    world.take(events.Resized(at=world.now, pool=POOL, size=2, from_oldest=True))
+    world.act()
+    assert slots(world, Phase.READY) == [1, 2]
+    assert world.state.pools[POOL].slots == (1, 2)
+
+
+def test_a_reload_keeps_the_slots_and_a_scale_down_takes_the_highest() -> None:
+    world = started(3)
+    world.take(events.Resized(at=world.now, pool=POOL, size=2, from_oldest=True))
+    world.heal()
+    assert world.state.pools[POOL].slots == (2, 3)
+    world.take(events.RolloutStarted(at=world.now, pool=make_pool(2, generation=2)))
+    world.act()
+    assert slots(world, Phase.BOOTING) == [2], "one beside those that serve"
+    world.heal()
+    world.assert_settled()
+    assert slots(world, Phase.READY) == [2, 3]
+    world.take(events.Resized(at=world.now, pool=POOL, size=1))
+    world.heal()
+    assert slots(world, Phase.READY) == [2]
+    world.take(events.Resized(at=world.now, pool=POOL, size=0))
+    world.heal()
+    assert world.state.pools[POOL].slots == ()
+    assert not world.state.pools[POOL].closed
+
+
 def test_a_worker_that_asks_for_it_is_replaced_before_it_leaves() -> None:
     world = started(2)
     for pid in world.pids():

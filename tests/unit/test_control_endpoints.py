@@ -435,7 +435,9 @@ def test_the_status_shows_the_mold_of_the_wanted_generation() -> None:
 
 def test_a_dry_run_of_an_upgrade_says_what_would_be_executed() -> None:
     port = FakePort(make_state(2))
-    reply = ask(port, "POST", "/v1/upgrade", body=b'{"executable": "/srv/green/bin/python"}', query={"dry_run": "1"})
+    reply = ask(
+        port, "POST", "/v1/upgrade", body=b'{"executable": "/srv/green/bin/python"}', query={"dry_run": "1"}
+    )
     assert check(reply, "Plan")["actions"] == [
         "to /srv/green/bin/python", "leave as soon as the new one serves",
     ]  # fmt: skip

@@ -126,11 +126,12 @@ class PoolDeclared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resized:
-    """Somebody wants another size (scale, TTIN, TTOU, WINCH)."""
+    """Somebody wants another size (scale, TTIN, TTOU, WINCH); `from_oldest`: if fewer, the oldest workers go (TTOU)."""
 
     at: Monotonic
     pool: str
     size: int
+    from_oldest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.lateness import REMEMBERED, Spell
+from unicornd.arbiter.slots import oldest_first, resized
 from unicornd.arbiter.state import Backoff, Child, Expected, Halt, Order, Phase, Role, Rollout, State
 from unicornd.dataclass import dataclass, replace
 from unicornd.units import Monotonic
@@ -293,22 +294,28 @@ def _delay(state: State, pool: str, *, at: Monotonic) -> State:
 def _resize(state: State, event: events.Resized) -> State:
     """Another size is wanted, now and if a rollout in progress should be abandoned."""
     pool = state.pools[event.pool]
-    state = replace(state, pools=_with(state.pools, {pool.name: replace(pool, size=event.size)}))
+    first = oldest_first(state, pool) if event.from_oldest else ()
+    state = replace(state, pools=_with(state.pools, {pool.name: resized(pool, event.size, first=first)}))
     rollout = state.rollouts.get(pool.name)
     if rollout is None:
         return state
-    resized = replace(rollout, previous=replace(rollout.previous, size=event.size))
-    return replace(state, rollouts=_with(state.rollouts, {pool.name: resized}))
+    rollout = replace(rollout, previous=resized(rollout.previous, event.size, first=first))
+    return replace(state, rollouts=_with(state.rollouts, {pool.name: rollout}))
 
 
 def _start_rollout(state: State, event: events.RolloutStarted) -> State:
-    """A rollout during another one takes its place; what it would go back to stays the last good generation."""
+    """A rollout during another one takes its place; what it would go back to stays the last good generation.
+
+    The new generation takes over the slots of the present one: each of its workers has one that it replaces.
+    """
     name = event.pool.name
+    present = state.pools[name]
+    pool = replace(event.pool, closed=resized(present, event.pool.size).closed)
     running = state.rollouts.get(name)
-    previous: Pool = running.previous if running is not None else state.pools[name]
+    previous: Pool = running.previous if running is not None else present
     return replace(
         state,
-        pools=_with(state.pools, {name: event.pool}),
+        pools=_with(state.pools, {name: pool}),
         rollouts=_with(state.rollouts, {name: Rollout(previous=previous, started_at=event.at)}),
         backoffs=_without(state.backoffs, name),
     )

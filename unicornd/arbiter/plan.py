@@ -152,4 +152,4 @@ def _spawn(state: State, roster: Roster, *, now: Monotonic, moments: list[Monoto
 def _why_obsolete(child: Child, pool: Pool) -> str:
     if child.generation != pool.generation:
         return f"generation {pool.generation} takes its place"
-    return "fewer workers are wanted" if child.slot > pool.size else "it is replaced"
+    return "it is replaced" if pool.has(child.slot) else "fewer workers are wanted"

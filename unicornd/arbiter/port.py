@@ -173,14 +173,15 @@ class Port:
             self._means.notifier.ready(f"Reload refused: {refusal.message}")
 
     def _resize_by(self, change: int, name: str) -> None:
-        """TTIN and TTOU: one more or one fewer, whatever else is going on; a fleet keeps at least one."""
+        """TTIN and TTOU: one more or one fewer, the oldest, whatever else is going on; a fleet keeps at least one."""
         pool = only_pool(self.state)
         size = pool.size + change
         if not 1 <= size <= MAX_WORKERS:
             text = f"{name} refused: cannot scale to {size} workers: a fleet has 1 to {MAX_WORKERS}"
             self._means.log.warning("%s", text)
             return
-        self.loop.take(Resized(at=self.now(), pool=pool.name, size=size))
+        resized = Resized(at=self.now(), pool=pool.name, size=size, from_oldest=change < 0)
+        self.loop.take(resized)
         self.on_resize(size, pool.size)
 
     def ask_stacks(self, slot: Slot) -> Pid | Refusal:

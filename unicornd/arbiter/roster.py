@@ -1,6 +1,6 @@
 """A pool's children, sorted by what is to become of them, slot by slot.
 
-Pure; made for one plan. *Right* children are of the desired generation, in one of the slots 1..size, and stay; there is
+Pure; made for one plan. *Right* children are of the desired generation, in one of the pool's slots, and stay; there is
 at most one a slot. *Obsolete* ones are of another generation, asked to be replaced, or sit in a slot too many: they
 serve until they are not needed. Children that drain count for nothing, except where a rollout without surge waits for
 their memory; children that die are as good as gone.
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Phase
 from unicornd.dataclass import dataclass
-from unicornd.units import Slot
 
 if TYPE_CHECKING:
     from typing import Self
 
     from unicornd.arbiter.state import Child, Expected, Pool, State
+    from unicornd.units import Slot
 
 RECYCLE_SURGE = 1
 """How many more than the size may run while single workers are replaced: one at a time."""
@@ -63,7 +63,7 @@ class Roster:
             expected=tuple(
                 each
                 for each in state.expected.values()
-                if each.pool == pool.name and each.generation == pool.generation and each.slot <= pool.size
+                if each.pool == pool.name and each.generation == pool.generation and pool.has(each.slot)
             ),
             surge=pool.surge if is_rolling else RECYCLE_SURGE,
         )
@@ -98,7 +98,7 @@ class Roster:
         return tuple(sorted(self.obsolete, key=self._worth)[:count]) if count else ()
 
     def _worth(self, child: Child) -> tuple[bool, bool, int]:
-        if child.slot > self.pool.size:
+        if not self.pool.has(child.slot):
             return False, False, -child.slot
         rivals = (*self.ready, *self.obsolete)
         is_succeeded = any(
@@ -109,17 +109,17 @@ class Roster:
     def slots_to_fill(self) -> tuple[Slot, ...]:
         """Return the slots to spawn into now: empty ones, then as many as `surge` allows beside who still serves."""
         taken = {child.slot for child in self.right} | {each.slot for each in self.expected}
-        occupied = [child.slot for child in self.obsolete if child.slot <= self.pool.size]
+        occupied = [child.slot for child in self.obsolete if self.pool.has(child.slot)]
         extra = len(taken) + len(occupied) - len(taken.union(occupied))
         closed = taken.union(child.slot for child in self.leaving) if self.surge == 0 else taken
-        free = [Slot(slot) for slot in range(1, self.pool.size + 1) if slot not in closed]
+        free = [slot for slot in self.pool.slots if slot not in closed]
         empty = [slot for slot in free if slot not in occupied]
         shared = [slot for slot in free if slot in occupied]
         return (*empty, *shared[: max(0, self.surge - extra)])
 
 
 def _is_right(child: Child, pool: Pool) -> bool:
-    return child.generation == pool.generation and not child.is_retiring and child.slot <= pool.size
+    return child.generation == pool.generation and not child.is_retiring and pool.has(child.slot)
 
 
 def _succeeds(rival: Child, child: Child, *, pool: Pool) -> bool:

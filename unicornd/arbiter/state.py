@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from unicornd.dataclass import dataclass, field
-from unicornd.units import Seconds
+from unicornd.units import Seconds, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unicornd.arbiter.lateness import Spell
-    from unicornd.units import Generation, Monotonic, Pid, Slot
+    from unicornd.units import Generation, Monotonic, Pid
 
 
 NO_TIME = Seconds(0.0)
@@ -101,6 +101,7 @@ class Pool:
 
     Attributes:
         size: how many READY children it should have.
+        closed: slots that it leaves out, all below its highest one; changed by `slots.resized` only.
         generation: which generation they should be of.
         surge: how many more than `size` a rollout may run at once; 0 replaces one by one, `size` all at once.
         max_failures: how many children of a new generation may fail to boot before the rollout is abandoned.
@@ -117,6 +118,18 @@ class Pool:
     patience: Patience
     is_molded: bool = False
     is_disk_newer: bool = False
+    closed: frozenset[Slot] = frozenset()
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Its slots, in their order."""
+        return tuple(
+            Slot(slot) for slot in range(1, self.size + len(self.closed) + 1) if self.has(Slot(slot))
+        )
+
+    def has(self, slot: Slot) -> bool:
+        """Whether the slot is one of its."""
+        return slot <= self.size + len(self.closed) and slot not in self.closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
