@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.test_arbiter_schedules import SIZES, pools
+from tests.support.control_port import make_child, make_pool, make_state
 from tests.support.core_world import World
-from unicornd.arbiter.slots import resized
+from unicornd.arbiter import events
+from unicornd.arbiter.fold import fold
+from unicornd.arbiter.slots import oldest_first, resized
 from unicornd.dataclass import replace
-from unicornd.units import Generation, Monotonic, Seconds, Slot
+from unicornd.units import Generation, Monotonic, Pid, Seconds, Slot
 
 if TYPE_CHECKING:
     from unicornd.arbiter.state import Pool
@@ -56,3 +59,17 @@ def test_a_pool_has_as_many_slots_as_it_wants_and_leaves_none_out_above_them(
         assert all(pool.has(slot) for slot in pool.slots)
         assert all(slot < pool.slots[-1] for slot in pool.closed)
         assert set(pool.slots) | pool.closed == set(range(1, len(pool.slots) + len(pool.closed) + 1))
+
+
+def test_a_worker_that_a_mold_was_asked_for_is_the_youngest_and_other_pools_do_not_count() -> None:
+    alpha, beta = make_pool(2), replace(make_pool(2), name="beta")
+    state = make_state(2, make_child(1, at=5.0))
+    state = replace(state, pools={alpha.name: alpha, beta.name: beta})
+    for number, name in enumerate((alpha.name, beta.name)):
+        asked = events.SpawnAsked(
+            at=Monotonic(9.0), ticket=number, mold=Pid(7), pool=name, slot=Slot(2), generation=Generation(1)
+        )
+        state = fold(state, asked)
+    assert oldest_first(state, alpha) == (1, 2)
+    assert oldest_first(state, beta) == (1, 2), "the first one is empty there"
+    assert oldest_first(replace(state, expected={}), alpha) == (2, 1)
