@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,3 +290,16 @@ def test_lines_uses_and_dependencies_are_read_from_the_source() -> None:
     assert not {"port", "timeout", "user", "backlog"} & source.environmental
     assert "host" in source.used
     assert "workers" not in source.used
+
+
+def test_a_file_is_run_where_the_working_directory_is_gone(tmp_path: Path) -> None:
+    file = written(tmp_path, "workers = 3\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = (
+        "import os, sys; from unicornd.config.evaluate import main; os.rmdir(os.getcwd()); main(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], cwd=gone, capture_output=True, text=True, timeout=20, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["values"]["workers"] == {"plain": 3}

@@ -8,6 +8,7 @@ library only. What the file prints goes to standard error; standard output has o
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -29,7 +30,8 @@ def main(what: str) -> None:
     report = os.dup(1)
     os.dup2(2, 1)
     # Behind what is installed: this may be run by root, and the folder be somebody else's.
-    sys.path.append(os.getcwd())  # noqa: PTH109 - a str is what sys.path wants
+    with contextlib.suppress(FileNotFoundError):  # it may be gone
+        sys.path.append(os.getcwd())  # noqa: PTH109 - a str is what sys.path wants
     with os.fdopen(report, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(evaluated(what)))
 

@@ -10,11 +10,11 @@ import grp
 import os
 import pwd
 from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from unicornd.config.gunicorn import ROWS
+from unicornd.config.instance import working_folder
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of
 
@@ -137,7 +137,7 @@ _FORMS: dict[str, Callable[[Any], object]] = {
     **dict.fromkeys(("bind", "reload_extra_files", "forwarder_headers"), _texts),
     **dict.fromkeys(("forwarded_allow_ips", "proxy_allow_ips", "uwsgi_allow_ips"), _texts),
     **dict.fromkeys(("raw_env", "raw_paste_global_conf"), _pairs),
-    "chdir": lambda folder: str(folder or Path.cwd()),
+    "chdir": lambda folder: str(folder or working_folder()),
     "umask": lambda mode: mode or 0,
     "cert_reqs": ("none", "optional", "required").index,
     "logger_class": _dotted,
