@@ -279,8 +279,10 @@ def open_file(path: str, flags: int, *, writer: Account | None = None, mode: int
         except Link as link:
             place = os.path.join(above, str(link))  # noqa: PTH118 - a text, whose `..` must stay
         except OSError as error:
-            if error.errno == errno.ENXIO and (number := own_descriptor(place)) is not None:
-                return os.dup(number)  # a socket, as under systemd: it cannot be opened, but is open
+            # A socket, as under systemd, cannot be opened, nor can another user's pipe, as in a container: but it is open.
+            is_open = error.errno in {errno.ENXIO, errno.EACCES}
+            if is_open and (number := own_descriptor(place)) is not None:
+                return os.dup(number)
             raise
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 

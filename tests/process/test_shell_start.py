@@ -219,8 +219,9 @@ def test_a_fleet_that_cannot_boot_ends_with_its_code_and_leaves_nothing(
     assert not left_behind(fleet)
 
 
-def test_a_daemon_serves_when_the_command_returns(fleet: Fleet) -> None:
-    done = fleet.run("-D", "-p", "unicornd.pid", "-w", "3")
+@pytest.mark.parametrize("log", [(), ("--error-logfile", "/dev/stderr")], ids=["none", "stderr"])
+def test_a_daemon_serves_when_the_command_returns(fleet: Fleet, log: tuple[str, ...]) -> None:
+    done = fleet.run("-D", "-p", "unicornd.pid", "-w", "3", *log)
     assert done.returncode == DaemonExit.OK, done.stderr
     pid = int((fleet.folder / "unicornd.pid").read_text().split()[0])
     assert fleet.status()["arbiter"]["pid"] == pid

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.places import open_folder
 from unicornd.accounts import Account, acting_as, name_of
+from unicornd.apart import Apart
 from unicornd.files import Folder, held, open_file, open_log
 from unicornd.walk import UnsafeError
 
@@ -125,6 +126,23 @@ def test_devices_and_descriptors_are_logs(tmp_path: Path) -> None:
     os.close(own)
     os.close(fd)
     assert (tmp_path / "a.log").read_text() == "by number\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_another_users_pipe_is_a_log_if_it_is_our_standard_output() -> None:
+    reader, writer = os.pipe()
+
+    def write_as_nobody() -> None:
+        os.dup2(writer, 1)
+        os.setuid(65534)
+        with pytest.raises(PermissionError):
+            os.open("/proc/self/fd/1", os.O_WRONLY)
+        os.write(open_log("/dev/stdout"), b"line\n")
+
+    Apart(write_as_nobody).result()
+    assert os.read(reader, 9) == b"line\n"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_pipe_and_a_socket_among_our_descriptors_are_logs() -> None:

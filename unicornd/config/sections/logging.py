@@ -67,7 +67,7 @@ class LoggingSettings(Section):
     )
     error: str = Field(
         default="-",
-        description='The error log: a path, or "-" for standard error.',
+        description='The error log: a path, or "-" for standard error; for a daemon that has none, a file beside its control socket.',
         json_schema_extra=ROLLING,
     )
     format: Literal["console", "json"] = Field(
