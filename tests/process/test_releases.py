@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fleet import Fleet, fleet_in
+from tests.support.waiting import eventually
+from unicornd.control.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +42,11 @@ class Releases:
         (release / "unicornd.toml").write_text(
             f'[app]\ntarget = "shop:app"\n{home}[server]\nbind = "127.0.0.1:0"\n[workers]\ncount = {number}\n'
         )
+        self.lead_to(number)
+
+    def lead_to(self, number: int) -> None:
         fresh = self.fleet.folder / "fresh"
-        fresh.symlink_to(release)
+        fresh.symlink_to(self.fleet.folder / "releases" / str(number))
         fresh.rename(self.current)
 
     def remove(self, number: int) -> None:
@@ -70,6 +77,21 @@ class Releases:
         [listener] = status["listeners"]
         return self.fleet.get("/", listener["address"]), len(status["workers"])
 
+    def replaced(self) -> str:
+        """What is answered after the only worker has been killed, and another one has taken its place."""
+        status = self.status()
+        client = Client(status["control"])
+        [worker] = status["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+
+        def is_there() -> bool:
+            workers = client.get("/v1/status")["workers"]
+            return [(each["phase"], each["pid"] != worker["pid"]) for each in workers] == [("ready", True)]
+
+        eventually(is_there, "another worker is ready")
+        [listener] = status["listeners"]
+        return self.fleet.get("/", listener["address"])
+
 
 @pytest.fixture
 def releases(tmp_path: Path) -> Iterator[Releases]:
@@ -98,6 +120,32 @@ def test_a_reload_takes_code_and_configuration_of_where_the_link_leads_now(
     done = releases.ctl("reload", is_inside=is_inside)
     assert done.returncode == 0, done.stderr
     assert releases.serves() == ("v3", 3)
+
+
+@pytest.mark.parametrize("is_inside", [False, True], ids=["path", "entered"])
+def test_a_replaced_worker_runs_its_generations_release_wherever_the_link_leads(
+    releases: Releases, *, is_inside: bool
+) -> None:
+    releases.deploy(1, chdir=not is_inside)
+    started = releases.ctl("start", is_inside=is_inside)
+    assert started.returncode == 0, started.stderr
+    releases.deploy(2, chdir=not is_inside)
+    (releases.current / "shop.py").write_text("import no_such_module\n")
+    assert releases.replaced() == "v1", "the link leads elsewhere, and nobody has reloaded"
+    failed = releases.ctl("reload", is_inside=is_inside)
+    assert failed.returncode == 5, failed.stderr
+    assert "on disk" not in failed.stderr
+    assert releases.replaced() == "v1"
+    status = releases.status()
+    assert (status["state"], status["reason"], status["generation"]) == ("ready", "", 1)
+    releases.lead_to(1)
+    back = releases.ctl("reload", is_inside=is_inside)
+    assert back.returncode == 0, back.stderr
+    assert releases.serves() == ("v1", 1), "going back is a reload, too"
+    (releases.fleet.folder / "releases" / "2" / "shop.py").write_text(SHOP.format(number=2))
+    releases.lead_to(2)
+    releases.remove(1)
+    assert releases.replaced() == "v2", "where its release is gone, it runs what is there"
 
 
 def test_a_command_in_a_working_directory_that_was_removed_says_so_without_a_traceback(

@@ -45,6 +45,7 @@ def pools(name: str, *, generation: int = 1) -> st.SearchStrategy[Pool]:
         max_failures=st.integers(1, 3),
         patience=PATIENCES,
         is_molded=st.booleans(),
+        folders=st.sampled_from([(), ("/1",), ("/2",), ("/lib", "/1"), ("/lib", "/2")]),
     )
 
 

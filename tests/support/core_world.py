@@ -207,6 +207,9 @@ class World:
         if pool in self.good:
             self.good[pool] = replace(self.good[pool], size=size)
         self.tell(events.Resized(at=self.now, pool=pool, size=size, from_oldest=from_oldest))
+        if pool in self.good:
+            self.good[pool] = replace(self.good[pool], closed=self.state.rollouts[pool].previous.closed)
+            assert len(self.slots(self.good[pool])) == size
         self._judge_slots(before, from_oldest=from_oldest)
 
     def roll(self, pool: Pool) -> None:
@@ -251,9 +254,12 @@ class World:
             case actions.AbandonRollout():
                 self._judge_end(action)
                 self._forgive(action.pool)
+                failed = self.pool(action.pool)
                 self.tell(events.RolloutAbandoned(at=self.now, pool=action.pool))
                 back, good = self.pool(action.pool), self.good.pop(action.pool)
-                assert back == replace(good, is_disk_newer=not good.is_molded), "the last good one is back"
+                is_elsewhere = bool(good.folders) and not any(each in failed.folders for each in good.folders)
+                is_kept = good.is_molded or is_elsewhere
+                assert back == replace(good, is_disk_newer=not is_kept), "the last good one is back"
             case actions.LeaveListeners():
                 assert not self.has_left_listeners, "once"
                 assert self.now >= self.drain_until(), "what comes before is still let in"

@@ -325,11 +325,11 @@ def _abandon(state: State, name: str) -> State:
     rollout = state.rollouts.get(name)
     if rollout is None:
         return state
+    previous = rollout.previous
+    pool = replace(previous, is_disk_newer=not previous.keeps_code_beside(state.pools[name]))
     return replace(
         state,
-        pools=_with(
-            state.pools, {name: replace(rollout.previous, is_disk_newer=not rollout.previous.is_molded)}
-        ),
+        pools=_with(state.pools, {name: pool}),
         rollouts=_without(state.rollouts, name),
         backoffs=_without(state.backoffs, name),
     )

@@ -66,11 +66,13 @@ class Deployment:
 
     Attributes:
         files: the log files, by path, which its workers inherit.
+        folders: of the application, where they were when the generation began (`importing.folders_of`).
     """
 
     loaded: Loaded
     blueprint: Blueprint
     files: Mapping[str, OpenLog]
+    folders: tuple[str, ...]
 
     @property
     def settings(self) -> Settings:
@@ -102,6 +104,7 @@ class Deployment:
             max_failures=reload.max_failures,
             patience=patience,
             is_molded=self.blueprint.mold is not None,
+            folders=self.folders,
         )
 
 
@@ -265,7 +268,7 @@ class Deployments:
             former = self.present.files
             self.present, self.next = self.next, None
             self._store.settle(self.present.listeners)
-            search_behind(folders_of(self.present.settings.app))
+            search_behind(self.present.folders)
             try:
                 self.open_logs(self.present.settings, self.present.files)
             except (
@@ -358,7 +361,8 @@ class Deployments:
         self._generation = Generation(self._generation + 1)
         loaded = self.here(loaded)
         settings = loaded.settings
-        casting = Casting(settings=settings, instance=self._instance, tls=tls, files=files)
+        folders = folders_of(settings.app)
+        casting = Casting(settings=settings, instance=self._instance, tls=tls, files=files, folders=folders)
         blueprint = Blueprint(
             generation=self._generation,
             listeners=listeners,
@@ -367,7 +371,7 @@ class Deployments:
             mold=partial(run_mold, casting=casting) if settings.app.preload else None,
             handover=self._handover(kind_of(settings.workers, settings.app.interface)),
         )
-        return Deployment(loaded=loaded, blueprint=blueprint, files=files)
+        return Deployment(loaded=loaded, blueprint=blueprint, files=files, folders=folders)
 
     def _handover(self, kind: str) -> Handover | None:
         """Return the pair that the workers share with those that they replace, if both can hand over."""

@@ -106,8 +106,10 @@ class Pool:
         surge: how many more than `size` a rollout may run at once; 0 replaces one by one, `size` all at once.
         max_failures: how many children of a new generation may fail to boot before the rollout is abandoned.
         is_molded: whether its workers are forked by a mold, one a generation.
+        folders: the application's, where they were when the generation began, or empty; workers that are replaced find
+            its code there.
         is_disk_newer: its reload was rolled back: what is on disk is not what its workers run, and would be run by one
-            that is replaced. Never where a mold has the generation's own code.
+            that is replaced. Never where a mold has the generation's own code, or its folders still do.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Pool:
     max_failures: int
     patience: Patience
     is_molded: bool = False
+    folders: tuple[str, ...] = ()
     is_disk_newer: bool = False
     closed: frozenset[Slot] = frozenset()
 
@@ -130,6 +133,11 @@ class Pool:
     def has(self, slot: Slot) -> bool:
         """Whether the slot is one of its."""
         return slot <= self.size + len(self.closed) and slot not in self.closed
+
+    def keeps_code_beside(self, other: Pool) -> bool:
+        """Whether a replaced worker would run this generation's code, although another one's has been deployed."""
+        has_own_folders = bool(self.folders) and set(self.folders).isdisjoint(other.folders)
+        return self.is_molded or has_own_folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
+from unicornd.config.instance import working_folder
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, under_their_names
 from unicornd.dataclass import dataclass, replace
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
+    from unicornd.config.sections.app import AppSettings
     from unicornd.config.sections.workers import WorkersSettings
     from unicornd.config.settings import Settings
     from unicornd.observe.logfile import OpenLog
@@ -76,10 +78,13 @@ class Casting:
         tls: what TLS is spoken with, before `hooks.ssl_context`. Made by the arbiter: so the key may be for root only,
             what happens to the files meanwhile costs no worker, and clients may resume a session at another one.
         files: the log files, path → file. Opened by the arbiter, so they may be where only root can write.
+        folders: of the application, where they were when the generation began; the last one is its home. A worker that is
+            replaced finds its generation's code there, wherever links lead by then.
     """
 
     settings: Settings
     files: Mapping[str, OpenLog]
+    folders: tuple[str, ...]
     instance: str = "unicornd"
     tls: SSLContext | None = None
 
@@ -275,8 +280,7 @@ def _surround(casting: Casting) -> SSLContext | None:
     import_ahead(settings.workers, app.interface, identity=identity, speaks_tls=is_encrypted)
     try:
         become(identity)
-        if app.chdir is not None:
-            os.chdir(app.chdir)
+        folders = _settle(app, casting.folders)
     except OSError as error:
         raise BootError(
             f"the worker cannot be set up: {error.strerror}: {error.filename or 'user and group'}",
@@ -286,12 +290,43 @@ def _surround(casting: Casting) -> SSLContext | None:
         os.umask(process.umask)
     os.environ.update(app.env)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
-    search_first(folders_of(app))
+    search_first(folders)
     # As the worker's user: what it opens is that user's to open, and root never follows a link for it.
     cfg = under_their_names(settings, "unicornd")
     open_their_logs(settings.logging, text, metrics=settings.metrics, cfg=cfg)
     signals.write_stacks_to(logs.stacks_fd())
     return _custom_tls_context(settings, casting.tls)
+
+
+def _settle(app: AppSettings, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Enter the application's home, and return where its code is: where both were when the generation began.
+
+    If that is gone (a release that was removed), where they are now.
+
+    Raises:
+        OSError: the home cannot be entered.
+    """
+    home = folders[-1]
+    if not os.path.isdir(home) and os.path.isdir(app.chdir or working_folder()):  # noqa: PTH112 - texts
+        folders = folders_of(app)
+        logging.getLogger(logs.ERROR_LOG).warning(
+            "%s, where this generation's code was, is gone: the worker runs what is in %s", home, folders[-1]
+        )
+        home = folders[-1]
+    if app.chdir is not None or _is_elsewhere(home):
+        os.chdir(home)
+    return folders
+
+
+def _is_elsewhere(home: str) -> bool:
+    """Whether another directory than `home` is the working directory, and `home` can be entered.
+
+    Nobody has asked to enter it: the workers' user need not be allowed to, as long as it is where the arbiter is.
+    """
+    with suppress(FileNotFoundError):
+        if os.getcwd() == home:  # noqa: PTH109 - compared as texts
+            return False
+    return os.access(home, os.X_OK)
 
 
 def tls_context(settings: Settings) -> SSLContext | None:

@@ -67,9 +67,12 @@ class ApplicationFinder:
 
 
 def folders_of(app: AppSettings) -> tuple[str, ...]:
-    """Return the application's folders, where they are now: a link may lead to the next release a moment later."""
-    home = os.path.realpath(app.chdir if app.chdir is not None else working_folder())
-    return (*app.pythonpath, home)
+    """Return the application's folders, where they are now: a link may lead to the next release a moment later.
+
+    The last one is its home, the working directory.
+    """
+    home = app.chdir if app.chdir is not None else str(working_folder())
+    return tuple(os.path.realpath(folder) for folder in (*app.pythonpath, home))
 
 
 def search_behind(folders: Sequence[str]) -> None:
