@@ -56,10 +56,13 @@ def arbiters(fleet: Fleet) -> list[int]:
     return [pid for pid in parents if pid in parents.values() or parents[pid] not in everybody]
 
 
-def upgrade(fleet: Fleet, *more: str, python: str = sys.executable) -> tuple[int, Any]:
-    """Have it upgraded by the unicornctl of an interpreter."""
+OURS = (sys.executable, "-Pm", "unicornd.cli.ctl")
+
+
+def upgrade(fleet: Fleet, *more: str, unicornctl: tuple[str, ...] = OURS) -> tuple[int, Any]:
+    """Have it upgraded by a unicornctl."""
     done = subprocess.run(
-        [python, "-Pm", "unicornd.cli.ctl", "upgrade", "--json", *more], cwd=fleet.folder, env=fleet.environ(),
+        [*unicornctl, "upgrade", "--json", *more], cwd=fleet.folder, env=fleet.environ(),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout or "{}")
@@ -163,7 +166,10 @@ def make_environment(folder: Path) -> Path:
     )
     program = folder / "bin" / "unicornd"
     program.write_text(f"#!{folder}/bin/python\nfrom unicornd.cli.daemon import main\nmain()\n")
-    program.chmod(0o755)
+    control = program.with_name("unicornctl")
+    control.write_text(f"#!{folder}/bin/python\nfrom unicornd.cli.ctl import main\nmain()\n")
+    for each in (program, control):
+        each.chmod(0o755)
     return program
 
 
@@ -193,10 +199,12 @@ def test_a_link_to_another_virtual_environment_is_followed_and_one_without_pytho
         )
         eventually(traffic.answered_more(20), "requests are answered")
         lead(current, "release-2")
-        await_upgrade(fleet, fleet.process.pid, "--executable", "current/bin/unicornd")
+        await_upgrade(fleet, fleet.process.pid, unicornctl=(str(current / "bin" / "unicornctl"),))
         eventually(traffic.answered_more(20), "requests are answered")
     assert traffic.tally.failures == []
     assert fleet.get().startswith(f"{fleet.folder}/release-2 ")
+    said = [step["text"] for step in fleet.client.get("/v1/operations/upgrade-2")["steps"]]
+    assert any(text.endswith(f": {current}/bin/unicornd") for text in said), "kept as it was said"
 
 
 def test_a_fleet_that_was_begun_in_one_environment_goes_on_in_that_of_the_unicornctl_that_upgrades_it(
@@ -221,7 +229,7 @@ def test_a_fleet_that_was_begun_in_one_environment_goes_on_in_that_of_the_unicor
     fleet.await_workers(3)
     assert_nothing_else_is_executed(fleet, first)
     before = events(fleet)
-    code, operation = upgrade(fleet, python=str(green))
+    code, operation = upgrade(fleet, unicornctl=(str(green), "-Pm", "unicornd.cli.ctl"))
     assert code == 0, operation
     second = await_arbiter(fleet, first)
     eventually(lambda: not Path(f"/proc/{first}").exists(), "the old arbiter has left")
@@ -360,9 +368,9 @@ def test_counters_go_on_after_an_upgrade_and_never_go_backwards(fleet: Fleet) ->
     assert fleet.status()["totals"]["restarts"] == 1
 
 
-def await_upgrade(fleet: Fleet, predecessor: int, *more: str) -> int:
+def await_upgrade(fleet: Fleet, predecessor: int, *more: str, unicornctl: tuple[str, ...] = OURS) -> int:
     """Upgrade, wait until the old arbiter has left, and return the new one's pid."""
-    code, operation = upgrade(fleet, *more)
+    code, operation = upgrade(fleet, *more, unicornctl=unicornctl)
     assert code == 0, operation
     new = await_arbiter(fleet, predecessor)
     eventually(lambda: not is_running(predecessor), "the old arbiter has left")

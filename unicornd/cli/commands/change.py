@@ -114,9 +114,18 @@ def upgrade(
     def body(client: Client) -> Mapping[str, object]:
         if executable is None and os.geteuid() not in {0, client.answerer().uid}:
             return {}  # only these two may name a program
-        return {"executable": _program(executable) if executable is not None else sys.executable}
+        return {"executable": _program(executable) if executable is not None else _own_program()}
 
     return change(session, "/v1/upgrade", body=body, dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+def _own_program() -> str:
+    """Return the unicornd beside this unicornctl, by the path as it was said; else our interpreter.
+
+    A symbolic link in the path may lead to another release when the fleet is upgraded the next time.
+    """
+    beside = as_said(Path(sys.argv[0])).with_name("unicornd")
+    return str(beside) if beside.is_file() and os.access(beside, os.X_OK) else sys.executable
 
 
 def _program(said: str) -> str:
