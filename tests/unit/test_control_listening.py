@@ -194,6 +194,9 @@ def test_who_is_named_for_both_may_do_both(uid: int, groups: tuple[int, ...], ro
     [
         ("/v1/upgrade", b'{"executable": "/tmp/mine"}', True),
         ("/v1/upgrade", b'{"executable": "/tmp/mine"', True),
+        ("/v1/upgrade", b'{"executable": null, "executable": "/tmp/mine"}', True),
+        ("/v1/upgrade", b'["/tmp/mine"]', True),
+        ("/v1/upgrade", b'{"executable": null}', False),
         ("/v1/upgrade", b"{}", False),
         ("/v1/upgrade", b"", False),
         ("/v1/scale", b'{"count": 3}', False),

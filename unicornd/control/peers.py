@@ -7,6 +7,7 @@ name service may take its time.
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import socket
@@ -99,7 +100,7 @@ def _refuse_change(uid: int, request: Request) -> Reply | None:
 
 def _refuse_program(uid: int, request: Request) -> Reply | None:
     """Whoever may change the fleet may not have its user execute what nobody else has chosen."""
-    if request.path != UPGRADE or request.body.strip() in {b"", b"{}"}:
+    if request.path != UPGRADE or not _may_name_one(request.body):
         return None
     return refuse(
         HTTPStatus.FORBIDDEN,
@@ -107,6 +108,15 @@ def _refuse_program(uid: int, request: Request) -> Reply | None:
         exit_code=CtlExit.PERMISSION,
         hint="root and the user that runs unicornd may; without --executable, what the fleet was started with is executed anew",
     )
+
+
+def _may_name_one(body: bytes) -> bool:
+    """Whether an upgrade's body names a program, or is not understood."""
+    try:
+        asked = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(asked, dict) or asked.get("executable") is not None
 
 
 def _refuse_all(uid: int) -> Reply:
