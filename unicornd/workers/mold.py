@@ -79,7 +79,7 @@ def run_mold(seat: Seat, casting: Casting) -> int:
     gc.freeze()  # the collector leaves alone what is shared
     with suppress(ToldToLeave):
         _install_signals(_leave)  # what the application has taken over while it was loaded is ours again
-        Handlers({}, log).put_right()
+        Handlers({number: signal.getsignal(number) for number in (*MINE, signal.SIGUSR1)}, log).put_right()
         BOUNDARY.arm(MINE, partial(_give_up_in_child, seat))
         report(seat, ReadyReport())
         _serve(seat, casting, loaded=loaded)
