@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +12,6 @@ from tests.support.waiting import eventually
 from tests.support.worker import Setup, worker
 from unicornd.dataclass import replace
 from unicornd.workers.asgi.policy import AsgiPolicy
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TIMES = 3
 
@@ -28,6 +25,10 @@ def install() -> None:
         raise TooSlowError("the call takes too long")
 
     signal.signal(signal.SIGALRM, give_up)
+
+
+def is_asleep(thread: int) -> bool:
+    return Path(f"/proc/{thread}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def setups() -> dict[str, Setup]:
@@ -49,6 +50,8 @@ def test_a_signal_handler_that_raises_when_no_request_runs_is_told_and_survived(
             with running.connect() as client:
                 assert client.get().code == 200
             eventually(lambda: not running.has_clients(), "the worker is idle")
+            # Two threads: the main one may still write the line before, into a file that a handler must not write to then.
+            eventually(lambda: is_asleep(running.pid), "its main thread, too")
             running.send(signal.SIGALRM)
             eventually(lambda: running.log().count("handler of SIGALRM raised") >= count, "it is told")  # noqa: B023 - waited for here
         running.drain()

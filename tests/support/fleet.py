@@ -140,7 +140,8 @@ class Fleet:
 
     def await_state(self, state: str) -> None:
         def is_reached() -> bool:
-            assert self.process is None or self.process.poll() is None, f"unicornd has ended:\n{self.log}"
+            code = None if self.process is None else self.process.poll()
+            assert code is None, f"unicornd has ended with {code}:\n{self.log}"
             with contextlib.suppress(ControlError):
                 return bool(self.status()["state"] == state)
             return False
