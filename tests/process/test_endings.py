@@ -103,6 +103,17 @@ def test_background_work_is_finished_before_a_worker_ends(fleet: Fleet, kind: st
     assert set(notes(fleet)[-2:]) == {"atexit", "finalizer"}
 
 
+def test_background_work_of_greenlets_is_finished_too(fleet: Fleet) -> None:
+    fleet.start_kind("gevent")
+    fleet.get("/begin")
+    fleet.send(signal.SIGTERM)
+    fleet.await_log("stopping gracefully")
+    fleet.open_gate()
+    assert fleet.exit_code() == 0
+    assert set(notes(fleet)) == {*WORK, "atexit", "finalizer"}
+    assert set(notes(fleet)[-2:]) == {"atexit", "finalizer"}
+
+
 @pytest.mark.parametrize("kind", ["sync", "threads"])
 def test_background_work_that_does_not_end_is_bounded_by_graceful(fleet: Fleet, kind: str) -> None:
     fleet.start_kind(kind, "--graceful-timeout", "3")
