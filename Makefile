@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 DEMO := configs/demo/unicornd.toml
 
 # Debian packages that the process tests and the benchmarks drive: program → package.
-TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl strace:strace
+TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl strace:strace zsh:zsh fish:fish man:man-db
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 PROXY_TOOLS := haproxy:haproxy hitch:hitch stunnel4:stunnel4 varnishd:varnish nginx:nginx-light apache2:apache2 lighttpd:lighttpd openssl:openssl
 
@@ -24,7 +24,7 @@ help:
 	@echo "make fuzz      random bytes for whatever reads bytes of others (SECONDS=600)"
 	@echo "make soak      the fault table again and again, with counts and durations (SOAK=\"--repeat 20\")"
 	@echo "make proxies   a fleet that changes under load behind real proxies, with counts (PROXIES=\"--front hitch\")"
-	@echo "make generate  write schemas/ and docs/settings.md from the models"
+	@echo "make generate  write schemas/, docs/settings.md and docs/man/ from the models"
 	@echo "… PYTHON=python3.13 does it with another Python, in an environment of its own"
 
 # A stamp per set of extras: pip runs again only when pyproject.toml has changed.
@@ -68,12 +68,14 @@ lint: $(VENV)/.installed-test
 check-generated: $(VENV)/.installed-test
 	$(BIN)/python -m unicornd.config.generate check
 	$(BIN)/python -m unicornd.control.openapi check
+	$(BIN)/python -m unicornd.cli.generate check
 
 generate: $(VENV)/.installed-test
 	@# The table first, in a process of its own: the other files are made with its help.
 	$(BIN)/python -c 'from unicornd.config import generate as g, tabulate as t; (g.ROOT / g.TABLE).write_text(t.table_text())'
 	$(BIN)/python -m unicornd.config.generate write
 	$(BIN)/python -m unicornd.control.openapi write
+	$(BIN)/python -m unicornd.cli.generate write
 
 # The pure parts are held to 100 % branch coverage (the list is in pyproject.toml, [tool.coverage.run]).
 test-unit: $(VENV)/.installed-test

@@ -112,7 +112,7 @@ def test_a_change_without_a_named_fleet_is_refused_with_the_way_out(ctl: Ctl, na
     for change in CHANGES:
         told = elsewhere(ctl, *change, expect=CtlExit.USAGE).stderr
         assert f"{change[0]}: no fleet is named; the only one that runs is {name}" in told
-        assert f"--socket {before['control']} means it" in told
+        assert f"--instance {before['instance']} means it" in told
     document = json.loads(elsewhere(ctl, "stop", "--json", expect=CtlExit.USAGE).stdout)
     assert document["error"]["exit_code"] == CtlExit.USAGE
     after = ctl.status()
@@ -123,9 +123,8 @@ def test_a_change_without_a_named_fleet_is_refused_with_the_way_out(ctl: Ctl, na
 
 @pytest.mark.usefixtures("is_isolated")
 def test_looking_takes_the_only_fleet_and_names_it(ctl: Ctl, name: str) -> None:
-    control = ctl.status()["control"]
     for look in (["status"], ["workers"], ["events"], ["is-ready"], ["stop", "--dry-run"]):
-        assert f"of the only fleet that runs: --socket {control}" in elsewhere(ctl, *look, expect=0).stderr
+        assert f"of the only fleet that runs: --instance {name}" in elsewhere(ctl, *look, expect=0).stderr
     assert elsewhere(ctl, "is-ready", "--quiet", expect=0).stderr == ""
     assert json.loads(elsewhere(ctl, "status", "--json", expect=0).stdout)["instance"] == name
 

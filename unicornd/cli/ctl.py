@@ -26,6 +26,9 @@ GLOBAL_OPTIONS: Mapping[str, str] = {
 }
 """Options with a value that may stand anywhere; `--json` may too."""
 
+COMPLETE = "__complete"
+"""What the scripts of `unicornctl completion` ask."""
+
 COMMANDS: Mapping[str, str] = {
     "start": "lifecycle",
     "stop": "lifecycle",
@@ -44,6 +47,7 @@ COMMANDS: Mapping[str, str] = {
     "ls": "report",
     "version": "report",
     "config": "config",
+    "completion": "completion",
 }
 """Which module of `cli.commands` has which command, in the order of the help."""
 
@@ -58,6 +62,10 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    if arguments[:1] == [COMPLETE]:
+        from unicornd.cli import complete  # noqa: PLC0415 - of no use to any command
+
+        return complete.main(arguments[1:])
     arguments = gather_options(arguments)
     is_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     name = command_of(arguments)

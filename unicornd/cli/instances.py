@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unicornd.config.instance import (
+    SPARE_MARK,
     control_socket_candidates,
     instance_of_config,
     running_sockets,
@@ -81,7 +82,7 @@ def find_client(choice: Choice) -> Client:
 
 def tell_guess(found: Found) -> None:
     """Say on stderr which fleet is looked at, since nobody has named one."""
-    sys.stderr.write(f"of the only fleet that runs: --socket {one_line(str(found.client.address))}\n")
+    sys.stderr.write(f"of the only fleet that runs: {one_line(how_to_name(found.client.address))}\n")
 
 
 def _named(choice: Choice) -> Client:
@@ -93,10 +94,7 @@ def _named(choice: Choice) -> Client:
     if choice.socket:
         return Client(address=choice.socket)
     if choice.instance:
-        return _answering(
-            control_socket_candidates(os.environ, uid=os.geteuid(), instance=choice.instance),
-            name=choice.instance,
-        )
+        return _answering(_places_of(choice.instance), name=choice.instance)
     file = choice.config_file()
     assert file is not None  # noqa: S101 - `find_fleet` has looked; tells the type checker
     return client_of_config(file)
@@ -114,7 +112,7 @@ def client_of_config(file: Path) -> Client:
         raise _unreadable(file, error) from error
     own = os.environ.get("UNICORND_CONTROL__SOCKET") or socket_of_config(file)
     instance = os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file)
-    candidates = (own,) if own else control_socket_candidates(os.environ, uid=os.geteuid(), instance=instance)
+    candidates = (own,) if own else _places_of(instance)
     return _answering(candidates, name=f"{instance} ({file})")
 
 
@@ -125,6 +123,41 @@ def _unreadable(file: Path, error: OSError) -> ControlError:
     return ControlError(f"{file}: {(error.strerror or str(error)).lower()}", code=CtlExit.CONFIG)
 
 
+def _places_of(instance: str) -> tuple[str, ...]:
+    """Return where the control socket of an instance may be, those that units make for themselves included.
+
+    A service with `RuntimeDirectory=unicornd/shop` has it in `/run/unicornd/shop/`, which only the service itself is told.
+    """
+    places = control_socket_candidates(os.environ, uid=os.geteuid(), instance=instance)
+    nested = [path for place in places if place.startswith("/") for path in sorted(glob.glob(_nested(place)))]  # noqa: PTH207
+    last = [place for place in places if place.startswith("@")]
+    return (*(place for place in places if place not in last), *nested, *last)
+
+
+def _nested(place: str) -> str:
+    folder, name = os.path.split(place)
+    return f"{glob.escape(folder)}/*/{name if name == '*.sock' else glob.escape(name)}"
+
+
+def known_names() -> dict[str, str]:
+    """Return the names that `--instance` understands now, and where their fleets answer."""
+    found: dict[str, str] = {}
+    for address in running_addresses():
+        found.setdefault(name_of_address(address), address)
+    return found
+
+
+def name_of_address(address: str) -> str:
+    """Return the instance's name that a control socket in one of the usual places has."""
+    return address.rpartition("/")[2].partition(SPARE_MARK)[0].removesuffix(".sock")
+
+
+def how_to_name(address: str) -> str:
+    """Return the option that names the fleet at an address: its instance, if that leads there."""
+    name = name_of_address(address)
+    return f"--instance {name}" if known_names().get(name) == address else f"--socket {address}"
+
+
 def running_addresses(*, with_strangers: bool = False) -> list[str]:
     """Return the control sockets on this machine where unicornd may answer, or where we may not ask.
 
@@ -132,7 +165,7 @@ def running_addresses(*, with_strangers: bool = False) -> list[str]:
     is good for abstract names only.
     """
     places = control_socket_candidates(os.environ, uid=os.geteuid(), instance="*")
-    nested = [f"{os.path.dirname(place)}/*/*.sock" for place in places]  # noqa: PTH120 - text, before it is a path
+    nested = [_nested(place) for place in places]
     paths = [path for place in (*places, *nested) if place.startswith("/") for path in glob.glob(place)]  # noqa: PTH207
     abstract = [name for name in running_sockets(os.environ, os.geteuid()) if name.startswith("@")]
     return [
@@ -186,6 +219,6 @@ def _only_one() -> Client:
             raise ControlError(
                 "several fleets are running: say which one",
                 code=CtlExit.USAGE,
-                detail="\n".join(f"--socket {address}" for address in running),
+                detail="\n".join(how_to_name(address) for address in running),
                 hint="`unicornctl ls` says more about them",
             )

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from unicornd.cli.exits import may_colour
-from unicornd.cli.instances import Choice, find_client, find_fleet
+from unicornd.cli.instances import Choice, find_client, find_fleet, how_to_name
 from unicornd.control.client import ControlError
 from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
@@ -88,7 +88,7 @@ def _confirm(client: Client, deed: str) -> None:
         raise ControlError(
             f"{deed}: no fleet is named; the only one that runs is {which}",
             code=CtlExit.USAGE,
-            hint=f"--socket {client.address} means it; so do -c FILE, --instance NAME, or its folder",
+            hint=f"{how_to_name(client.address)} means it; so do -c FILE, --socket PATH, or its folder",
         )
     sys.stderr.write(f"{deed} {one_line(which)}, the only fleet that runs? [y/N] ")
     sys.stderr.flush()

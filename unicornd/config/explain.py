@@ -98,6 +98,15 @@ def all_keys() -> list[Key]:
     return list(walk(Settings, ()))
 
 
+def about_table(table: Key) -> str:
+    """Return what a table of settings is about, as a sentence."""
+    model: type[Section] = Settings
+    for name in table:
+        model = model.model_fields[name].annotation  # type: ignore[assignment] # sections
+    about = (model.__doc__ or "").strip().partition(": ")[2]
+    return about[:1].upper() + about[1:]
+
+
 def _of_row(row: Row, dotted: Mapping[str, Key]) -> list[Explanation]:
     found = [dotted[key] if key in dotted else tuple(key.split(".")[:2]) for key in row.keys]
     if found:
