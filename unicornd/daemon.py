@@ -140,6 +140,15 @@ def _run(
         return error.exit_code
 
 
+def _about_log(log: str) -> str:
+    """Return what a terminal is told about the log of a daemon that has no log file."""
+    if log == os.devnull:
+        return (
+            "nothing is logged: no log file is configured, and there is no folder for one; set logging.error"
+        )
+    return f"no log file is configured; see {log}"
+
+
 def describe(error: UnicorndError) -> str:
     """Return an error as text for a terminal: what, the details, what to do."""
     detail = escaping.lines(error.detail).splitlines()
@@ -457,9 +466,7 @@ class Assembly:
         if self._verdict is not None:
             log = self._deployments.present.settings.logging.error
             is_asked_for = log == self._settings.logging.error
-            self._verdict.give(
-                DaemonExit.OK, "" if is_asked_for else f"unicornd: no log file is configured; see {log}"
-            )
+            self._verdict.give(DaemonExit.OK, "" if is_asked_for else f"unicornd: {_about_log(log)}")
 
     def _conclude(self, leave: Leave) -> DaemonExit:
         code = EXITS[leave.cause]

@@ -14,10 +14,15 @@ from unicornd.config.instance import (
     instance_of_target,
     running_sockets,
     socket_of_config,
+    sockets_of_others,
     spare_name,
     spare_names,
+    state_log,
     working_folder,
 )
+from unicornd.config.layers import load
+from unicornd.config.loaded import Sources
+from unicornd.control.address import ControlAddress
 
 
 def test_an_instance_is_named_after_its_folder_and_told_apart_by_its_path(tmp_path: Path) -> None:
@@ -183,3 +188,37 @@ def test_a_working_directory_that_was_removed_still_has_the_name_under_which_it_
     assert working_folder() == gone
     monkeypatch.delenv("PWD")
     assert working_folder() == Path("/")
+
+
+def test_the_fleets_of_other_users_that_have_the_same_name_are_found(tmp_path: Path) -> None:
+    table = tmp_path / "unix"
+    listens = "0: 00000002 00000000 00010000 0001 01 1"
+    names = ("@unicornd/1000/shop", "@unicornd/33/shop~0badcafe", "@unicornd/0/shop", "@unicornd/1000/shops",
+             "/run/user/1000/unicornd/shop.sock", "/tmp/unicornd/shop.sock", "@unicornd/x/shop")  # fmt: skip
+    table.write_text("Num …\n" + "".join(f"{listens} {name}\n" for name in names))
+    assert sockets_of_others("shop", 0, table=table) == {
+        "/run/user/1000/unicornd/shop.sock": 1000,
+        "@unicornd/1000/shop": 1000,
+        "@unicornd/33/shop~0badcafe": 33,
+    }
+
+
+def test_a_daemon_without_any_other_place_logs_in_its_users_state_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert state_log({"XDG_STATE_HOME": "/home/me/state"}, "shop") == "/home/me/state/unicornd/shop.log"
+    monkeypatch.setenv("HOME", "/home/me")
+    assert state_log({}, "shop") == "/home/me/.local/state/unicornd/shop.log"
+    assert state_log({"XDG_STATE_HOME": "not/absolute"}, "shop") == ""
+
+
+def test_the_log_of_a_daemon_whose_control_socket_is_no_file_is_told_by_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file = tmp_path / "unicornd.toml"
+    file.write_text('[process]\nname = "shop"\n[control]\nsocket = "@unicornd-test"\n')
+    sources = Sources(config_file=file)
+    assert ControlAddress(load(sources), sources).fallback_log == f"{tmp_path}/state/unicornd/shop.log"
+    monkeypatch.setenv("XDG_STATE_HOME", "nowhere")
+    assert ControlAddress(load(sources), sources).fallback_log == os.devnull

@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, str] = {
     "stacks": "look",
     "postmortem": "look",
     "events": "report",
+    "logs": "logs",
     "ls": "report",
     "version": "report",
     "config": "config",

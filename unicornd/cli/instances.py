@@ -21,7 +21,10 @@ from unicornd.config.instance import (
     instance_of_config,
     running_sockets,
     socket_of_config,
+    sockets_of_others,
+    state_log,
 )
+from unicornd.control.answerer import user_name
 from unicornd.control.client import Client, ControlError, StrangerError, may_answer, search_abstract
 from unicornd.errors import CtlExit
 from unicornd.escaping import one_line
@@ -94,10 +97,23 @@ def _named(choice: Choice) -> Client:
     if choice.socket:
         return Client(address=choice.socket)
     if choice.instance:
-        return _answering(_places_of(choice.instance), name=choice.instance)
+        return _answering(_places_of(choice.instance), name=choice.instance, instance=choice.instance)
     file = choice.config_file()
     assert file is not None  # noqa: S101 - `find_fleet` has looked; tells the type checker
     return client_of_config(file)
+
+
+def log_beside(choice: Choice) -> str | None:
+    """Return the log that a daemon without a log file has left beside its control socket; None if there is none."""
+    file = choice.config_file()
+    name = choice.instance or (
+        os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file) if file else ""
+    )
+    own = (os.environ.get("UNICORND_CONTROL__SOCKET") or socket_of_config(file)) if file else None
+    places = (own,) if own else _places_of(name) if name else ()
+    logs = [place.removesuffix(".sock") + ".log" for place in places if place.startswith("/")]
+    logs += [state_log(os.environ, name)] if name else []
+    return next((log for log in logs if os.path.exists(log)), None)  # noqa: PTH110 - texts
 
 
 def client_of_config(file: Path) -> Client:
@@ -113,7 +129,7 @@ def client_of_config(file: Path) -> Client:
     own = os.environ.get("UNICORND_CONTROL__SOCKET") or socket_of_config(file)
     instance = os.environ.get("UNICORND_PROCESS__NAME") or instance_of_config(file)
     candidates = (own,) if own else _places_of(instance)
-    return _answering(candidates, name=f"{instance} ({file})")
+    return _answering(candidates, name=f"{instance} ({file})", instance=instance)
 
 
 def _unreadable(file: Path, error: OSError) -> ControlError:
@@ -182,7 +198,7 @@ def _is_held(address: str, *, with_strangers: bool) -> bool:
         return with_strangers
 
 
-def _answering(candidates: tuple[str, ...], *, name: str) -> Client:
+def _answering(candidates: tuple[str, ...], *, name: str, instance: str) -> Client:
     """Return a client for the first place where unicornd answers.
 
     A stranger at an abstract name, which anybody may take, is passed over: the fleet may be at a spare one.
@@ -196,12 +212,20 @@ def _answering(candidates: tuple[str, ...], *, name: str) -> Client:
                 return Client(address=search.address)
         elif may_answer(address):
             return Client(address=address)
+    others = list(sockets_of_others(instance, os.geteuid()).items())
     raise ControlError(
-        f"{name} is not running",
+        f"{name} is not running{' as this user' if others else ''}",
         code=CtlExit.NOT_RUNNING,
-        detail="\n".join(strangers[:MAX_TOLD]),
+        detail="\n".join([*strangers[:MAX_TOLD], *(_of_another(*other) for other in others[:MAX_TOLD])]),
         hint="`unicornctl start` starts it; `unicornctl ls` lists what runs",
     )
+
+
+def _of_another(address: str, uid: int) -> str:
+    """Return how to reach the fleet of that name that another user seems to have started."""
+    user = user_name(uid)
+    way = f"`sudo -u {user} unicornctl …`" if address.startswith("@") else f"--socket {address}"
+    return f"user {user} has one of that name: {way} reaches it"
 
 
 def _only_one() -> Client:

@@ -82,6 +82,11 @@ COMMANDS: dict[str, Command] = {
         (("--follow", "-f"), "", "Go on with what happens."),
         (("--number", "-n"), "NUMBER", "How many past events."),
     )),
+    "logs": ("Show the log, wherever it goes.", (), (
+        (("--follow", "-f"), "", "Go on with what comes, also after a rotation."),
+        (("--number", "-n"), "NUMBER", "How many past lines."),
+        (("--access",), "", "The access log, not the error log."),
+    )),
     "ls": ("List the fleets that run on this machine and may be looked at.", (), (
     )),
     "version": ("Show the version of unicornctl, and of the fleet if it runs.", (), (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,26 @@ def _is_ours(name: str, folders: list[str]) -> bool:
     """A socket in one of the folders, or in a folder below it (`/run/unicornd/shop/…` of a template unit)."""
     parent, _, file = name.rpartition("/")
     return file.endswith(".sock") and (parent in folders or parent.rpartition("/")[0] in folders)
+
+
+def sockets_of_others(instance: str, uid: int, *, table: Path = UNIX_SOCKETS) -> dict[str, int]:
+    """Return the addresses at which instances of that name listen that other users have started, and whose they seem to be."""
+    form = re.compile(
+        rf"{ABSTRACT_PREFIX}([0-9]{{1,10}})/{re.escape(instance)}(?:{SPARE_MARK}[0-9a-f]+)?"
+        rf"|/run/user/([0-9]{{1,10}})/unicornd/{re.escape(instance)}\.sock"
+    )
+    found = (form.fullmatch(name) for name in _listening(table))
+    owners = {match[0]: int(match[1] or match[2]) for match in found if match is not None}
+    return {address: owner for address, owner in sorted(owners.items()) if owner != uid}
+
+
+def state_log(environ: Mapping[str, str], instance: str) -> str:
+    """Return the log of a daemon that has neither a log file nor a runtime directory: in the user's state folder.
+
+    XDG Base Directory Specification: $XDG_STATE_HOME, else ~/.local/state, is for logs. Empty: there is no home.
+    """
+    home = environ.get("XDG_STATE_HOME", "") or os.path.join(os.path.expanduser("~"), ".local/state")  # noqa: PTH111, PTH118
+    return f"{home}/unicornd/{instance}.log" if home.startswith("/") else ""
 
 
 def spare_name(address: str) -> str:

@@ -42,12 +42,16 @@ class ControlAddress:
 
     @property
     def fallback_log(self) -> str:
-        """Where a daemon logs that has no log file: beside its control socket."""
-        places = [address for address in self.candidates if not address.startswith("@")]
-        for place in places:
+        """Where a daemon logs that has no log file: beside its control socket, else in its user's state folder."""
+        logs = [
+            address.removesuffix(".sock") + ".log"
+            for address in self.candidates
+            if not address.startswith("@")
+        ]
+        for place in filter(None, [*logs, instances.state_log(os.environ, self.instance)]):
             folder = os.path.dirname(place)  # noqa: PTH120 - addresses are texts
             with suppress(OSError):
                 make_folder(folder)
             if os.access(folder, os.W_OK):
-                return place.removesuffix(".sock") + ".log"
+                return place
         return os.devnull

@@ -60,10 +60,11 @@ def holder_text(answerer: Answerer, *, uid_map: Path = UID_MAP) -> str:
     pid = f"pid {answerer.pid}" if answerer.pid else "a process of another pid namespace"
     if answerer.uid == OVERFLOW_UID and not _is_mapped(OVERFLOW_UID, uid_map):
         return f"a user outside this user namespace ({pid})"
-    return f"user {_name_of(answerer.uid)} ({pid})"
+    return f"user {user_name(answerer.uid)} ({pid})"
 
 
-def _name_of(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """Return a user's name, or the number of one without a name."""
     import pwd  # noqa: PLC0415 - only for a message
 
     try:
