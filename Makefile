@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 DEMO := configs/demo/unicornd.toml
 
 # Debian packages that the process tests and the benchmarks drive: program → package.
-TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl strace:strace zsh:zsh fish:fish man:man-db
+TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2 openssl:openssl curl:curl strace:strace zsh:zsh fish:fish man:man-db logrotate:logrotate
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 PROXY_TOOLS := haproxy:haproxy hitch:hitch stunnel4:stunnel4 varnishd:varnish nginx:nginx-light apache2:apache2 lighttpd:lighttpd openssl:openssl
 

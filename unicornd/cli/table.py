@@ -99,17 +99,39 @@ COMMANDS: dict[str, Command] = {
     )),
     "config explain": ("Say what a setting means, and what it is here.", ("NAME",), (
         (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
+    )),
+    "config unit": ("Print a unit of systemd for this configuration.", (), (
+        (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
+        (("--user",), "USER", "Whom it runs as. Default: process.user, or the file's owner."),
+        (("--name",), "UNIT", "Default: process.name, or the file's folder."),
+        (("--socket-unit",), "", "Print the socket unit, which keeps the port open over restarts."),
+        (("--with-socket",), "", "Have the service want its socket unit."),
+    )),
+    "config logrotate": ("Print what logrotate has to know of its log files.", (), (
+        (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
+        (("--user",), "USER", "Whom it runs as. Default: process.user, or the file's owner."),
+        (("--name",), "UNIT", "Default: process.name, or the file's folder."),
     )),
     "config diff": ("Say what a reload would change in the running fleet.", (), (
         (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
-        (("--socket",), "PATH", "Of the fleet's control socket."),
-        (("--instance",), "NAME", "Of the fleet."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
     )),
     "config check": ("Say whether the configuration is right; all errors at once.", (), (
         (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
     )),
     "config show": ("Show the settings in effect.", (), (
         (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
         (("--origin",), "", "Say where each value comes from."),
         (("--all",), "", "Defaults, too."),
     )),
@@ -121,6 +143,8 @@ COMMANDS: dict[str, Command] = {
     )),
     "config set": ("Save one value; a reload applies it.", ("KEY=VALUE",), (
         (("-c", "--config"), "FILE", "Default: ./unicornd.toml."),
+        (("--instance",), "NAME", "The file of the fleet of this name, which runs."),
+        (("--socket",), "PATH", "The file of the fleet at this control socket."),
     )),
     "completion": ("Print the completion script for bash, zsh or fish.", ("SHELL",), (
     )),

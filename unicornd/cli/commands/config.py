@@ -15,14 +15,16 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from unicornd.cli.commands.config_deploy import make_logrotate, make_unit
 from unicornd.cli.commands.config_explain import diff_config, explain_setting
+from unicornd.cli.commands.config_file import File, Instance, Json, Socket, file_meant, load_meant
 from unicornd.cli.commands.config_import import import_config
 from unicornd.cli.session import data_console
 from unicornd.config.exposed import exposed
 from unicornd.config.generate import schema_text
 from unicornd.config.given import Given
 from unicornd.config.layers import DEFAULT_FILE, load, read_value, split_key
-from unicornd.config.loaded import Loaded, Sources
+from unicornd.config.loaded import Sources
 from unicornd.config.show import apply_of
 from unicornd.config.starter import starter_text
 from unicornd.config.write import save_drop_in, write_config
@@ -36,18 +38,15 @@ app = typer.Typer(
 )
 app.command(name="import", short_help="Make an unicornd.toml of gunicorn's file and flags.")(import_config)
 app.command(name="explain", short_help="Say what a setting means, and what it is here.")(explain_setting)
+app.command(name="unit", short_help="Print a unit of systemd for this configuration.")(make_unit)
+app.command(name="logrotate", short_help="Print what logrotate has to know of its log files.")(make_logrotate)
 app.command(name="diff", short_help="Say what a reload would change in the running fleet.")(diff_config)
-
-File = Annotated[
-    Path | None, typer.Option("-c", "--config", metavar="FILE", help=f"Default: ./{DEFAULT_FILE}.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
-def check(*, config: File = None, as_json: Json = False) -> int:
+def check(*, config: File = None, instance: Instance = "", socket: Socket = "", as_json: Json = False) -> int:
     """Say whether the configuration is right; all errors at once."""
-    loaded = _load(config)
+    loaded = load_meant(config, instance=instance, socket=socket)
     if loaded.settings.app.target is None:
         raise ConfigError(
             "app.target is not set: there is nothing to serve", hint='target = "module:application"'
@@ -65,12 +64,14 @@ def check(*, config: File = None, as_json: Json = False) -> int:
 def show(
     *,
     config: File = None,
+    instance: Instance = "",
+    socket: Socket = "",
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Defaults, too.")] = False,
     as_json: Json = False,
 ) -> int:
     """Show the settings in effect: file, drop-ins and environment together."""
-    loaded = _load(config)
+    loaded = load_meant(config, instance=instance, socket=socket)
     rows = loaded.rows
     if as_json:
         values = [
@@ -124,13 +125,15 @@ def set_value(
     assignment: Annotated[str, typer.Argument(metavar="KEY=VALUE", help="workers.threads=8")],
     *,
     config: File = None,
+    instance: Instance = "",
+    socket: Socket = "",
     as_json: Json = False,
 ) -> int:
     """Save one value to a drop-in beside the file (its comments stay); a reload applies it."""
     key, equals, text = assignment.partition("=")
     if not equals or "." not in key:
         raise ConfigError(f"expected SECTION.KEY=VALUE, got {assignment!r}")
-    file = config or Path(DEFAULT_FILE)
+    file = file_meant(config, instance=instance, socket=socket) or Path(DEFAULT_FILE)
     if not file.exists():
         raise ConfigError(f"there is no {file}", hint="`unicornctl config init` writes one")
     given = Given(key=key, text=text, where="KEY=VALUE")
@@ -143,20 +146,6 @@ def set_value(
         return 0
     data_console().print(Text(f"saved to {_shown(path)}; `unicornctl {command}` applies it"), soft_wrap=True)
     return 0
-
-
-def _load(config: Path | None) -> Loaded:
-    """Read the configuration as `unicornd` would here.
-
-    Raises:
-        ConfigError: it is wrong, or there is none.
-    """
-    loaded = load(Sources(config_file=config, environ=dict(os.environ)))
-    if loaded.config_file is None:
-        raise ConfigError(
-            f"there is no {DEFAULT_FILE} here", hint="`unicornctl config init` writes one; -c names another"
-        )
-    return loaded
 
 
 def _shown(path: Path | None) -> str:

@@ -15,6 +15,7 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
+from unicornd.cli.commands.config_file import File, Instance, Json, Socket, file_meant
 from unicornd.cli.instances import Choice, find_client
 from unicornd.cli.session import data_console, print_screen
 from unicornd.config.explain import APPLIES, Explanation, explain, why_idle
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
 
     from unicornd.config.loaded import Row
 
-File = Annotated[
-    Path | None, typer.Option("-c", "--config", metavar="FILE", help="Default: ./unicornd.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
 STARTED_WITH = frozenset({"command line", "environment", "environment default"})
 """Layers that a reload does not change: they belong to the process that runs."""
 
@@ -49,11 +45,13 @@ def explain_setting(
     ],
     *,
     config: File = None,
+    instance: Instance = "",
+    socket: Socket = "",
     as_json: Json = False,
 ) -> int:
     """Say what a setting means, what it is here and why, and what a change of it needs."""
     found = explain(name)
-    loaded, trouble = _loaded(config)
+    loaded, trouble = _loaded(file_meant(config, instance=instance, socket=socket))
     if as_json:
         values = [{**asdict(each), "present": _present_json(each, loaded)} for each in found]
         sys.stdout.write(
@@ -134,10 +132,8 @@ def _json(value: object) -> str:
 def diff_config(
     *,
     config: File = None,
-    socket: Annotated[
-        str, typer.Option("--socket", metavar="PATH", help="Of the fleet's control socket.")
-    ] = "",
-    instance: Annotated[str, typer.Option("--instance", metavar="NAME", help="Of the fleet.")] = "",
+    instance: Instance = "",
+    socket: Socket = "",
     as_json: Json = False,
 ) -> int:
     """Say what a reload would change in the running fleet, and how each change is applied."""
