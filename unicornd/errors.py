@@ -66,6 +66,14 @@ class ConfigError(UnicorndError):
     exit_code = DaemonExit.CONFIG
 
 
+class FileError(UnicorndError):
+    """A file cannot be written; `is_denied` if that is not allowed."""
+
+    def __init__(self, message: str, *, hint: str = "", detail: str = "", is_denied: bool = False) -> None:
+        super().__init__(message, hint=hint, detail=detail)
+        self.is_denied = is_denied
+
+
 class AppError(UnicorndError):
     """The application cannot be loaded: the module or the attribute is not there, or not callable."""
 

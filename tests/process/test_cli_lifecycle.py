@@ -320,3 +320,27 @@ def test_a_saved_size_outlives_a_restart(ctl: Ctl) -> None:
     ctl.run("scale", "2", "--save")
     ctl.run("restart")
     assert len(ctl.worker_pids()) == 2
+
+
+def test_a_program_is_told_why_a_start_fails_and_who_has_won_and_each_step(ctl: Ctl, tmp_path: Path) -> None:
+    site = tmp_path / "site_app.py"
+    site.write_text("import nothing_like_it\n" + APP)
+    failed = ctl.run("start", "--json", expect=CtlExit.FAILED)
+    error = json.loads(failed.stdout)["error"]
+    assert "nothing_like_it" in error["message"]
+    assert "import nothing_like_it" in error["detail"]
+    assert "nothing_like_it" in failed.stderr
+    site.write_text(APP)
+    command = [str(BIN / "unicornctl"), "start", "--json", "-c", str(ctl.config)]
+    both = [
+        subprocess.Popen(command, env=ctl.environ, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    pids = {json.loads(each.communicate(timeout=60)[0])["arbiter"]["pid"] for each in both}
+    assert [each.returncode for each in both] == [0, 0]
+    assert pids == {arbiter_of(ctl)}
+    steps = json.loads(ctl.run("reload", "--json").stdout)["steps"]
+    assert any("is ready" in step["text"] for step in steps)
+    assert any("has left" in step["text"] for step in steps)
+    site.write_text("import nothing_like_it\n" + APP)
+    error = json.loads(ctl.run("restart", "--json", expect=CtlExit.FAILED).stdout)["error"]
+    assert "nothing_like_it" in error["message"] + error["detail"]

@@ -176,6 +176,40 @@ def test_the_list_of_fleets_cuts_nothing_that_is_long(width: int) -> None:
     assert {"reloading", "4194303", "1000/1024"} <= set(lines[1].split())
 
 
+def test_fleets_that_cannot_be_looked_at_stand_below_the_others_with_the_reason() -> None:
+    stream = io.StringIO()
+    known = {
+        "instance": "shop",
+        "state": "ready",
+        "pid": "8100",
+        "workers": "4/4",
+        "up": "3d",
+        "listens": "[::1]:80",
+    }
+    reason = "no permission to use /run/unicornd/blog-0badca.sock: it is another user's, who has not said that you may look"
+    unknown = {
+        "instance": "/run/unicornd/blog-0badca.sock",
+        "state": "unknown",
+        "pid": "",
+        "workers": "",
+        "up": "",
+        "listens": reason,
+    }
+    print_screen(Console(file=stream, width=80, color_system=None), fleets_table([unknown, known]))
+    lines = stream.getvalue().splitlines()
+    assert lines[1].split() == ["shop", "ready", "8100", "4/4", "3d", "[::1]:80"]
+    assert lines[2] == "/run/unicornd/blog-0badca.sock  unknown"
+    assert all(line.startswith("  ") for line in lines[3:])
+    assert " ".join(line.strip() for line in lines[3:]) == reason
+
+
+def test_a_reason_that_is_longer_than_the_line_keeps_its_indent() -> None:
+    shown = draw(make_status(reason="a reason " * 20), width=80).splitlines()
+    told = [line for line in shown if "a reason" in line]
+    assert len(told) > 1
+    assert all(line.startswith(("  a", "  r")) for line in told)
+
+
 def write_screens() -> None:
     """Write the golden screens."""
     for name, status in SCREENS.items():

@@ -24,6 +24,7 @@ TEXT = '[app]\ntarget = "shop:app"\n\n[workers]\ncount = 2\n'
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "unicornd.toml"
     path.write_text(TEXT)
+    (tmp_path / "shop.py").write_text("app = None\n")
     return path
 
 
@@ -61,6 +62,41 @@ def test_one_without_a_target_has_nothing_to_serve(file: Path, capsys: pytest.Ca
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config("check", file=tmp_path / "missing.toml") == CtlExit.CONFIG
     assert "missing.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("app", "says"),
+    [
+        ('target = "module:application"', "app.target: there is no module module"),
+        ('target = "json.nothing:app"', "there is no module nothing in the package json"),
+        ('target = "shop.wsgi:app"', "shop is a module, so there is no shop.wsgi"),
+        ('target = "./web.py:app"', "there is no file ./web.py"),
+        ('target = "shop:app"\nchdir = "/"', "there is no module shop: not in /, and none is installed"),
+    ],
+)
+def test_a_target_that_cannot_be_found_is_told(
+    file: Path, app: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(f"[app]\n{app}\n")
+    assert config("check", file=file) == CtlExit.CONFIG
+    told = capsys.readouterr().err
+    assert f"{file}:2: app.target: " in told
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    "app", ['target = "json.decoder:JSONDecoder"', 'target = "./shop.py:app"', 'target = "sys:exit"', 'paste = "site.ini"',
+            'target = "web.site:app"\npythonpath = ["below"]'],
+)  # fmt: skip
+def test_a_target_that_can_be_found_is_not_imported(
+    file: Path, app: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "shop.py").write_text("raise SystemExit('imported')\n")
+    (file.parent / "site.ini").write_text("")
+    (file.parent / "below" / "web").mkdir(parents=True)
+    (file.parent / "below" / "web" / "site.py").write_text("raise SystemExit('imported')\n")
+    file.write_text(f"[app]\n{app}\n")
+    assert config("check", file=file) == CtlExit.DONE, capsys.readouterr().err
 
 
 def test_show_tells_what_was_said_and_by_whom(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,12 +137,12 @@ def test_init_writes_a_file_that_is_right_and_never_overwrites_one_unasked(
     assert config("init", file=file) == CtlExit.DONE
     assert str(load(Sources(config_file=file)).settings.app.target) == "app:app"
     file.write_text("mine")
-    assert config("init", file=file) == CtlExit.CONFIG
+    assert config("init", file=file) == CtlExit.FAILED
     assert "--force" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert config("init", "--force", file=file) == CtlExit.DONE
     assert tomllib.loads(file.read_text())
-    assert config("init", file=tmp_path / "nowhere" / "unicornd.toml") == CtlExit.CONFIG
+    assert config("init", file=tmp_path / "nowhere" / "unicornd.toml") == CtlExit.FAILED
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -146,18 +182,18 @@ def test_set_says_what_applies_it(file: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("assignment", "says"),
+    ("assignment", "code", "says"),
     [
-        ("workers.cuont=3", 'workers.cuont: unknown key (did you mean "count"?)'),
-        ("workers.count=many", 'expected a whole number or "auto", got "many"'),
-        ("workers", "expected SECTION.KEY=VALUE"),
-        ("count=3", "expected SECTION.KEY=VALUE"),
+        ("workers.cuont=3", 78, 'workers.cuont: unknown key (did you mean "count"?)'),
+        ("workers.count=many", 78, 'expected a whole number or "auto", got "many"'),
+        ("workers", 2, "expected SECTION.KEY=VALUE"),
+        ("count=3", 2, "expected SECTION.KEY=VALUE"),
     ],
 )
 def test_what_is_wrong_is_not_saved(
-    file: Path, assignment: str, says: str, capsys: pytest.CaptureFixture[str]
+    file: Path, assignment: str, says: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert config("set", assignment, file=file) == CtlExit.CONFIG
+    assert config("set", assignment, file=file) == code
     assert says in capsys.readouterr().err
     assert not file.with_suffix(".d").exists()
 
@@ -167,7 +203,7 @@ def test_with_json_a_program_is_told_what_was_written(
 ) -> None:
     file = tmp_path / "unicornd.toml"
     assert config("init", "--json", file=file) == CtlExit.DONE
-    assert json.loads(capsys.readouterr().out) == {"schema": 1, "written": str(file)}
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "written": str(file), "target": ""}
     assert config("set", "timeouts.graceful=20s", "--json", file=file) == CtlExit.DONE
     told = json.loads(capsys.readouterr().out)
     assert told.pop("written").endswith("unicornd.d/50-unicornctl.toml")

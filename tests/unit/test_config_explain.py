@@ -183,5 +183,5 @@ def test_explain_has_json(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_explain_refuses_a_name_that_is_none(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["config", "explain", "wrokers", "-c", str(file)]) == CtlExit.CONFIG
+    assert run(["config", "explain", "wrokers", "-c", str(file)]) == CtlExit.USAGE
     assert 'did you mean "workers"?' in capsys.readouterr().err

@@ -14,9 +14,9 @@ from unicornd.config.layers import load
 from unicornd.config.loaded import Loaded, Sources, differences, in_force, needing_restart
 from unicornd.config.secrets import HIDDEN
 from unicornd.config.show import apply_of, print_lines
-from unicornd.config.starter import starter_text
+from unicornd.config.starter import starter_for
 from unicornd.config.write import save_drop_in
-from unicornd.errors import ConfigError
+from unicornd.errors import FileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +102,7 @@ def test_a_changed_secret_is_a_difference_that_does_not_show_it(tmp_path: Path) 
 
 def test_a_folder_that_is_a_file_cannot_be_saved_to(tmp_path: Path) -> None:
     (tmp_path / "unicornd.d").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot save .*unicornd\.d"):
+    with pytest.raises(FileError, match=r"cannot save .*unicornd\.d"):
         save_drop_in(tmp_path / "unicornd.toml", {"workers.count": 5})
 
 
@@ -110,7 +110,7 @@ def test_a_drop_in_that_has_a_value_for_a_table_cannot_be_saved_to(tmp_path: Pat
     path = tmp_path / "unicornd.d" / "50-unicornctl.toml"
     path.parent.mkdir()
     path.write_text("workers = 3\n")
-    with pytest.raises(ConfigError, match="workers is no table there"):
+    with pytest.raises(FileError, match="workers is no table there"):
         save_drop_in(tmp_path / "unicornd.toml", {"workers.count": 5})
     assert path.read_text() == "workers = 3\n"
 
@@ -133,7 +133,7 @@ def test_a_drop_in_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_pat
     (tmp_path / "unicornd.d").mkdir()
     path = tmp_path / "unicornd.d" / "50-unicornctl.toml"
     path.write_text("not toml")
-    with pytest.raises(ConfigError, match="cannot save"):
+    with pytest.raises(FileError, match="cannot save"):
         save_drop_in(file, {"workers.count": 5})
     assert path.read_text() == "not toml"
 
@@ -196,7 +196,10 @@ def test_a_first_configuration_names_what_is_there(
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    text = starter_text(tmp_path)
+    text, named = starter_for(tmp_path, schema="./unicornd.schema.json")
+    assert text.startswith("#:schema ./unicornd.schema.json\n")
+    assert named in {target, ""}
+    assert tomllib.loads(text)["app"].get("warmup", []) == (["/"] if "shop.wsgi" in target else [])
     assert tomllib.loads(text)["app"]["target"] == target
     assert str(loaded(tmp_path, text).settings.app.target) == target
 
@@ -217,4 +220,4 @@ def test_a_first_configuration_has_the_kind_that_fits(
     tmp_path: Path, name: str, text: str, kind: str
 ) -> None:
     (tmp_path / name).write_text(text)
-    assert tomllib.loads(starter_text(tmp_path))["workers"]["kind"] == kind
+    assert tomllib.loads(starter_for(tmp_path, schema="").text)["workers"]["kind"] == kind

@@ -448,5 +448,11 @@ def test_what_is_not_toml_is_told_where_all_errors_are(tmp_path: Path) -> None:
         ConfigError, match=r"not TOML: Cannot overwrite a value \(at end of document\)"
     ) as twice:
         load(Sources(folder=tmp_path))
+    assert twice.value.message.startswith(f"{file}:3: not TOML: ")
+    for text, line in (("[app]\nenv = [\n1,\n", 2), ("[app]\n\n[workers\ncount = 1", 3), ('a = """\n\n', 1)):
+        file.write_text(text)
+        with pytest.raises(ConfigError) as unended:
+            load(Sources(folder=tmp_path))
+        assert unended.value.message.startswith(f"{file}:{line}: not TOML: ")
     assert "brackets" in caught.value.hint
     assert "may stand once" in twice.value.hint

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from unicornd.control.client import ControlError
-from unicornd.errors import ConfigError, CtlExit
+from unicornd.errors import ConfigError, CtlExit, FileError
 from unicornd.escaping import json_text, one_line
 from unicornd.escaping import lines as plain_lines
 
@@ -83,6 +83,8 @@ def exit_code(error: UnicorndError) -> int:
             return error.code
         case ConfigError():
             return CtlExit.CONFIG
+        case FileError(is_denied=True):
+            return CtlExit.PERMISSION
         case _:
             return CtlExit.FAILED
 

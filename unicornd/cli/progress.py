@@ -115,7 +115,7 @@ def _on_one_line(text: str) -> Table:
 
 
 def follow(client: Client, operation: Document, *, timeout: float) -> Document:
-    """Show an operation until it has ended, and return it as it is then.
+    """Show an operation until it has ended, and return it as it is then, with all of its steps.
 
     Raises:
         OutOfTimeError: the time is up.
@@ -124,6 +124,7 @@ def follow(client: Client, operation: Document, *, timeout: float) -> Document:
     """
     deadline = time.monotonic() + timeout if timeout else float("inf")
     ticker = Ticker(note_console())
+    steps = list(operation["steps"])
     with ticker.running():
         ticker.show(operation)
         while operation["state"] == RUNNING:
@@ -137,8 +138,9 @@ def follow(client: Client, operation: Document, *, timeout: float) -> Document:
             wait = min(LOOK, max(deadline - time.monotonic(), 0.0))
             path = f"/v1/operations/{operation['id']}?wait={wait:.3f}&after={operation['step_count']}"
             operation = client.get(path)
+            steps += operation["steps"]
             ticker.show(operation)
-    return operation
+    return {**operation, "steps": steps}
 
 
 def conclude(session: Session, operation: Document) -> int:

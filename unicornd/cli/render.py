@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -74,7 +75,7 @@ def _title(status: Document, *, width: int, now: datetime) -> RenderableType:
     title.width = width
     if not status["reason"]:
         return title
-    return Group(title, Text.assemble("  ", (status["reason"], style.removeprefix("bold "))))
+    return Group(title, Padding(Text(status["reason"], style.removeprefix("bold ")), (0, 0, 0, 2)))
 
 
 def _facts(status: Document) -> RenderableType:
@@ -243,7 +244,7 @@ def local_time(text: str, *, now: datetime) -> str:
 
 
 def fleets_table(fleets: Sequence[Document]) -> RenderableType:
-    """One row a running fleet."""
+    """One row a running fleet; below them those that cannot be looked at, with the reason."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("INSTANCE", overflow="fold")  # a name is never cut: commands take it
     table.add_column("STATE", no_wrap=True)
@@ -251,11 +252,18 @@ def fleets_table(fleets: Sequence[Document]) -> RenderableType:
     table.add_column("WORKERS", justify="right", no_wrap=True)
     table.add_column("UP", justify="right", no_wrap=True)
     table.add_column("LISTENS ON", overflow="fold")
-    for fleet in fleets:
+    known = [fleet for fleet in fleets if fleet["pid"]]
+    for fleet in known:
         state = Text(fleet["state"], style=STATE_STYLES.get(fleet["state"], "dim"))
         table.add_row(
             Text(fleet["instance"], style="bold"),
             state,
             *(Text(fleet[key]) for key in ("pid", "workers", "up", "listens")),
         )
-    return table
+    others = [part for fleet in fleets if not fleet["pid"] for part in _unknown_fleet(fleet)]
+    return Group(*([table] if known else []), *others)
+
+
+def _unknown_fleet(fleet: Mapping[str, str]) -> list[RenderableType]:
+    title = Text.assemble((fleet["instance"], "bold"), f"  {fleet['state']}")
+    return [title, Padding(Text(fleet["listens"], style="dim"), (0, 0, 0, 2))]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from unicornd.config.gunicorn import Row
 
 APPLIES = {
-    "live": "a reload applies it, and replaces no worker for it",
-    "rolling": "a reload replaces the workers, one after the other",
+    "live": "a reload applies it to the arbiter, which obeys it at once",
+    "rolling": "the workers that a reload boots have it",
     "restart": "unicornd has to be restarted",
 }
 

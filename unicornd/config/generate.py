@@ -41,7 +41,8 @@ A value may also come from a drop-in (`unicornd.d/*.toml` beside the file), from
 `unicornctl config show --origin` tells who said what, `unicornctl config explain NAME` the same as here, with the
 present value. *gunicorn* is gunicorn's name: `unicornctl config import` translates a gunicorn.conf.py, which unicornd
 also takes as it is; what has no counterpart stands at the end. *Change* says what a changed value needs: **live**: a reload
-applies it; **rolling**: a reload replaces the workers; **restart**: unicornd has to be restarted.
+applies it to the arbiter; **rolling**: the workers that a reload boots have it; **restart**: unicornd has to be restarted.
+(Every reload replaces the workers: they take new code.)
 Durations are seconds or text with a unit (`"500ms"`, `"30s"`, `"5m"`), sizes bytes or text (`"64KiB"`, `"1GiB"`).
 Paths are relative to the file's folder.
 """
@@ -145,7 +146,8 @@ def _sections(model: type[Section], above: Key, *, flags: Mapping[str, str]) -> 
 def _line(model: type[Section], key: Key, *, flags: Mapping[str, str]) -> str:
     info = model.model_fields[key[-1]]
     default = shown_value(key, info.get_default(call_default_factory=True))
-    shown = "" if default in (None, {}, []) else f"`{json.dumps(default, ensure_ascii=False)}`"
+    empty = {"None": "not set", "{}": "empty", "[]": "empty"}.get(str(default))
+    shown = empty or f"`{json.dumps(default, ensure_ascii=False)}`"
     flag = flags.get(".".join(key), "")
     about = (info.description or "").replace("|", "\\|")
     path = " A path." if key in PATH_KEYS - ADDRESS_KEYS and "path" not in about.lower() else ""

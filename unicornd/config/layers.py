@@ -20,7 +20,7 @@ from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
 from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX, drop_ins, is_python, working_folder
 from unicornd.config.loaded import Loaded
-from unicornd.config.locate import locate_keys
+from unicornd.config.locate import locate_keys, unended_line
 from unicornd.config.problems import FREE_TABLES
 from unicornd.config.record import plain
 from unicornd.config.shortcut import is_plain, settings_of
@@ -176,31 +176,35 @@ def _add_file(draft: Draft, file: Path, *, layer: str, folder: Path) -> None:
     shown = _shown_path(file)
     try:
         text = file.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
             f"cannot read {shown}: {error.strerror}", hint="check the path and its permissions"
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
+    try:
+        table = tomllib.loads(text)
     except ValueError as error:  # not TOML, or a number of more digits than Python reads
         hint = f"a Python file is named {FILE_PREFIX}{shown}"
         if file.suffix == ".toml":
             hint = "text stands in quotes, a table's name in brackets; see https://toml.io"
         if str(error).startswith(_SAID_TWICE):
             hint = "each [table], and each key in it, may stand once in a file: look further up for the other one"
-        raise ConfigError(_not_toml(shown, str(error)), hint=hint) from error
+        raise ConfigError(_not_toml(shown, str(error), text=text), hint=hint) from error
     origins = {key: Origin(layer=layer, where=f"{shown}:{line}") for key, line in locate_keys(text).items()}
     anchor_paths(table, folder)
     draft.merge(table, origins)
 
 
-def _not_toml(shown: str, complaint: str) -> str:
-    """Put the line where all other errors have it."""
+def _not_toml(shown: str, complaint: str, *, text: str) -> str:
+    """Put the line where all other errors have it: of what does not end, the line where it begins."""
     found = _AT_LINE.search(complaint)
-    if found is None:
-        return f"{shown}: not TOML: {complaint}"
-    return f"{shown}:{found['line']}: not TOML: {complaint[: found.start()]} at column {found['column']}"
+    if found is not None:
+        return f"{shown}:{found['line']}: not TOML: {complaint[: found.start()]} at column {found['column']}"
+    line = (
+        unended_line(text) or text.count("\n") + 1
+    )  # what is wrong with the last statement has no line of tomllib's
+    return f"{shown}:{line}: not TOML: {complaint}"
 
 
 _SAID_TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate")

@@ -17,7 +17,7 @@ Key = tuple[str, ...]
 
 def locate_keys(text: str) -> dict[Key, int]:
     """Return the line (from 1) of every table and key of a valid TOML document; a key's first line counts."""
-    lines = text.replace("\r\n", "\n").split("\n")  # not splitlines(): TOML knows no other line ends
+    lines = _lines(text)
     found: dict[Key, int] = {}
     table: Key = ()
     start = 0
@@ -33,6 +33,30 @@ def locate_keys(text: str) -> dict[Key, int]:
                 found.setdefault((*table, *key), start + 1)
         start = end
     return found
+
+
+def unended_line(text: str) -> int:
+    """Return the line (from 1) where that begins which makes the rest of a document no TOML; 0 if there is no such line."""
+    lines = _lines(text)
+    start = 0
+    while start < len(lines):
+        end = next((end for end in range(start + 1, len(lines) + 1) if _is_whole(lines[start:end])), None)
+        if end is None:
+            return start + 1
+        start = end
+    return 0
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").split("\n")  # not splitlines(): TOML knows no other line ends
+
+
+def _is_whole(lines: list[str]) -> bool:
+    try:
+        tomllib.loads("\n".join(lines))
+    except ValueError:
+        return False
+    return True
 
 
 def _statement(lines: list[str], start: int) -> tuple[int, Mapping[str, object]]:

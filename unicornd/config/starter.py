@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT = """\
+#:schema {schema}
 # What should run. `unicornctl config check` tells whether it is right, `config show --origin` what is in effect,
 # `config show --all` which settings there are, `config explain NAME` what one means.
 
 [app]
-target = "{target}"{note}
+target = "{target}"{note}{warmup}
 
 [server]
 bind = "127.0.0.1:8000"           # or "unix:/run/…/web.sock", or several: ["…", "…"]
@@ -41,6 +42,10 @@ threads = 4"""
 KIND_OF_ASGI = """\
 kind = "asgi"                     # an event loop; needs: pip install 'unicornd[asgi]'"""
 
+WARMUP_OF_DJANGO = """
+warmup = ["/"]                    # asked before a worker is ready: else views are imported by the first request, too late
+                                  # for a reload of broken ones to be rolled back"""
+
 NAMES = ("application", "app", "create_app", "make_app")
 FILES = ("wsgi.py", "app.py", "main.py", "application.py", "server.py", "asgi.py")
 ASGI_FRAMEWORKS = frozenset({"blacksheep", "fastapi", "litestar", "quart", "sanic", "starlette"})
@@ -54,15 +59,25 @@ class _Found(NamedTuple):
     is_asgi: bool
 
 
-def starter_text(folder: Path) -> str:
-    """Return a configuration for what is found in `folder`."""
-    found = _django(folder) or _application(folder)
-    note = "" if found else "       # module:attribute, module:factory(), or ./file.py:attribute"
-    return TEXT.format(
+class Starter(NamedTuple):
+    """A first configuration, and the application that it names; empty if none was found."""
+
+    text: str
+    target: str
+
+
+def starter_for(folder: Path, *, schema: str) -> Starter:
+    """Return a configuration for what is found in `folder`; `schema` is where editors find the schema."""
+    django = _django(folder)
+    found = django or _application(folder)
+    text = TEXT.format(
+        schema=schema,
         target=found.target if found else "module:application",
-        note=note,
+        note="" if found else "       # module:attribute, module:factory(), or ./file.py:attribute",
+        warmup=WARMUP_OF_DJANGO if django else "",
         kind=KIND_OF_ASGI if found and found.is_asgi else KIND_OF_WSGI,
     )
+    return Starter(text, found.target if found else "")
 
 
 def _django(folder: Path) -> _Found | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from unicornd.config.layers import split_key
-from unicornd.errors import ConfigError
+from unicornd.errors import FileError
 from unicornd.files import Folder, open_file
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str =
         The path of the drop-in.
 
     Raises:
-        ConfigError: it cannot be read or written.
+        FileError: it cannot be read or written.
     """
     path = config_file.with_suffix(".d") / name
     try:
@@ -48,8 +48,10 @@ def save_drop_in(config_file: Path, values: Mapping[str, object], *, name: str =
                 _put(table, key, value=value)
             os.close(folder.put(name, tomli_w.dumps(table).encode(), mode=0o666 & ~_umask()))
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot save {path}: {_why(error)}", hint="check that the folder can be written"
+        raise FileError(
+            f"cannot save {path}: {_why(error)}",
+            hint="check that the folder can be written",
+            is_denied=isinstance(error, PermissionError),
         ) from error
     return path
 
@@ -72,16 +74,17 @@ def write_config(path: Path, text: str, *, is_forced: bool) -> None:
     """Write a configuration file.
 
     Raises:
-        ConfigError: it is there already, or cannot be written.
+        FileError: it is there already, or cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_forced else os.O_EXCL)
     try:
         with open(open_file(str(path), flags, mode=0o666), "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor
             file.write(text)
     except FileExistsError:
-        raise ConfigError(f"{path} is there already", hint="--force overwrites it") from None
+        raise FileError(f"{path} is there already", hint="--force overwrites it") from None
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        is_denied = isinstance(error, PermissionError)
+        raise FileError(f"cannot write {path}: {error.strerror}", is_denied=is_denied) from error
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -20,16 +20,20 @@ from unicornd.cli.commands.config_explain import diff_config, explain_setting
 from unicornd.cli.commands.config_file import File, Instance, Json, Socket, file_meant, load_meant
 from unicornd.cli.commands.config_import import import_config
 from unicornd.cli.session import data_console
+from unicornd.cli.target import why_not_found
 from unicornd.config.exposed import exposed
 from unicornd.config.generate import schema_text
 from unicornd.config.given import Given
+from unicornd.config.instance import working_folder
 from unicornd.config.layers import DEFAULT_FILE, load, read_value, split_key
-from unicornd.config.loaded import Sources
+from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.show import apply_of
-from unicornd.config.starter import starter_text
+from unicornd.config.starter import starter_for
 from unicornd.config.write import save_drop_in, write_config
-from unicornd.errors import ConfigError
+from unicornd.control.client import ControlError
+from unicornd.errors import ConfigError, CtlExit
 from unicornd.escaping import json_text, one_line
+from unicornd.shipped import shipped
 
 app = typer.Typer(
     help="Look at a configuration, check it, begin one, import gunicorn's, change one.",
@@ -47,10 +51,7 @@ app.command(name="diff", short_help="Say what a reload would change in the runni
 def check(*, config: File = None, instance: Instance = "", socket: Socket = "", as_json: Json = False) -> int:
     """Say whether the configuration is right; all errors at once."""
     loaded = load_meant(config, instance=instance, socket=socket)
-    if loaded.settings.app.target is None:
-        raise ConfigError(
-            "app.target is not set: there is nothing to serve", hint='target = "module:application"'
-        )
+    _check_target(loaded)
     for note in (*loaded.notes, *exposed(loaded.settings, uid=os.geteuid())):
         sys.stderr.write(f"{one_line(note)}\n")
     if as_json:
@@ -58,6 +59,28 @@ def check(*, config: File = None, instance: Instance = "", socket: Socket = "", 
     else:
         data_console().print(Text(f"{_shown(loaded.config_file)} is right"), soft_wrap=True)
     return 0
+
+
+def _check_target(loaded: Loaded) -> None:
+    """Look whether there is something to serve.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    app = loaded.settings.app
+    if app.paste is not None:
+        return
+    if app.target is None:
+        raise ConfigError(
+            "app.target is not set: there is nothing to serve", hint='target = "module:application"'
+        )
+    # Without app.chdir it is looked for where unicornd is started: here, or beside the file.
+    beside = [loaded.config_file.resolve().parent] if loaded.config_file is not None else []
+    home = [Path(app.chdir)] if app.chdir is not None else [working_folder(), *beside]
+    if reason := why_not_found(app.target, [*home, *map(Path, app.pythonpath)]):
+        where = next((row.where for row in loaded.rows if row.key == "app.target"), "")
+        hint = "app.chdir and app.pythonpath say where else; `unicornd --check-config` loads the application"
+        raise ConfigError(f"{where}: app.target: {reason}", hint=hint)
 
 
 @app.command(short_help="Show the settings in effect.")
@@ -102,15 +125,29 @@ def init(
 ) -> int:
     """Write an unicornd.toml to begin with; a Django project or an application here is found."""
     path = config or Path(DEFAULT_FILE)
-    write_config(path, starter_text(path.resolve().parent), is_forced=force)
+    folder = path.resolve().parent
+    starter = starter_for(folder, schema=_schema_for(folder))
+    write_config(path, starter.text, is_forced=force)
     if as_json:
-        _print_json({"schema": 1, "written": str(path)})
+        _print_json({"schema": 1, "written": str(path), "target": starter.target})
         return 0
     of = "" if config is None or str(config) == DEFAULT_FILE else f" -c {config}"
+    found = (
+        f"it serves {starter.target}"
+        if starter.target
+        else "no application was found here: say in app.target which one"
+    )
     data_console().print(
-        Text(f"wrote {path}; look at app.target, then: unicornctl start{of}"), soft_wrap=True
+        Text(f"wrote {path}; {found}; then: unicornctl config check{of}, unicornctl start{of}"),
+        soft_wrap=True,
     )
     return 0
+
+
+def _schema_for(folder: Path) -> str:
+    """Return what editors are told about the schema: a path from the file, or the whole one if it lies elsewhere."""
+    schema = shipped("schemas/unicornd.schema.json")
+    return f"./{schema.relative_to(folder)}" if schema.is_relative_to(folder) else str(schema)
 
 
 @app.command()
@@ -132,7 +169,7 @@ def set_value(
     """Save one value to a drop-in beside the file (its comments stay); a reload applies it."""
     key, equals, text = assignment.partition("=")
     if not equals or "." not in key:
-        raise ConfigError(f"expected SECTION.KEY=VALUE, got {assignment!r}")
+        raise ControlError(f"expected SECTION.KEY=VALUE, got {assignment!r}", code=CtlExit.USAGE)
     file = file_meant(config, instance=instance, socket=socket) or Path(DEFAULT_FILE)
     if not file.exists():
         raise ConfigError(f"there is no {file}", hint="`unicornctl config init` writes one")

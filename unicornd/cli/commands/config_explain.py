@@ -22,8 +22,9 @@ from unicornd.config.explain import APPLIES, Explanation, explain, why_idle
 from unicornd.config.layers import load
 from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.show import apply_of
+from unicornd.control.client import ControlError
 from unicornd.dataclass import asdict
-from unicornd.errors import ConfigError
+from unicornd.errors import ConfigError, CtlExit
 from unicornd.escaping import json_text, one_line
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def explain_setting(
     as_json: Json = False,
 ) -> int:
     """Say what a setting means, what it is here and why, and what a change of it needs."""
-    found = explain(name)
+    try:
+        found = explain(name)
+    except ConfigError as error:  # the question is wrong, not the configuration
+        raise ControlError(error.message, code=CtlExit.USAGE, hint=error.hint) from error
     loaded, trouble = _loaded(file_meant(config, instance=instance, socket=socket))
     if as_json:
         values = [{**asdict(each), "present": _present_json(each, loaded)} for each in found]

@@ -10,8 +10,10 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
+import textwrap
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -26,7 +28,7 @@ from unicornd.cli.session import EPILOG, DryRun, Session, Timeout, Wait, data_co
 from unicornd.config.instance import as_said
 from unicornd.control.client import Client, ControlError
 from unicornd.control.wording import duration, plural
-from unicornd.errors import CtlExit, DaemonExit
+from unicornd.errors import CtlExit, DaemonExit, UnicorndError
 from unicornd.escaping import one_line
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ PATIENCE = 1.0
 
 LOOK = 0.05
 """Seconds between two looks whether unicornd has ended, or whether its arbiter is there."""
+
+DAEMON_SAYS = "unicornd: "
+"""Begins an error of unicornd's."""
 
 NO_TIME = 1e-9
 """A timeout that is over at once; 0 is none."""
@@ -217,9 +222,14 @@ def _daemon(file: Path) -> list[str]:
 
 
 def _run_daemon(
-    file: Path, flag: str, *, timeout: float = 0, is_enough: Callable[[], bool] = lambda: False
+    file: Path,
+    flag: str,
+    *,
+    timeout: float = 0,
+    is_enough: Callable[[], bool] = lambda: False,
+    told: IO[str] | None = None,
 ) -> int | None:
-    """Run unicornd until it has daemonized or checked; what it says goes to our stderr.
+    """Run unicornd until it has daemonized or checked; what it says goes to our stderr, or to the file `told`.
 
     Returns:
         Its exit code; None if it goes on, since the time is up or `is_enough` has said so.
@@ -228,8 +238,11 @@ def _run_daemon(
         ControlError: it cannot be executed.
     """
     # Its streams are ours, not pipes: a daemon may keep them (process.inherit_stdio).
+    stream = told or sys.stderr
     try:
-        running = subprocess.Popen([*_daemon(file), flag], stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - our own
+        running = subprocess.Popen(  # noqa: S603 - our own
+            [*_daemon(file), flag], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+        )
     except OSError as error:
         what = f"{sys.executable} cannot be executed: {error.strerror}"
         raise ControlError(what, code=CtlExit.FAILED) from error
@@ -258,45 +271,97 @@ def _let_go(starter: subprocess.Popen[bytes], file: Path) -> None:
 
 def _checked(session: Session, file: Path) -> int:
     """Have configuration and application looked at, and return the exit code: 0 if both are right."""
+    with _overheard(session, file) as told:
+        try:
+            checked = _run_daemon(file, "--check-config", told=told)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        code = CtlExit.FAILED if checked is None else START_CODES.get(checked, CtlExit.FAILED)
+        return (
+            code
+            if code is CtlExit.DONE
+            else _failed(session, code, message="it cannot be started", told=told)
+        )
+
+
+@contextlib.contextmanager
+def _overheard(session: Session, file: Path) -> Iterator[IO[str] | None]:
+    """For a program, a file that unicornd writes to and that is passed on to stderr afterwards; else None.
+
+    None, too, if the daemon keeps its streams for ever: they have to be ours.
+    """
+    if not session.is_json or _keeps_streams(file):
+        yield None
+        return
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
+        try:
+            yield told
+        finally:
+            told.seek(0)
+            sys.stderr.write(told.read())
+
+
+def _keeps_streams(file: Path) -> bool:
+    from unicornd.config.layers import load  # noqa: PLC0415 - for programs only
+    from unicornd.config.loaded import Sources  # noqa: PLC0415 - likewise
+
     try:
-        checked = _run_daemon(file, "--check-config")
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    code = CtlExit.FAILED if checked is None else START_CODES.get(checked, CtlExit.FAILED)
-    return code if code is CtlExit.DONE else _failed(session, code, message="it cannot be started")
+        return load(Sources(config_file=file, environ=dict(os.environ))).settings.process.inherit_stdio
+    except UnicorndError:  # the daemon will find the same
+        return False
 
 
-def _failed(session: Session, code: CtlExit, *, message: str) -> CtlExit:
-    """Return the exit code; for a program, with a document. What is wrong stands on stderr: unicornd has said it."""
+def _failed(session: Session, code: CtlExit, *, message: str, told: IO[str] | None) -> CtlExit:
+    """Return the exit code; for a program, with a document of what unicornd has said, which stands on stderr, too."""
     if session.is_json:
-        print_error(ControlError(message, code=code, hint="standard error says why"))
+        found = _found_in(told) if told is not None else ""
+        reason, _, detail = found.partition("\n")
+        hint = "" if found else "standard error says why"
+        print_error(ControlError(reason or message, code=code, detail=textwrap.dedent(detail), hint=hint))
     return code
+
+
+def _found_in(told: IO[str]) -> str:
+    """Return what unicornd has said, without its name and without notes before the error."""
+    told.seek(0)
+    said = told.read().strip()
+    return said[max(said.rfind(f"\n{DAEMON_SAYS}"), 0) :].strip().removeprefix(DAEMON_SAYS)
 
 
 def _start(session: Session, file: Path, *, wait: bool, timeout: float) -> int:
     began = time.monotonic()
-    try:
-        is_enough = (lambda: False) if wait else (lambda: _is_there(file))
-        daemon = _run_daemon(file, "--daemon", timeout=timeout, is_enough=is_enough)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted: {GOES_ON}\n")
-        return INTERRUPTED
-    if daemon is None and wait:
-        raise OutOfTimeError(
-            "the time is up, and it does not serve yet", code=CtlExit.UNREACHABLE, hint=GOES_ON
-        )
-    if daemon:
-        return _failed(session, START_CODES.get(daemon, CtlExit.FAILED), message="it has not started")
+    with _overheard(session, file) as told:
+        try:
+            is_enough = (lambda: False) if wait else (lambda: _is_there(file))
+            daemon = _run_daemon(file, "--daemon", timeout=timeout, is_enough=is_enough, told=told)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"interrupted: {GOES_ON}\n")
+            return INTERRUPTED
+        if daemon is None and wait:
+            raise OutOfTimeError(
+                "the time is up, and it does not serve yet", code=CtlExit.UNREACHABLE, hint=GOES_ON
+            )
+        if daemon == DaemonExit.FAILED and (status := _running(file, timeout=timeout if wait else NO_TIME)):
+            return _tell_running(session, status, is_wrong=False)  # somebody else has started it meanwhile
+        if daemon:
+            code = START_CODES.get(daemon, CtlExit.FAILED)
+            return _failed(session, code, message="it has not started", told=told)
+    return _tell_started(session, file, took=time.monotonic() - began)
+
+
+def _tell_started(session: Session, file: Path, *, took: float) -> int:
     try:
         client = Session(choice=Choice(config=str(file)), is_json=False).client()
         status, scheme = client.get("/v1/status"), _scheme(client.get("/v1/config"))
     except ControlError as error:
         sys.stderr.write(f"started; its control socket cannot be asked: {one_line(error.message)}\n")
+        if session.is_json:
+            session.print_json({"schema": 1, "state": "started", "error": error.message})
         return CtlExit.DONE
     if session.is_json:
         session.print_json(status)
     else:
-        _show_started(printable(status), scheme=scheme, took=time.monotonic() - began)
+        _show_started(printable(status), scheme=scheme, took=took)
     return CtlExit.DONE
 
 
