@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import websockets.sync.client
+
 from tests.process.test_story import is_version, reload_broken_code, reload_good_code
 from tests.support.ctl import fleet
 from tests.support.projects import make_django
@@ -84,6 +86,49 @@ def test_django_behind_nginx_is_reloaded_without_a_failed_request(tmp_path: Path
                 reload_good_code(ctl, project, traffic)
                 reload_broken_code(ctl, project, traffic)
             assert not traffic.tally.failures, traffic.tally.failures[:5]
+        ctl.run("stop")
+
+
+LIVE = """\
+import asyncio, pathlib
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        message = await receive()
+        await send({"type": "websocket.send", "text": message["text"].upper()})
+        await receive()
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send({"type": "http.response.body", "body": b"data: first\\n\\n", "more_body": True})
+    while not pathlib.Path("gate").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"data: last\\n\\n"})
+"""
+
+
+def test_websockets_and_server_sent_events_pass_nginx(tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text(LIVE)
+    web_socket = tmp_path / "web.sock"
+    config = f'[app]\ntarget = "site_app:application"\n[server]\nbind = "unix:{web_socket}"\n[workers]\nkind = "asgi"\n'
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    with fleet(tmp_path, config) as ctl:
+        ctl.run("start")
+        with nginx(folder, web_socket=web_socket) as port:
+            with websockets.sync.client.connect(f"ws://127.0.0.1:{port}/") as talk:
+                talk.send("over nginx")
+                assert talk.recv(timeout=20) == "OVER NGINX"
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            client.request("GET", "/events")
+            stream = client.getresponse()
+            assert stream.readline() == b"data: first\n", "it has come although the stream goes on"
+            (tmp_path / "gate").touch()
+            assert stream.read().endswith(b"data: last\n\n")
+            client.close()
         ctl.run("stop")
 
 
