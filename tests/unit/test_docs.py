@@ -175,4 +175,4 @@ def test_every_event_metric_and_atom_that_is_named_exists() -> None:
     parts = {name.removeprefix("unicornd_").removesuffix("_bucket") for name in metrics}
     assert [name for name in parts if name not in (ROOT / "unicornd/observe/metrics.py").read_text()] == []
     for atom in set(re.findall(r"%\((?:\{[^}]+\}[ioe]|[A-Za-z])\)s", text)):
-        assert compile_format(atom)
+        compile_format(atom)  # refuses what is none
