@@ -8,12 +8,14 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from unicornd.cli.ctl import run
 from unicornd.errors import CtlExit
+from unicornd.shipped import PACKAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +80,9 @@ def test_a_service_is_made_for_its_configuration(
     assert said["TimeoutStopSec"] == "75s", "drain, graceful, kill, and some more"
     assert said["CapabilityBoundingSet"] == said["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
     assert said["ProtectSystem"] == "strict"
+    places = (sys.base_prefix, sys.executable, str(PACKAGE), str(tmp_path))
+    is_home = any(place.startswith(("/home/", "/root/", "/run/user/")) for place in places)
+    assert said["ProtectHome"] == ("read-only" if is_home else "yes")
     verify(tmp_path, ("shop.service", unit.replace("/srv/shop code", "/srv")))
 
 

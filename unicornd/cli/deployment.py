@@ -18,7 +18,7 @@ from unicornd.config.instance import fitting_name
 from unicornd.control.client import ControlError
 from unicornd.dataclass import dataclass
 from unicornd.errors import CtlExit
-from unicornd.shipped import shipped
+from unicornd.shipped import PACKAGE, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -186,7 +186,9 @@ def _of_paths(site: Site) -> Mapping[str, str]:
     """Open what the shipped unit closes, where this configuration needs it."""
     folders = [path.parent for path in _written(site)]
     app = site.loaded.settings.app
-    read = [Path(path) for path in (site.folder, site.file, app.chdir, *app.pythonpath) if path is not None]
+    # An environment's interpreter is a link to the one that it was made of, which may lie in a home (pyenv, uv).
+    used = (site.folder, sys.base_prefix, PACKAGE, site.file, app.chdir, *app.pythonpath)
+    read = [Path(path) for path in used if path is not None]
     runtime = [f"unicornd/{site.name}", *_below("/run", folders)]
     rest = [path for path in folders if not path.is_relative_to("/run") and not _below("/var/log", [path])]
     kept = [f"-{path}" for path in dict.fromkeys([*rest, site.file.with_suffix(".d")])]
