@@ -108,6 +108,36 @@ def test_start_returns_when_the_fleet_serves_and_status_says_how_it_is(lab: Lab)
     assert lab.status()["state"] == "ready"
 
 
+def test_a_unit_that_is_made_for_a_configuration_runs_it_and_its_fleet_is_found(lab: Lab) -> None:
+    change(lab, "unicornd.toml", "0.0.0.0:8000", "0.0.0.0:80")
+    (lab.app / "unicornd.toml").write_text(
+        f'{(lab.app / "unicornd.toml").read_text()}[logging]\nerror = "/var/log/shop/log"\n'
+    )
+    lab.boot()
+    lab.run("mount", "-t", "tmpfs", "tmpfs", "/var/log")
+    ctl = ("/opt/unicornd/bin/unicornctl", "-c", "/srv/app/unicornd.toml")
+    unit = lab.run(*ctl, "config", "unit", "--user", "www-data").stdout
+    unit = re.sub(
+        r"^(Exec\w+=)\S+python\S+ -Pm unicornd ", r"\1/opt/unicornd/bin/unicornd ", unit, flags=re.MULTILINE
+    )
+    unit = re.sub(
+        r"^(Exec\w+=)\S+python\S+ -Pm unicornd.cli.ctl ",
+        r"\1/opt/unicornd/bin/unicornctl ",
+        unit,
+        flags=re.MULTILINE,
+    )
+    (lab.root / "run/systemd/system/shop.service").write_text(unit)
+    lab.systemctl("daemon-reload")
+    lab.systemctl("start", "shop")
+    assert lab.get(port=80) == "v1", "the port below 1024 is allowed"
+    assert lab.get("/who", port=80) == "33:33"
+    assert "ready" in lab.run(*ctl, "status").stdout, "in the unit's own runtime directory"
+    assert "shop " in lab.run("/opt/unicornd/bin/unicornctl", "ls").stdout
+    lab.systemctl("reload", "shop")
+    assert "generation 2 serves" in lab.run(*ctl, "logs").stdout
+    lab.systemctl("stop", "shop")
+
+
 def test_an_out_of_memory_kill_costs_a_worker_and_a_stop_deletes_nobodys_shared_memory(lab: Lab) -> None:
     lab.boot()
     assert lab.show("OOMPolicy") == "continue"
