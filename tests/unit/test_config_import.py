@@ -293,7 +293,7 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(
 ) -> None:
     file = project / "unicornd.toml"
     file.write_text("mine")
-    assert run(["config", "import"]) == CtlExit.CONFIG
+    assert run(["config", "import"]) == CtlExit.FAILED
     assert "--force" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert run(["config", "import", "--force", "--", "-w", "5", "shop:app"]) == CtlExit.DONE
