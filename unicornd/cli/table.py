@@ -60,6 +60,7 @@ COMMANDS: dict[str, Command] = {
         (("--dry-run",), "", "Print what would be done, and do nothing."),
     )),
     "upgrade": ("Take a new unicornd, Python or environment, without a gap.", (), (
+        (("--executable",), "PATH", "An interpreter that has unicornd, or the program unicornd. Default: those of this unicornctl."),
         (("--wait", "--no-wait"), "", "Wait for the end of the operation and show its steps."),
         (("--timeout",), "SECONDS", "Seconds to wait at most; the operation itself goes on. 0: no limit."),
         (("--dry-run",), "", "Print what would be done, and do nothing."),
