@@ -49,10 +49,11 @@ def test_a_daemons_log_is_shown_followed_and_kept(ctl: Ctl, tmp_path: Path) -> N
     document = json.loads(ctl.run("logs", "--json", "-n", "2").stdout)
     assert (document["schema"], document["goes_to"], len(document["lines"])) == (1, "file", 2)
     assert "there is no access log" in ctl.run("logs", "--access", expect=CtlExit.FAILED).stderr
-    command = [str(BIN / "unicornctl"), "logs", "-f", "-n", "0", "-c", str(ctl.config)]
+    command = [str(BIN / "unicornctl"), "logs", "-f", "-n", "1", "-c", str(ctl.config)]
     with (tmp_path / "shown").open("w") as shown:
         following = subprocess.Popen(command, env=ctl.environ, stdout=shown)
     try:
+        eventually(lambda: (tmp_path / "shown").read_text(), "it follows the log")
         log = document["path"]
         (tmp_path / log).rename(f"{log}.1")
         ctl.run("reopen")
