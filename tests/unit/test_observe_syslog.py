@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import socket
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from unicornd.config.sections.metrics import MetricsSettings
 from unicornd.config.values import Statsd as StatsdAddress
 from unicornd.errors import ConfigError
 from unicornd.observe.formats import ConsoleFormat
+from unicornd.observe.outlet import lost_lines
 from unicornd.observe.statsd import MAX_PACKET_BYTES, Statsd, StatsdSink
 from unicornd.observe.syslog import MAX_KEPT_BYTES, MAX_LINE_BYTES, Syslog, SyslogAddress, parse_address
 
@@ -100,6 +103,33 @@ def test_a_daemon_that_comes_back_gets_lines_again_and_hears_of_the_lost_ones(sc
 
             eventually(is_told, "the loss is told, and the next line comes")
             assert all(line.startswith("<") for line in daemon.messages())
+
+
+def test_a_unix_daemon_whose_queue_was_full_gets_the_lines_when_it_accepts(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX) as daemon, socket.socket(socket.AF_UNIX) as other:
+        daemon.bind(str(path))
+        daemon.listen(0)
+        other.connect(str(path))
+        sink = sink_of(f"unix:{path}#stream")
+        say(sink, "one")
+        daemon.accept()[0].close()
+
+        def is_connected() -> bool:
+            sink.push()
+            return bool(select.select([daemon], [], [], 0)[0])
+
+        eventually(is_connected, "it connects again")
+        accepted, _ = daemon.accept()
+        with accepted, closing(sink):
+            assert accepted.recv(100).endswith(b": one\n")
+
+
+def test_lines_that_syslog_loses_are_counted() -> None:
+    before = lost_lines()["syslog"]
+    with closing(sink_of("unix:/nobody/is/here#dgram")) as sink:
+        say(sink, "one")
+    assert lost_lines()["syslog"] == before + 1
 
 
 def test_a_name_that_nobody_knows_costs_lines_only() -> None:

@@ -22,6 +22,7 @@ from typing import Literal
 
 from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError
+from unicornd.observe.outlet import count_lost
 
 SYSLOG_PORT = 514
 MAX_LINE_BYTES = 8192
@@ -111,7 +112,7 @@ class Syslog(logging.Handler):
             line = self._encoded(self.format(record), _severity(record.levelno))
             self._send(line)
         except Exception:  # noqa: BLE001 - whatever it is, a request is not to fail for it
-            self.lost += 1
+            self._lose()
 
     def push(self) -> None:
         """Send what was kept, as far as the daemon takes it now."""
@@ -151,13 +152,13 @@ class Syslog(logging.Handler):
             if self.lost and self._send_datagram(self._lost_line()):
                 self.lost = 0
             if not self._send_datagram(line):
-                self.lost += 1
+                self._lose()
 
     def _keep(self, line: bytes) -> None:
         """Keep a line for a stream; a daemon that takes datagrams and is not there gets none of them later."""
         is_for_stream = self._is_stream or self._address.kind == "stream"
         if not is_for_stream or len(self._kept) + len(line) > MAX_KEPT_BYTES:
-            self.lost += 1
+            self._lose()
         else:
             self._kept += line.replace(b"\r", b"#015").replace(b"\n", b"#012") + b"\n"
 
@@ -183,7 +184,7 @@ class Syslog(logging.Handler):
         if self._kept and not self._kept.startswith(b"<"):
             end = self._kept.find(b"\n") + 1
             del self._kept[: end or None]
-            self.lost += 1
+            self._lose()
         self._disconnect()
 
     def _send_datagram(self, line: bytes) -> bool:
@@ -196,7 +197,7 @@ class Syslog(logging.Handler):
             if self._family == socket.AF_UNIX:
                 self._disconnect()
                 return False
-            self.lost += 1  # said of the datagram before: nobody had been there to take it
+            self._lose()  # said of the datagram before: nobody had been there to take it
             with suppress(OSError):
                 sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 return True
@@ -207,6 +208,10 @@ class Syslog(logging.Handler):
             self._disconnect()
             return False
         return True
+
+    def _lose(self) -> None:
+        self.lost += 1
+        count_lost("syslog")
 
     def _tell_lost(self) -> None:
         self._kept += self._lost_line() + b"\n"
@@ -239,8 +244,12 @@ class Syslog(logging.Handler):
             sock.setblocking(False)
             try:
                 sock.connect(target)  # type: ignore[arg-type] # as the family wants it
-            except BlockingIOError:  # under way
-                pass
+            except BlockingIOError:
+                if (
+                    self._family == socket.AF_UNIX
+                ):  # nothing is under way there: the daemon's queue is full (connect(2))
+                    sock.close()
+                    continue
             except OSError:
                 sock.close()
                 continue
