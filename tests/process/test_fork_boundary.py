@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,9 +130,10 @@ FATAL = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.S
 def joined(kind: str) -> tuple[str, ...]:
     """Ways whose processes end with their worker, and which work in this kind, with any server.
 
-    Under greenlets the threads of pools are none, and eventlet's `select` is not good enough for forkserver.
+    Under greenlets the threads of pools are none, and eventlet's `select` is not good enough for forkserver. From Python
+    3.14 on, forkserver reads from a socket that gevent has made, and does not wait.
     """
-    if kind == "eventlet":
+    if kind == "eventlet" or (kind.startswith("gevent") and sys.version_info >= (3, 14)):
         return PROCESSES[:2]
     return PROCESSES if kind.startswith("gevent") else PROCESSES + POOLS
 

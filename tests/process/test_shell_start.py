@@ -405,3 +405,14 @@ def test_a_check_loads_the_application_as_a_worker_would(
     assert done.returncode == exit_code
     assert said in done.stderr
     assert ("the configuration is right" in done.stdout) is (exit_code is DaemonExit.OK)
+
+
+def test_status_says_whether_the_workers_have_a_global_interpreter_lock(fleet: Fleet) -> None:
+    fleet.start("-w", "1")
+    is_enabled = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert fleet.status()["gil"] == ("on" if is_enabled else "off")
+    # An interpreter that is built without one is asked in the same way, and this is what it says.
+    fleet.change("site_app.py", 'VERSION = "v1"', 'VERSION = "v2"\nimport sys\nsys._is_gil_enabled = bool')
+    fleet.send(signal.SIGHUP)
+    eventually(lambda: fleet.get().startswith("v2"), "the new code answers")
+    eventually(lambda: fleet.status()["gil"] == "off", "its worker has said so")

@@ -79,7 +79,7 @@ def make_state(size: int, *children: Child) -> State:
 def make_facts(*, at: float = 100.0, **changes: object) -> Facts:
     facts = Facts(
         version="0.1.0", instance="shop", target="shop.wsgi:application", config_file="/srv/shop/unicornd.toml",
-        control="/run/unicornd/shop.sock", kind="threads", threads=8, pid=Pid(8100), started_at=Monotonic(0.0),
+        control="/run/unicornd/shop.sock", kind="threads", threads=8, gil="off", pid=Pid(8100), started_at=Monotonic(0.0),
         served_at=Monotonic(1.0), at=Monotonic(at), wall=WALL,
         listeners=(ListenerFacts(address="127.0.0.1:8000", queue=0, backlog=2048),),
         readings={}, memory={}, file_size=2, requests=0, errors=0, restarts=0, last_events=(),

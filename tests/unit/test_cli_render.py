@@ -131,6 +131,11 @@ def test_the_golden_status_is_one_that_the_protocol_knows() -> None:
     model_of(Status).model_validate(status)
 
 
+def test_a_fleet_whose_threads_run_at_the_same_time_says_so() -> None:
+    assert "4 of 4 ready (threads, 8 each, gil: off)" in draw(make_status(gil="off"), width=80)
+    assert "gil" not in draw(make_status(gil="on"), width=80)
+
+
 def test_of_too_many_workers_those_that_something_is_up_with_are_shown() -> None:
     workers = [make_worker(slot) for slot in range(1, 101)]
     workers[70]["phase"] = "booting"

@@ -19,12 +19,13 @@ REPORTS: list[Report] = [
     BornReport(),
     ReadyReport(kind="threads"),
     ReadyReport(),
+    ReadyReport(kind="threads", gil="off"),
     BootFailedReport(cause="app", text="no attribute 'ap'", detail="Traceback…\n  line"),
     RetiringReport(why="max_requests 1000 reached"),
 ]
 LINE = 500
 HOSTILE = [
-    b"", b"\0", b"\xff", b"ready", b"ready\0\xff", b"ready\0threads\0", b"ready\0a\nb", b"ready\0\x1b[31m", b"ready\0" + b"k" * 201,
+    b"", b"\0", b"\xff", b"ready", b"ready\0\xff", b"ready\0threads\0", b"ready\0threads\0maybe", b"ready\0\x1b[31m\0off", b"ready\0a\nb", b"ready\0\x1b[31m", b"ready\0" + b"k" * 201,
     b"tired", b"retiring", b"retiring\0" + b"w" * (LINE + 1), b"born\x00123", b"born\0", b"boot_failed\0weather\0\0",
     b"boot_failed\0app\0text", b"boot_failed\0app\0\0\0", b"boot_failed\0app\0\0" + b"d" * 10_001, b"boot_failed\0app\0" + b"t" * 501 + b"\0",
     b'{"report": "ready", "kind": "sync"}', b"[" * 60_000, b'{"a":' * 12_000, b"9" * 60_000, b"\0" * 65_536,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import selectors
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.deadlines import SILENCE
@@ -75,6 +75,8 @@ class Seats:
         """Of the predecessor in an upgrade: all that it has counted, as far as it has told."""
         self.kind = ""
         """Of the worker that has become ready last."""
+        self.gil: Literal["on", "off"] = "on"
+        """As that worker has said."""
 
     @property
     def seated(self) -> Mapping[Pid, Seated]:
@@ -300,6 +302,7 @@ class Seats:
                 pass  # the arbiter knows
             case ReadyReport():
                 self.kind = report.kind or self.kind
+                self.gil = report.gil or self.gil
                 self._on_event(events.BecameReady(at=now, pid=pid))
             case BootFailedReport():
                 reason = f"{report.text}\n{report.detail}".rstrip()

@@ -72,6 +72,7 @@ class Survey:
             control=self._control,
             kind=self._loop.seats.kind or kind_of(settings.workers, settings.app.interface),
             threads=settings.workers.threads,
+            gil=self._loop.seats.gil,
             pid=pid,
             started_at=self._started_at,
             served_at=self._loop.served_at,

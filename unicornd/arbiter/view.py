@@ -87,6 +87,7 @@ class Facts:
     control: str | None
     kind: str
     threads: int
+    gil: Literal["on", "off"]
     pid: Pid
     started_at: Monotonic
     served_at: Monotonic | None
@@ -116,6 +117,7 @@ def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None)
         target=facts.target,
         config_file=facts.config_file,
         control=facts.control,
+        gil=facts.gil,
         generation=pool.generation if rollout is None else rollout.previous.generation,
         arbiter=protocol.ArbiterFacts(
             pid=facts.pid,

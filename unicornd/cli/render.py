@@ -124,7 +124,8 @@ def _wanted(status: Document) -> Text:
     wanted = status["wanted"]
     ready = sum(worker["phase"] == "ready" for worker in status["workers"])
     kind = wanted["kind"] if wanted["threads"] == 1 else f"{wanted['kind']}, {wanted['threads']} each"
-    text = Text(f"{ready} of {wanted['count']} ready ({kind})")
+    lock = ", gil: off" if status.get("gil") == "off" else ""
+    text = Text(f"{ready} of {wanted['count']} ready ({kind}{lock})")
     if wanted["file_count"] != wanted["count"]:
         text.append(f"; the file says {wanted['file_count']}", style="yellow")
     return text

@@ -251,6 +251,12 @@ class Status(Document):
     target: str
     config_file: str | None
     control: Annotated[str | None, About("address of the control socket; `@name` if it is abstract")]
+    gil: Annotated[
+        Literal["on", "off"],
+        About(
+            "`off`: the workers' threads run Python at the same time (a free-threaded build, no extension against it)"
+        ),
+    ] = "on"
     generation: int
     arbiter: ArbiterFacts
     wanted: Wanted

@@ -42,6 +42,7 @@ from unicornd.workers.hooks import (
 )
 from unicornd.workers.identity import become, identity_of
 from unicornd.workers.importing import folders_of, search_first
+from unicornd.workers.interpreter import gil
 from unicornd.workers.keeping import Keeper
 from unicornd.workers.leaving import call_exit_functions
 from unicornd.workers.loading import load_app, prepared_kind
@@ -247,7 +248,7 @@ def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView
         if not has_served:
             has_served = worker.booted = context.orders.is_serving = True
             keeper.put_right()
-            report(seat, ReadyReport(kind=name))
+            report(seat, ReadyReport(kind=name, gil=gil()))
 
     try:
         check_unpatched(name)

@@ -35,9 +35,11 @@ class ReadyReport:
 
     Attributes:
         kind: the one that serves, which may have followed from the application; empty from a mold.
+        gil: whether it has a global interpreter lock; empty if it does not say (a mold).
     """
 
     kind: str = ""
+    gil: Literal["on", "off", ""] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,8 @@ def encode_report(report: Report) -> bytes:
     match report:
         case BornReport():
             fields = ["born"]
-        case ReadyReport(kind=kind):
-            fields = ["ready", _name(kind)]
+        case ReadyReport(kind=kind, gil=gil):
+            fields = ["ready", _name(kind), *([gil] if gil else ())]
         case BootFailedReport(cause=cause, text=text, detail=detail):
             fields = [
                 "boot_failed",
@@ -99,6 +101,8 @@ def decode_report(datagram: bytes) -> Report:
             return BornReport()
         case ["ready", kind] if kind.isprintable() and len(kind) <= MAX_NAME_CHARACTERS:
             return ReadyReport(kind=kind)
+        case ["ready", kind, "on" | "off" as gil] if kind.isprintable() and len(kind) <= MAX_NAME_CHARACTERS:
+            return ReadyReport(kind=kind, gil=gil)
         case ["boot_failed", "app" | "boot" as cause, text, detail] if (
             len(text) <= MAX_LINE_CHARACTERS and len(detail) <= MAX_DETAIL_CHARACTERS
         ):
