@@ -179,7 +179,7 @@ import multiprocessing, os, time
 from site_app import idle
 
 def ready(server):
-    server.helper = multiprocessing.Process(target=idle)
+    server.helper = multiprocessing.get_context("fork").Process(target=idle)
     server.helper.start()
 
 def resized(server, new, old):
@@ -216,7 +216,7 @@ def fail():
 
 def ready(server):
     server.program = subprocess.Popen(["sh", "-c", "exit 7"])
-    server.process = multiprocessing.Process(target=fail)
+    server.process = multiprocessing.get_context("fork").Process(target=fail)
     server.process.start()
     print("started", server.program.pid, server.process.pid, flush=True)
 

@@ -50,7 +50,7 @@ def authority_in(folder: Path, name: str = "authority") -> Authority:
     pair = Pair(certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
     openssl(
         "req", "-x509", "-utf8", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-        "-subj", f"/CN={name}", "-keyout", pair.key, "-out", pair.certificate,
+        "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", pair.key, "-out", pair.certificate,
     )  # fmt: skip
     return Authority(folder=folder, pair=pair)
 

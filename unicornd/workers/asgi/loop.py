@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,7 +77,17 @@ def listen_to_orders(context: WorkerContext, is_told_to_leave: asyncio.Event) ->
     orders.pollers.append(poller_of(loop))
     loop.add_reader(orders.wake, on_wake)
     loop.add_reader(lifeline, on_lifeline)
+    orders.on_fork = partial(end_at_next_turn, loop)
     on_wake()
+
+
+def end_at_next_turn(loop: asyncio.AbstractEventLoop) -> None:
+    """In a child that the application has forked: end it when it comes back into the loop, which is not for it.
+
+    From Python 3.14 on, no task goes on there, so it would never come to an end by itself.
+    """
+    with suppress(RuntimeError):  # it is closed; or in its debug mode, and another thread has forked
+        loop.call_soon(os._exit, 0)
 
 
 def poller_of(loop: asyncio.AbstractEventLoop) -> int:

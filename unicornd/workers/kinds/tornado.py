@@ -27,7 +27,7 @@ from unicornd.http.errors import Refusal
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.asgi.firstbyte import begins_with_handshake, tell_plainly
-from unicornd.workers.asgi.loop import poller_of, run_loop, stacks_of_tasks
+from unicornd.workers.asgi.loop import end_at_next_turn, poller_of, run_loop, stacks_of_tasks
 from unicornd.workers.clock import Clock
 from unicornd.workers.evented import Register, refusal_of
 from unicornd.workers.interface import is_tornado
@@ -86,6 +86,7 @@ class Server:
         self._orders.give_up = self._give_up
         self._policy = context.http
         self._loop = asyncio.get_running_loop()
+        self._orders.on_fork = partial(end_at_next_turn, self._loop)
         self._epoll = select.epoll()
         context.orders.pollers += [self._epoll.fileno(), poller_of(self._loop)]
         self._acceptor = Acceptor(replace(context, tls=None), self._epoll)  # tornado speaks TLS itself
