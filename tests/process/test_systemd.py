@@ -64,6 +64,7 @@ Group=root
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN
 SystemCallFilter=@setuid @chown
 """
+CTL = ("/opt/unicornd/bin/unicornctl", "--config", "/srv/app/unicornd.toml")
 MOST_EXPOSURE = 2.0
 
 
@@ -228,8 +229,7 @@ def test_restart_under_load_queues_what_comes_meanwhile(lab: Lab, kind: str) -> 
 
 
 def upgrade(lab: Lab, *, expect: int) -> None:
-    ctl = ("/opt/unicornd/bin/unicornctl", "--config", "/srv/app/unicornd.toml")
-    lab.run(*ctl, "upgrade", "--timeout", "60", expect=expect)
+    lab.run(*CTL, "upgrade", "--timeout", "60", expect=expect)
 
 
 def test_an_upgrade_makes_the_new_unicornd_the_services_main_process(lab: Lab) -> None:
@@ -400,7 +400,7 @@ def test_a_stop_by_unicornctl_refuses_and_resets_nobody(lab: Lab) -> None:
     lab.systemctl("start", "unicornd")
     with traffic_of(lab) as traffic:
         eventually(traffic.answered_more(20), "requests are answered")
-        lab.run("/opt/unicornd/bin/unicornctl", "--config", "/srv/app/unicornd.toml", "stop")
+        lab.run(*CTL, "stop")
         eventually(lambda: traffic.tally.failures, "the port refuses")
     assert not [failure for failure in traffic.tally.failures if "refused" not in failure.lower()]
     eventually(lambda: lab.show("ActiveState") == "inactive", "it is not started again")
@@ -524,3 +524,16 @@ def test_django_runs_with_all_hardening(lab: Lab) -> None:
     with contextlib.closing(upload):
         upload.request("POST", "/upload", body=bytes(2_000_000))
         assert upload.getresponse().read() == b"2000000", "larger bodies go to a file in the private /tmp"
+
+
+def test_a_dynamic_user_serves_and_root_may_ask(lab: Lab) -> None:
+    """Its name may be known to nobody else: libnss-systemd need not be installed."""
+    lab.boot(drop_in="[Service]\nDynamicUser=yes\nUser=shop-web\nGroup=shop-web\n")
+    lab.systemctl("start", "unicornd")
+    uid, _, gid = lab.get("/who").partition(":")
+    assert uid == gid
+    assert 61184 <= int(uid) <= 65519, "as systemd gives them out (systemd.exec(5))"
+    assert "2 of 2 ready" in lab.run(*CTL, "status").stdout
+    lab.systemctl("restart", "unicornd")
+    assert lab.get() == "v1"
+    assert lab.show("NFileDescriptorStore") == "1"
