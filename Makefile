@@ -58,7 +58,9 @@ FAST := tests/process/test_every_kind.py::test_a_request_is_answered_by_unicornd
   tests/process/test_preload.py::test_broken_code_is_rolled_back_and_the_old_mold_stays
 
 test-fast: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_architecture.py tests/unit $(FAST)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_architecture.py tests/unit
+	@# Apart, as in `make test`: in one run with the unit tests some of them failed; why is not known yet.
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(FAST)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
