@@ -53,7 +53,7 @@ def test_a_daemons_log_is_shown_followed_and_kept(ctl: Ctl, tmp_path: Path) -> N
     with (tmp_path / "shown").open("w") as shown:
         following = subprocess.Popen(command, env=ctl.environ, stdout=shown)
     try:
-        eventually(lambda: (tmp_path / "shown").read_text(), "it follows the log")
+        eventually((tmp_path / "shown").read_text, "it follows the log")
         log = document["path"]
         (tmp_path / log).rename(f"{log}.1")
         ctl.run("reopen")

@@ -333,5 +333,43 @@ def test_a_module_may_be_imported_and_a_file_that_is_missing_is_named(
     assert run(["config", "import", "python:shop_conf", "-o", "-"]) == CtlExit.DONE
     table = tomllib.loads(capsys.readouterr().out)
     assert table == {"workers": {"count": 6}, "hooks": {"on_exit": "shop_conf:on_exit"}}
+    for named in ("python:shop_conf", "file:shop_conf.py", "shop_conf.py"):  # and not the default file
+        assert run(["config", "import", "-o", "-", "--", "-c", named]) == CtlExit.DONE
+        assert tomllib.loads(capsys.readouterr().out)["workers"] == {"count": 6}
     assert run(["config", "import", "nowhere.conf.py"]) == CtlExit.CONFIG
     assert "there is no nowhere.conf.py" in capsys.readouterr().err
+
+
+def test_what_a_file_does_to_its_process_is_taken_over_or_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TOKEN=secret\nDEBUG=1\n")
+    text = """\
+import os, sys
+from dotenv import load_dotenv
+load_dotenv(".env")
+os.environ["SHADE"] = "dark"
+raw_env = ["SHADE=light"]
+sys.path.insert(0, "lib")
+os.environ.pop("HOME")
+os.umask(0o077)
+"""
+    told = reported(tmp_path, text)
+    assert told["os.environ['SHADE']"].outcome == "changed"
+    assert told["os.environ['SHADE']"].note == "gunicorn.conf.py:5 says otherwise"
+    assert told["raw_env"].ours == ('app.env.SHADE = "light"',)
+    assert told["sys.path"].ours == ('app.search_first = ["lib"]',)
+    assert told["sys.path"].where == "gunicorn.conf.py:6"
+    assert told["del os.environ"].ours == ('app.unset_env = ["HOME"]',)
+    assert (told["os.environ"].outcome, told["os.environ"].where) == ("by hand", "gunicorn.conf.py:3")
+    assert "DEBUG" in told["os.environ"].value
+    assert "secret" not in str(told)
+    assert told["the umask"].outcome == "by hand"
+    hook = "\ndef post_fork(server, worker): ...\n"
+    assert "the umask" not in reported(tmp_path, text + hook), "the workers run the file, too"
+    assert "the umask" in reported(tmp_path, text + hook + "preload_app = True\n")
+
+
+def test_a_patched_library_is_told_unless_the_kind_patches_it_anyway(tmp_path: Path) -> None:
+    text = "import time\ntime.sleep = print\n"
+    what = "the standard library, by a monkey patch"
+    assert what in reported(tmp_path, text)
+    assert what not in reported(tmp_path, text + "worker_class = 'gevent'\n")

@@ -104,6 +104,55 @@ deep = [object()]
     assert "functools" not in values
 
 
+EFFECTS = """\
+import os, sys, gc, multiprocessing, neighbour
+os.environ["SHADE"] = "dark"
+os.environ.setdefault("COLOUR", "blue")
+os.environ.update(SIZE="3")
+neighbour.load()
+del os.environ["HOME"]
+sys.path.insert(0, "lib")
+sys.path.append("vendor")
+sys.path[:] = [*sys.path, neighbour]
+os.umask(0o077)
+gc.disable()
+"""
+NEIGHBOUR = "import os\ndef load(): os.environ['TOKEN'] = 'x'\n"
+
+
+def test_what_a_file_does_to_its_process_is_told_with_its_lines(tmp_path: Path) -> None:
+    written(tmp_path, NEIGHBOUR, "neighbour.py")
+    written(tmp_path, EFFECTS)
+    environ = {**ENVIRON, "HOME": "/x"}
+    done = run_python(Path("gunicorn.conf.py"), folder=tmp_path, environ=environ, shown="c")
+    found = {each.name: (each.value, each.line, each.is_direct) for each in done.effects.environ}
+    assert found == {
+        "SHADE": ("dark", 2, True), "SIZE": ("3", 4, True), "TOKEN": ("x", 5, False), "HOME": (None, 6, True),
+    }  # fmt: skip
+    assert done.effects.first == (str(tmp_path / "lib"),)
+    assert done.effects.last == (str(tmp_path / "vendor"),)
+    assert done.effects.others == ("the umask", "the garbage collector")
+    assert done.source.path_line == 7
+    assert done.at(None) == "c"
+
+
+def test_it_is_seen_where_the_file_is_run(evaluated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHADE", raising=False)
+    monkeypatch.setattr(sys, "path", ["/first", *sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    effects = evaluated(
+        "import os, sys\nos.environ['SHADE'] = 'x'\nsys.path[:] = ['/a', '/b']\nsys.excepthook = print\n"
+    )["effects"]
+    os.environ.pop("SHADE")
+    assert effects == {
+        "environ": [{"name": "SHADE", "value": "x", "line": 2, "is_direct": True}],
+        "first": [],
+        "last": ["/a", "/b"],
+        "others": ["sys.excepthook"],
+    }
+    assert evaluated("")["effects"] == {"environ": [], "first": [], "last": [], "others": []}
+
+
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,3 +74,23 @@ def test_a_worker_looks_there_first_and_everybody_finds_it(shop: Path) -> None:
     search_first(["/nowhere", str(shop)])
     assert sys.path[:2] == ["/nowhere", str(shop)]
     assert importlib.import_module("shop_neighbour").__file__ == str(shop / "shop_neighbour.py")
+
+
+def test_the_environment_of_the_operators_code_ends_with_its_call(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UNWANTED", "TZ", "MADE", "CHANGED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UNWANTED", "there")
+    given = {"TZ": "Asia/Tokyo", "MADE": "x", "CHANGED": "y"}
+    search_behind([str(shop)], {"UNWANTED": None, **given})
+    zone = time.tzname
+    with on_behalf(), on_behalf():
+        assert (os.environ.get("UNWANTED"), os.environ["MADE"], time.tzname[0]) == (None, "x", "JST")
+        os.environ["CHANGED"] = "by the hook"
+    assert os.environ["UNWANTED"] == "there"
+    assert "MADE" not in os.environ
+    assert time.tzname == zone
+    assert os.environ.pop("CHANGED") == "by the hook", (
+        "what a hook sets itself is for the workers, as with gunicorn"
+    )

@@ -12,13 +12,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from unicornd.config.exposed import WORKER_HOOKS
 from unicornd.config.record import replaced
 from unicornd.observe import logs
 from unicornd.workers.ahead import import_ahead
 from unicornd.workers.fitting import speaks_tls
-from unicornd.workers.hooks import WORKER_HOOKS, load_hooks
+from unicornd.workers.hooks import load_hooks
 from unicornd.workers.identity import become, identity_of
-from unicornd.workers.importing import folders_of, search_first
+from unicornd.workers.importing import folders_of, settle_in
 from unicornd.workers.loading import load_app, prepared_kind
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def rehearse(loaded: Loaded) -> None:
     become(identity)
     if app.chdir is not None:
         os.chdir(app.chdir)
-    os.environ.update(app.env)
-    search_first(folders_of(app))
+    settle_in(app, folders_of(app))
     kind = prepared_kind(app, settings.workers)
     targets = {name: getattr(settings.hooks, name) for name in WORKER_HOOKS}
     load_hooks(targets, logging.getLogger(logs.ERROR_LOG))

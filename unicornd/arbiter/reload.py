@@ -34,7 +34,7 @@ from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
 from unicornd.workers.identity import account_of, identity_of
-from unicornd.workers.importing import folders_of, search_behind
+from unicornd.workers.importing import folders_of, prepare_hooks
 from unicornd.workers.logbook import open_logs
 from unicornd.workers.mold import run_mold
 from unicornd.workers.registry import cells_of
@@ -268,7 +268,7 @@ class Deployments:
             former = self.present.files
             self.present, self.next = self.next, None
             self._store.settle(self.present.listeners)
-            search_behind(self.present.folders)
+            prepare_hooks(self.present.settings.app, self.present.folders)
             try:
                 self.open_logs(self.present.settings, self.present.files)
             except (
@@ -359,6 +359,8 @@ class Deployments:
         files: Mapping[str, OpenLog],
     ) -> Deployment:
         self._generation = Generation(self._generation + 1)
+        for line in loaded.losses:
+            logging.getLogger(logs.ERROR_LOG).warning("%s", line)
         loaded = self.here(loaded)
         settings = loaded.settings
         folders = folders_of(settings.app)
@@ -402,7 +404,7 @@ class Deployments:
         """
         if settings.app.chdir is not None:
             os.chdir(settings.app.chdir)
-        search_behind(folders_of(settings.app))
+        prepare_hooks(settings.app, folders_of(settings.app))
         set_title("arbiter", self._instance)
         self.open_logs(settings, self._files)
 

@@ -14,6 +14,7 @@ from unicornd.arbiter.state import Role
 from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError, UnicorndError
 from unicornd.workers.hooks import ServerView, WorkerView, load_arbiter_hooks
+from unicornd.workers.importing import prepare_hooks
 
 if TYPE_CHECKING:
     import logging
@@ -129,6 +130,7 @@ class ArbiterHooks:
             settings = deployments.next.settings
             self._server.renew(under_their_names(settings, self._server.proc_name))
             self._were_set = self.are_set
+            prepare_hooks(settings.app, deployments.next.folders)
             try:
                 self._hooks = load_arbiter_hooks(settings.hooks, self._server.log)
             except ConfigError as error:

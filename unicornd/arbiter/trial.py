@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unicornd.apart import Apart, ApartError, LateError
 from unicornd.errors import ConfigError, UnicorndError
 from unicornd.observe.logs import open_files
-from unicornd.workers.importing import folders_of, search_behind
+from unicornd.workers.importing import folders_of, prepare_hooks
 from unicornd.workers.logbook import is_own, open_logs
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def try_logs(
     def attempt() -> None:
         if app.chdir is not None:
             os.chdir(app.chdir)
-        search_behind(folders_of(app))
+        prepare_hooks(app, folders_of(app))
         files = open_files(settings, writer=writer)
         open_logs(settings, metrics=metrics, cfg=cfg, files=files, writer=writer)
 

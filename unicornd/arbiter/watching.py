@@ -32,7 +32,7 @@ MAX_PATH_BYTES = 4096
 def watched_of(reload: ReloadSettings, app: AppSettings, *, folder: str) -> Watched:
     """Return what the settings want watched; `folder` is where the application lives if they do not say."""
     home = str(app.chdir) if app.chdir is not None else folder
-    roots = (home, *app.pythonpath) if reload.on_change else ()
+    roots = tuple(dict.fromkeys((home, *app.pythonpath, *app.search_first))) if reload.on_change else ()
     return Watched(
         roots=roots,
         patterns=reload.extra_files if reload.on_change else (),

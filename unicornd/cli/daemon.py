@@ -139,7 +139,7 @@ def _tell(command: CommandLine, sources: Sources) -> int:
     loaded = load(sources)
     if "print-config" in command.actions:
         sys.stdout.write("".join(f"{one_line(line)}\n" for line in print_lines(loaded)))
-    for note in (*loaded.notes, *command.notes):
+    for note in (*loaded.notes, *loaded.losses, *command.notes):
         sys.stderr.write(f"{one_line(note)}\n")
     check(loaded)
     for line in exposed(loaded.settings, uid=os.geteuid()):

@@ -24,6 +24,8 @@ PATH_KEYS = frozenset(
         ("app", "chdir"),
         ("app", "paste"),
         ("app", "pythonpath"),
+        ("app", "search_first"),
+        ("app", "search_last"),
         ("process", "pidfile"),
         ("http", "tmp_upload_dir"),
         ("control", "socket"),

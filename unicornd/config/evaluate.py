@@ -2,8 +2,8 @@
 
 A process of its own, started by `config.pyfile`: whatever the file imports, prints or breaks stays here. Standard
 library only. What the file prints goes to standard error; standard output has one JSON object:
-`{"file", "values": {name: value}, "error": null | {"message", "line", "detail"}}`, where a value is `{"plain": …}`,
-`{"callable": "module:name" | ""}` (empty: made in the file itself), or `{"other": "its repr"}`.
+`{"file", "values": {name: value}, "effects": see `effects.Witness.told`, "error": null | {"message", "line", "detail"}}`, where
+a value is `{"plain": …}`, `{"callable": "module:name" | ""}` (empty: made in the file itself), or `{"other": "its repr"}`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import traceback
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
+
+from unicornd.config.effects import Witness
 
 NAME = "__config__"
 """What the file's module is called, as in gunicorn."""
@@ -39,6 +41,7 @@ def main(what: str) -> None:
 def evaluated(what: str) -> dict[str, Any]:
     """Run the file or module, and return what is to be told."""
     file = what
+    witness = Witness()
     try:
         module = _module(what)
         file = getattr(module, "__file__", None) or what
@@ -49,8 +52,8 @@ def evaluated(what: str) -> dict[str, Any]:
             if not isinstance(value, ModuleType)
         }
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a configuration is a mistake of it like any other
-        return {"file": file, "values": {}, "error": _fault(error, file)}
-    return {"file": file, "values": values, "error": None}
+        return {"file": file, "values": {}, "effects": {}, "error": _fault(error, file)}
+    return {"file": file, "values": values, "effects": witness.told(file), "error": None}
 
 
 def _module(what: str) -> ModuleType:

@@ -25,6 +25,9 @@ ARBITER_HOOKS = (
     "on_starting", "when_ready", "on_reload", "pre_fork", "child_exit", "nworkers_changed", "on_exit",
     "pre_exec",
 )  # fmt: skip
+WORKER_HOOKS = (
+    "post_fork", "post_worker_init", "worker_int", "worker_abort", "pre_request", "post_request", "worker_exit",
+)  # fmt: skip
 ROOT = 0
 
 
@@ -78,7 +81,7 @@ def _file_of(target: ImportString, app: AppSettings) -> str | None:
     home = str(app.chdir) if app.chdir is not None else str(working_folder())
     if target.is_file:
         return os.path.join(home, target.module)  # noqa: PTH118 - likewise
-    path: Sequence[str] = [*sys.path, *app.pythonpath, home]
+    path: Sequence[str] = [*sys.path, *app.pythonpath, *app.search_first, home, *app.search_last]
     found: str | None = None
     names = target.module.split(".")
     for depth in range(1, len(names) + 1):

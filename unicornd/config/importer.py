@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.given import Origin
+from unicornd.config.instance import named_file
 from unicornd.config.kinds import SYNC
 from unicornd.config.layers import add_given
 from unicornd.config.problems import FREE_TABLES
 from unicornd.config.pyfile import run_python
 from unicornd.config.secrets import masked
 from unicornd.config.settings import Settings
-from unicornd.config.translate import settings_of, translated
+from unicornd.config.translate import Item, settings_of, translated
 from unicornd.config.validation import examined
 from unicornd.config.values import quoted
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unicornd.config.flags import CommandLine
-    from unicornd.config.translate import Item
 
 Outcome = Literal["taken", "changed", "needless", "by hand", "unknown"]
 """What has become of a setting: the same value; the value in another form; nothing, its need is gone; a person has to
@@ -68,10 +68,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """The configuration, as TOML has it, and the report."""
+    """The configuration, as TOML has it, the report, and the file that was read, if there was one."""
 
     table: Mapping[str, Any]
     report: tuple[Told, ...]
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +80,12 @@ class Wanted:
     """What is to be imported.
 
     Attributes:
-        file: a Python file of gunicorn's, or None for the one that the arguments name, or none.
+        file: a Python file of gunicorn's, or None for the one that the arguments name, else `default`.
         arguments: of gunicorn's command line.
         folder: the working directory of gunicorn.
         environ: environment variables that the file may read.
         target: folder of the unicornd.toml that is made: paths in it start there.
+        default: the file that gunicorn would find, if nobody names one.
     """
 
     file: Path | None
@@ -91,6 +93,7 @@ class Wanted:
     folder: Path
     environ: Mapping[str, str]
     target: Path
+    default: Path | None = None
 
 
 def import_gunicorn(wanted: Wanted) -> Imported:
@@ -105,11 +108,39 @@ def import_gunicorn(wanted: Wanted) -> Imported:
         flag = f"--{min(line.actions)}"
         raise FlagError(f"{flag} is no setting", hint=f"leave out {flag}")
     items: list[Item] = []
-    file = wanted.file or (wanted.folder / line.config if line.config else None)
+    said = named_file(line.config, folder=wanted.folder) if line.config else None
+    file = wanted.file or said or wanted.default
     if file is not None:
         shown = os.path.relpath(file, wanted.folder) if file.is_absolute() else str(file)
-        items = translated(run_python(file, folder=wanted.folder, environ=wanted.environ, shown=shown))
-    return combine(items, line, folder=wanted.folder, target=wanted.target)
+        found = run_python(file, folder=wanted.folder, environ=wanted.environ, shown=shown)
+        items = _without_secrets(translated(found))
+    made = combine(items, line, folder=wanted.folder, target=wanted.target)
+    return replace(made, file=file)
+
+
+def _without_secrets(items: list[Item]) -> list[Item]:
+    """Leave out what the file has read from somewhere else: a .env file stays where it is, and may change."""
+    read: dict[str, list[Item]] = {}
+    for item in items:
+        if item.is_read:
+            read.setdefault(item.where, []).append(item)
+    told = [
+        Item(
+            name="os.environ",
+            where=where,
+            fate="refused",
+            value=sorted(item.ours[0][0][-1] for item in group),
+            note=_READ,
+        )
+        for where, group in read.items()
+    ]
+    return told + [item for item in items if not item.is_read]
+
+
+_READ = (
+    "these environment variables are read there: have what starts unicornd set them (EnvironmentFile= in a systemd unit), or "
+    "write them under [app.env]"
+)
 
 
 def combine(items: list[Item], line: CommandLine, *, folder: Path, target: Path) -> Imported:
@@ -234,7 +265,7 @@ def _outcome(item: Item, result: _Result) -> tuple[Outcome, str]:
     match item.fate:
         case "needless" | "unknown":
             return item.fate, item.note
-        case "refused" | "wrong":
+        case "refused" | "wrong" | "lost":
             return "by hand", item.note
         case "setting" if reasons := result.reasons(keys):
             return "by hand", reasons[0]

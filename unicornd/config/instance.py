@@ -181,6 +181,11 @@ def is_python(file: Path) -> bool:
     return file.suffix == ".py" or str(file).startswith((MODULE_PREFIX, FILE_PREFIX))
 
 
+def named_file(text: str, *, folder: Path) -> Path:
+    """Return what `-c` names: a file, relative to the folder, or `python:MODULE` or `file:PATH` as it is."""
+    return Path(text) if text.startswith((MODULE_PREFIX, FILE_PREFIX)) else folder / text
+
+
 def _listening(table: Path) -> Iterator[str]:
     """Yield the names of all Unix sockets that somebody listens on; none where the kernel does not tell."""
     accepts = 0x10000  # __SO_ACCEPTCON

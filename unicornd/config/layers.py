@@ -18,7 +18,7 @@ from unicornd.config.conversions import comma_list
 from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
-from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX, drop_ins, is_python, working_folder
+from unicornd.config.instance import FILE_PREFIX, drop_ins, is_python, named_file, working_folder
 from unicornd.config.loaded import Loaded
 from unicornd.config.locate import locate_keys, unended_line
 from unicornd.config.problems import FREE_TABLES
@@ -57,9 +57,10 @@ def load(sources: Sources) -> Loaded:
     file = _config_file(sources, arguments.config)
     problems: list[str] = []
     notes = list(arguments.notes)
+    losses: list[str] = []
     if file is not None:
         if is_python(file):
-            wrong, idle = _add_python(draft, file, sources=sources)
+            wrong, idle, losses = _add_python(draft, file, sources=sources)
             problems += wrong
             notes += idle
         else:
@@ -72,7 +73,14 @@ def load(sources: Sources) -> Loaded:
     _add_paste_logging(draft)
     settings = _settled(draft, problems)
     rows = rows_of(settings, draft.origins)
-    return Loaded(settings=settings, origins=draft.origins, config_file=file, rows=rows, notes=tuple(notes))
+    return Loaded(
+        settings=settings,
+        origins=draft.origins,
+        config_file=file,
+        rows=rows,
+        notes=tuple(notes),
+        losses=tuple(losses),
+    )
 
 
 def _settled(draft: Draft, problems: list[str]) -> Settings:
@@ -116,20 +124,23 @@ def _arguments(environ: Mapping[str, str]) -> CommandLine:
 def _config_file(sources: Sources, argument: str) -> Path | None:
     named = sources.config_file or (Path(argument) if argument else None)
     if named is not None:
-        text = str(named)
-        return named if text.startswith((MODULE_PREFIX, FILE_PREFIX)) else sources.folder / named
+        return named_file(str(named), folder=sources.folder)
     found = (sources.folder / name for name in (DEFAULT_FILE, GUNICORN_FILE))
     return next((file for file in found if file.exists()), None)
 
 
-def _add_python(draft: Draft, file: Path, *, sources: Sources) -> tuple[list[str], list[str]]:
-    """Lay what a gunicorn.conf.py says over the draft; return lines for what is wrong in it, and for what does nothing."""
+def _add_python(draft: Draft, file: Path, *, sources: Sources) -> tuple[list[str], list[str], list[str]]:
+    """Lay what a gunicorn.conf.py says over the draft.
+
+    Returns:
+        Lines for what is wrong in it, for what does nothing, and for what it has done and no worker gets.
+    """
     from unicornd.config.pyfile import run_python  # noqa: PLC0415 - most files are TOML
-    from unicornd.config.translate import lay, notes_of, translated  # noqa: PLC0415 - likewise
+    from unicornd.config.translate import lay, losses_of, notes_of, translated  # noqa: PLC0415 - likewise
 
     found = run_python(file, folder=sources.folder, environ=sources.environ, shown=_shown_path(file))
     items = translated(found)
-    return lay(draft, items, folder=sources.folder), notes_of(items)
+    return lay(draft, items, folder=sources.folder), notes_of(items), losses_of(items)
 
 
 def _add_environment_defaults(draft: Draft, environ: Mapping[str, str]) -> None:

@@ -66,6 +66,7 @@ class Loaded:
         config_file: the file that was read, or None.
         rows: every setting as it may be shown, in the order of the sections.
         notes: what was said and does nothing here, a line each.
+        losses: what a Python file has done to its process and no worker gets, a line each.
     """
 
     settings: Settings
@@ -73,6 +74,7 @@ class Loaded:
     config_file: Path | None
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 def differences(present: Loaded, wanted: Loaded) -> list[str]:

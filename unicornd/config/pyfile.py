@@ -11,10 +11,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from unicornd.config.instance import FILE_PREFIX, MODULE_PREFIX
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, field
 from unicornd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,11 +34,46 @@ class Source:
         lines: of the last statement that sets a name.
         used: names that the file itself reads.
         environmental: names whose value depends on environment variables.
+        path_line: of the first statement that mentions `sys.path`, or None.
     """
 
     lines: Mapping[str, int]
     used: frozenset[str]
     environmental: frozenset[str]
+    path_line: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """An environment variable that a file has changed.
+
+    Attributes:
+        value: None if it was removed.
+        line: where, if that can be told.
+        is_direct: the file itself has set it; else code that it calls, such as one that reads a .env file.
+    """
+
+    name: str
+    value: str | None
+    line: int | None
+    is_direct: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """What a file has done beside setting names.
+
+    Attributes:
+        environ: environment variables.
+        first: folders that it has put in front of the import path.
+        last: folders that it has put behind it.
+        others: what else it has changed, each in a few words; it cannot be carried into another process.
+    """
+
+    environ: tuple[Variable, ...] = ()
+    first: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +84,21 @@ class PythonFile:
         shown: the file as a person would name it.
         reference: what an import string says for it: an absolute path, or a module.
         values: name → `{"plain": …}`, `{"callable": …}` or `{"other": …}`, see `config.evaluate`.
+        effects: what it has done besides.
     """
 
     shown: str
     reference: str
     values: Mapping[str, Mapping[str, Any]]
     source: Source
+    effects: Effects = field(default_factory=Effects)
 
     def place(self, name: str) -> str:
         """Return `gunicorn.conf.py:12`, or the file alone where the line is not known."""
-        line = self.source.lines.get(name)
+        return self.at(self.source.lines.get(name))
+
+    def at(self, line: int | None) -> str:
+        """Return `gunicorn.conf.py:12`, or the file alone."""
         return f"{self.shown}:{line}" if line is not None else self.shown
 
 
@@ -91,7 +131,23 @@ def run_python(
         )
     text = _read(Path(report["file"]), shown)
     reference = what.removeprefix(MODULE_PREFIX)
-    return PythonFile(shown=shown, reference=reference, values=report["values"], source=source_of(text))
+    return PythonFile(
+        shown=shown,
+        reference=reference,
+        values=report["values"],
+        source=source_of(text),
+        effects=_effects(report["effects"]),
+    )
+
+
+def _effects(told: Mapping[str, Any]) -> Effects:
+    variables = tuple(Variable(**each) for each in told["environ"])
+    return Effects(
+        environ=variables,
+        first=tuple(told["first"]),
+        last=tuple(told["last"]),
+        others=tuple(told["others"]),
+    )
 
 
 def _hint(message: str) -> str:
@@ -154,7 +210,23 @@ def source_of(text: str) -> Source:
     used = {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
-    return Source(lines=lines, used=frozenset(used), environmental=frozenset(tainted))
+    path_lines = [node.lineno for node in ast.walk(tree) if _is_path(node)]
+    return Source(
+        lines=lines,
+        used=frozenset(used),
+        environmental=frozenset(tainted),
+        path_line=min(path_lines, default=None),
+    )
+
+
+def _is_path(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    """Whether it is `sys.path`."""
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == "path"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "sys"
+    )
 
 
 def _bindings(

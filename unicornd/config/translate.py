@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from unicornd.config.draft import PATH_KEYS, Key, anchored
+from unicornd.config.effects import PATCHED
+from unicornd.config.exposed import WORKER_HOOKS
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
 from unicornd.config.kinds import ASGI, GREEN, NAMES, SYNC
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from unicornd.config.gunicorn import Row
     from unicornd.config.pyfile import PythonFile
 
-Fate = Literal["setting", "needless", "refused", "wrong", "unknown"]
+Fate = Literal["setting", "needless", "refused", "wrong", "unknown", "lost"]
 NEAR = 0.75
 """How alike a name must be to a setting's to be taken for a slip (`log_level`, `wrokers`)."""
 
@@ -49,11 +51,13 @@ class Item:
         name: as in the file.
         where: the file and the line.
         fate: `setting`: taken over; `needless`: does nothing here; `refused`: there is nothing like it yet; `wrong`: no
-            value that a setting can have; `unknown`: no setting of gunicorn's.
+            value that a setting can have; `unknown`: no setting of gunicorn's; `lost`: the file has done it to its process,
+            and no other one gets it.
         value: the value, for a person; a function by its name.
         ours: key → value, paths as they are written.
         note: why, or what to do.
         is_environmental: the value depends on environment variables.
+        is_read: the value was read by code that the file calls, out of a .env file most often.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Item:
     ours: tuple[tuple[Key, Any], ...] = ()
     note: str = ""
     is_environmental: bool = False
+    is_read: bool = False
 
 
 def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
@@ -80,7 +85,61 @@ def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
     items = [_without_effect(item, kind) for item in items]
     if not any(key in _CERTIFICATE for item in items for key, _ in item.ours):
         items = [_without_certificate(item) for item in items]
-    return sorted(items, key=lambda item: (file.source.lines.get(item.name, 0), item.name))
+    # What the file has done comes first: raw_env and pythonpath win over it, as in gunicorn.
+    done = [*_variables(file), *_folders(file), *_lost(file, items, kind=kind)]
+    return done + sorted(items, key=lambda item: (file.source.lines.get(item.name, 0), item.name))
+
+
+def _variables(file: PythonFile) -> Iterable[Item]:
+    """Yield an item for each environment variable that the file has set, and one for those that it has removed."""
+    removed = [each for each in file.effects.environ if each.value is None]
+    for each in file.effects.environ:
+        if each.value is not None:
+            yield Item(
+                name=f"os.environ[{each.name!r}]",
+                where=file.at(each.line),
+                fate="setting",
+                value=each.value,
+                ours=((("app", "env", each.name), each.value),),
+                is_read=not each.is_direct,
+            )
+    if removed:
+        names = [each.name for each in removed]
+        yield Item(
+            name="del os.environ",
+            where=file.at(removed[0].line),
+            fate="setting",
+            value=names,
+            ours=((("app", "unset_env"), names),),
+        )
+
+
+def _folders(file: PythonFile) -> Iterable[Item]:
+    """Yield an item for what the file has put in front of the import path, and one for what is behind it."""
+    for key, folders in (("search_first", file.effects.first), ("search_last", file.effects.last)):
+        if folders:
+            yield Item(
+                name="sys.path",
+                where=file.at(file.source.path_line),
+                fate="setting",
+                value=list(folders),
+                ours=((("app", key), list(folders)),),
+            )
+
+
+def _lost(file: PythonFile, items: list[Item], *, kind: str) -> Iterable[Item]:
+    """Yield an item for what only this process has: unless its workers run the file, too, for a hook that is theirs."""
+    keys = {key for item in items for key, _ in item.ours}
+    if not keys.isdisjoint(_RUN_BY_WORKERS) and _PRELOAD not in keys:
+        return
+    for what in file.effects.others:
+        if what != PATCHED or kind not in GREEN:
+            yield Item(name=what, where=file.shown, fate="lost", note=_NOT_CARRIED)
+
+
+_RUN_BY_WORKERS = frozenset(("hooks", name) for name in WORKER_HOOKS)
+_PRELOAD: Key = ("app", "preload")
+_NOT_CARRIED = "the file changes it for its own process only, and no worker gets it: do that in post_fork, or in the application"
 
 
 def _without_effect(item: Item, kind: str) -> Item:
@@ -138,6 +197,11 @@ def notes_of(items: Iterable[Item]) -> list[str]:
     return [
         f"{item.where}: {item.name}: not needed: {item.note}" for item in items if item.fate == "needless"
     ]
+
+
+def losses_of(items: Iterable[Item]) -> list[str]:
+    """Return a line for everything that the file has done and no worker gets."""
+    return [f"{item.where}: {item.name}: {item.note}" for item in items if item.fate == "lost"]
 
 
 def _item(name: str, told: Mapping[str, Any], *, file: PythonFile, reference: str) -> Item | None:

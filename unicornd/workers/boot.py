@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from unicornd import __version__
+from unicornd.config.exposed import WORKER_HOOKS
 from unicornd.config.instance import working_folder
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, under_their_names
@@ -32,7 +33,6 @@ from unicornd.workers.closed import hint_of_closed, hint_of_closed_path
 from unicornd.workers.context import HttpPolicy, WorkerContext
 from unicornd.workers.fitting import check_tls_fit, check_unpatched, check_wire, speaks_tls
 from unicornd.workers.hooks import (
-    WORKER_HOOKS,
     Heartbeat,
     Hooks,
     ServerView,
@@ -41,7 +41,7 @@ from unicornd.workers.hooks import (
     view_of,
 )
 from unicornd.workers.identity import become, identity_of
-from unicornd.workers.importing import folders_of, search_first
+from unicornd.workers.importing import folders_of, kept_environment, settle_in
 from unicornd.workers.interpreter import gil
 from unicornd.workers.keeping import Keeper
 from unicornd.workers.leaving import call_exit_functions
@@ -129,7 +129,8 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         _sit_down(seat)
         tls = loaded.tls if loaded is not None else _surround(casting)
         kind = loaded.kind if loaded is not None else prepared_kind(settings.app, settings.workers)
-        hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
+        with kept_environment(settings.app):
+            hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
         kind, app, tls = loaded or _load(settings, kind, tls=tls)
         worker.app = app
@@ -289,9 +290,8 @@ def _surround(casting: Casting) -> SSLContext | None:
         ) from error
     if process.umask is not None:
         os.umask(process.umask)
-    os.environ.update(app.env)
+    settle_in(app, folders)
     os.environ["SERVER_SOFTWARE"] = f"unicornd/{__version__}"
-    search_first(folders)
     # As the worker's user: what it opens is that user's to open, and root never follows a link for it.
     cfg = under_their_names(settings, "unicornd")
     open_their_logs(settings.logging, text, metrics=settings.metrics, cfg=cfg)

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from unicornd.observe.scoreboard import Row
     from unicornd.workers.context import Served
 
-WORKER_HOOKS = (
-    "post_fork", "post_worker_init", "worker_int", "worker_abort", "pre_request", "post_request", "worker_exit",
-)  # fmt: skip
-
-
 ARITIES: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit", "pre_exec"), (1,)),
     **dict.fromkeys(("post_worker_init", "worker_int", "worker_abort"), (1,)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from unicornd.config.instance import working_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import FrameType
 
@@ -37,18 +38,35 @@ class ApplicationFinder:
 
     Args:
         folders: where to look, in this order.
+        surroundings: environment variables that the operator's code sees; None for one that it does not.
     """
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str], surroundings: Mapping[str, str | None] | None = None) -> None:
         self.folders = tuple(os.path.abspath(folder) for folder in folders)  # noqa: PTH100 - a str is what finders want
-        self.openings = 0
+        self._surroundings = surroundings or {}
+        self._openings = 0
         """How many calls of the operator's code are under way."""
+        self._kept: dict[str, str | None] = {}
+
+    def enter(self) -> None:
+        """Begin a call of the operator's code: the first one changes the environment."""
+        self._openings += 1
+        if self._openings == 1:
+            self._kept = {name: os.environ.get(name) for name in self._surroundings}
+            _set(self._surroundings)
+
+    def leave(self) -> None:
+        """End a call; the last one puts the environment back, but for what the code itself has set meanwhile."""
+        self._openings -= 1
+        if self._openings == 0:
+            same = {name for name, value in self._surroundings.items() if os.environ.get(name) == value}
+            _set({name: value for name, value in self._kept.items() if name in same})
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, *_target: object) -> ModuleSpec | None:
         """Return where a module is; None if it is not there, or not for whoever asks."""
         if path is not None:  # in a package, which says itself where its modules are
             return None
-        if not self.openings and not self._is_asked_by_its_own(sys._getframe(1)):  # noqa: SLF001 - who imports is not told in another way
+        if not self._openings and not self._is_asked_by_its_own(sys._getframe(1)):  # noqa: SLF001 - who imports is not told in another way
             return None
         return PathFinder.find_spec(name, list(self.folders))
 
@@ -72,33 +90,71 @@ def folders_of(app: AppSettings) -> tuple[str, ...]:
     The last one is its home, the working directory.
     """
     home = app.chdir if app.chdir is not None else str(working_folder())
-    return tuple(os.path.realpath(folder) for folder in (*app.pythonpath, home))
+    return tuple(os.path.realpath(folder) for folder in (*app.pythonpath, *app.search_first, home))
 
 
-def search_behind(folders: Sequence[str]) -> None:
-    """Have the operator's code, and nobody else, find modules in these folders: in a process that may be root."""
+def surroundings_of(app: AppSettings) -> dict[str, str | None]:
+    """Return what the application is to find in its environment: name → value, None for what it is not to find."""
+    return {**dict.fromkeys(app.unset_env), **app.env}
+
+
+def prepare_hooks(app: AppSettings, folders: Sequence[str]) -> None:
+    """Have the operator's code, and nobody else, find the application's modules and environment: we may be root.
+
+    `folders` are the application's (`folders_of`), where they were when the generation began.
+    """
+    search_behind((*folders, *app.search_last), surroundings_of(app))
+
+
+def settle_in(app: AppSettings, folders: Sequence[str]) -> None:
+    """Take on environment and import path for good: in the process that runs the application, as its user."""
+    _set(surroundings_of(app))
+    search_first(folders)
+    sys.path += app.search_last
+
+
+@contextmanager
+def kept_environment(app: AppSettings) -> Iterator[None]:
+    """Keep the environment that was taken on, while a gunicorn.conf.py is run again for its hooks: it may set it anew."""
+    kept = {name: os.environ.get(name) for name in surroundings_of(app)}
+    yield
+    _set(kept)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if "TZ" in variables:
+        time.tzset()
+
+
+def search_behind(folders: Sequence[str], surroundings: Mapping[str, str | None] | None = None) -> None:
+    """Have the operator's code, and nobody else, find modules in these folders, and these environment variables."""
     _forget()
-    sys.meta_path.append(ApplicationFinder(folders))
+    sys.meta_path.append(ApplicationFinder(folders, surroundings))
 
 
 def search_first(folders: Sequence[str]) -> None:
-    """Have everybody look in these folders first: in the process that runs the application, as its user."""
+    """Have everybody look in these folders first."""
     _forget()
     sys.path[:0] = folders
 
 
 @contextmanager
 def on_behalf() -> Iterator[None]:
-    """Let the operator's code be found in the application's folders meanwhile, whoever imports it."""
+    """Let the operator's code find the application's modules and environment meanwhile, whoever imports it."""
     finder = _finder()
     if finder is None:
         yield
         return
-    finder.openings += 1
+    finder.enter()
     try:
         yield
     finally:
-        finder.openings -= 1
+        finder.leave()
 
 
 def _finder() -> ApplicationFinder | None:

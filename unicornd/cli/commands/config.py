@@ -52,7 +52,7 @@ def check(*, config: File = None, instance: Instance = "", socket: Socket = "", 
     """Say whether the configuration is right; all errors at once."""
     loaded = load_meant(config, instance=instance, socket=socket)
     _check_target(loaded)
-    for note in (*loaded.notes, *exposed(loaded.settings, uid=os.geteuid())):
+    for note in (*loaded.notes, *loaded.losses, *exposed(loaded.settings, uid=os.geteuid())):
         sys.stderr.write(f"{one_line(note)}\n")
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})

@@ -64,17 +64,9 @@ def import_config(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, for programs.")] = False,
 ) -> int:
     """Make an unicornd.toml of a gunicorn.conf.py and gunicorn's flags, and say what became of each setting."""
-    source, flags = _source(file, arguments or [])
-    if source is None and not flags and not os.environ.get(ARGUMENTS_VARIABLE):
-        raise ConfigError(
-            f"there is no {GUNICORN_FILE} here",
-            hint="name another file, or flags: config import -- -w 4 shop:app",
-        )
     target = Path.cwd() if output == STDOUT else Path(output).resolve().parent
-    imported = import_gunicorn(
-        Wanted(file=source, arguments=flags, folder=Path.cwd(), environ=dict(os.environ), target=target)
-    )
-    text = _text(imported, source)
+    imported = _imported(*_source(file, arguments or []), target=target)
+    text = _text(imported)
     if output == STDOUT:
         sys.stdout.write(text)
     else:
@@ -89,21 +81,41 @@ def import_config(
     return 0
 
 
+def _imported(source: Path | None, flags: Sequence[str], *, target: Path) -> Imported:
+    """Read the file and the flags.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    default = Path(GUNICORN_FILE) if Path(GUNICORN_FILE).is_file() else None
+    if (source or default) is None and not flags and not os.environ.get(ARGUMENTS_VARIABLE):
+        raise ConfigError(
+            f"there is no {GUNICORN_FILE} here",
+            hint="name another file, or flags: config import -- -w 4 shop:app",
+        )
+    return import_gunicorn(
+        Wanted(
+            file=source,
+            arguments=flags,
+            folder=Path.cwd(),
+            environ=dict(os.environ),
+            target=target,
+            default=default,
+        )
+    )
+
+
 def _source(file: str, arguments: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
-    """Return the file, if there is one, and the flags: a first word that is no file is a flag's or the application."""
+    """Return the file, if one is named, and the flags: a first word that is no file is a flag's or the application."""
     if file.startswith("-") or (file and not file.startswith("python:") and not _is_file(file)):
         if file.endswith((".py", ".conf")):
             raise ConfigError(f"there is no {file}")
-        return _default(), [file, *arguments]
-    return (Path(file) if file else _default()), arguments
+        return None, [file, *arguments]
+    return (Path(file) if file else None), arguments
 
 
 def _is_file(file: str) -> bool:
     return Path(file.removeprefix("file:")).is_file()
-
-
-def _default() -> Path | None:
-    return Path(GUNICORN_FILE) if Path(GUNICORN_FILE).is_file() else None
 
 
 MOUNT = (
@@ -112,8 +124,8 @@ MOUNT = (
 )
 
 
-def _text(imported: Imported, source: Path | None) -> str:
-    made = f"Made from {source or 'gunicorn flags'} by `unicornctl config import`; see `config show --all`, `config explain NAME`."
+def _text(imported: Imported) -> str:
+    made = f"Made from {imported.file or 'gunicorn flags'} by `unicornctl config import`; see `config show --all`, `config explain NAME`."
     left = [told for told in imported.report if told.outcome in {"by hand", "unknown"}]
     below = [f"  {told.name} ({told.where or 'flag'}): {told.note}" for told in left]
     return config_text(imported.table, above=[made], below=["To do by hand:", *below] if below else [])

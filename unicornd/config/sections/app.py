@@ -36,12 +36,29 @@ class AppSettings(Section):
     )
     env: dict[str, str] = Field(
         default_factory=dict,
-        description="Environment variables that the workers get in addition.",
+        description="Environment variables that the workers and the hooks get in addition; unicornd itself does not heed them.",
         examples=[{"DJANGO_SETTINGS_MODULE": "shop.settings"}],
+        json_schema_extra=ROLLING,
+    )
+    unset_env: tuple[str, ...] = Field(
+        default=(),
+        description="Environment variables of unicornd's that the workers and the hooks do not get.",
+        examples=[["DEBUG"]],
         json_schema_extra=ROLLING,
     )
     pythonpath: tuple[str, ...] = Field(
         default=(), description="Directories put in front of the import path.", json_schema_extra=ROLLING
+    )
+    search_first: tuple[str, ...] = Field(
+        default=(),
+        description="Directories searched for modules behind app.pythonpath, and before app.chdir and what is installed: what a "
+        "gunicorn.conf.py puts in front of sys.path.",
+        json_schema_extra=ROLLING,
+    )
+    search_last: tuple[str, ...] = Field(
+        default=(),
+        description="Directories searched for modules behind what is installed: what a gunicorn.conf.py appends to sys.path.",
+        json_schema_extra=ROLLING,
     )
     root_path: str = Field(
         default="",
