@@ -248,6 +248,71 @@ def test_a_reload_takes_the_hooks_of_the_new_configuration(fleet: Fleet) -> None
     await_line(fleet, "arbiter child_exit 1 PID")
 
 
+NUMBERED = """\
+import os, socket
+BOOK = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "book"), "a", buffering=1)
+
+def on_starting(server):
+    server._number_of_workers, server._spare, server.socket_factory = server.cfg.workers, set(), socket.socket
+    print("starting", server.address, server.LISTENERS, server.app.callable, server.app.cfg is server.cfg, file=BOOK)
+
+def on_reload(server): server._spare = set(range(1, server.cfg.workers + 1))
+
+def when_ready(server):
+    for each in server.LISTENERS:
+        state = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        print("listens", str(each), each.sock.getsockname()[1] > 0, each.cfg_addr, state == 10, file=BOOK)
+    print("settings", server.cfg.settings["workers"].get(), server.cfg.settings["timeout"].value, file=BOOK)
+
+def pre_fork(server, worker):
+    used = {each._number for each in server.WORKERS.values()}
+    free = server._spare or set(range(1, server._number_of_workers + 1)) - used
+    worker._number = free.pop()
+
+def post_fork(server, worker):
+    print("number", worker._number, "of", server._number_of_workers, file=BOOK)
+    print("forked", worker.app.callable, worker.wsgi, len(worker.sockets), hasattr(server, "socket_factory"), file=BOOK)
+    try:
+        worker.app.wsgi()
+    except RuntimeError as error:
+        print("refused:", error, file=BOOK)
+
+def post_worker_init(worker):
+    loaded = worker.app.wsgi()
+    print("loaded", loaded is worker.wsgi is worker.app.callable, loaded.__name__, worker.cfg.worker_class, file=BOOK)
+"""
+
+
+def test_hooks_find_what_gunicorns_have_and_what_they_have_left_themselves(fleet: Fleet) -> None:
+    fleet.write("deploy.py", NUMBERED)
+    names = ("on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init")
+    use(fleet, **{name: f"deploy:{name}" for name in names})
+    fleet.start()
+
+    port = fleet.addresses()[0].rpartition(":")[2]
+    lines = (fleet.folder / "book").read_text().splitlines()
+    assert lines[:3] == [
+        "starting [('127.0.0.1', 0)] [] None True",
+        f"listens http://127.0.0.1:{port} True ('127.0.0.1', 0) True",
+        "settings 2 30",
+    ]
+    forked = "forked None None 1 "
+    assert set(lines[3:]) == {
+        "number 1 of 2",
+        "number 2 of 2",
+        f"{forked}True",
+        "refused: the application is not loaded here: it is in the workers, from post_worker_init on; the arbiter never has it",
+        "loaded True application sync",
+    }
+    fleet.change("unicornd.toml", "[app]", "[app]\npreload = true")
+    fleet.send(signal.SIGHUP)
+    fleet.await_log("generation 2 serves")
+    lines = (fleet.folder / "book").read_text().splitlines()[len(lines) :]
+    assert {"number 1 of 2", "number 2 of 2"} < set(lines), "as well from a mold"
+    assert f"{forked}False" in lines, "a mold is told what is plain data"
+    assert "a hook raised" not in fleet.log
+
+
 def test_a_changed_count_is_told_on_reload(fleet: Fleet) -> None:
     use(fleet, nworkers_changed="deploy:nworkers_changed")
     fleet.start()

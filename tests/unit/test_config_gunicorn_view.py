@@ -22,9 +22,9 @@ SETTINGS: dict[str, dict[str, Any]] = json.loads(
 )
 OURS = frozenset(
     {"config", "sendfile", "chdir", "user", "group", "control_socket", "logger_class", "proc_name", "default_proc_name",
-     "ssl_version", "forwarder_headers"}
+     "ssl_version", "forwarder_headers", "limit_request_line"}
 )  # fmt: skip
-"""What is of this process here, has no counterpart, or is stricter by default."""
+"""What is of this process here, has no counterpart, or has another default."""
 LISTS = frozenset(
     {"forwarded_allow_ips", "proxy_allow_ips", "uwsgi_allow_ips", "forwarder_headers", "http_protocols"}
 )

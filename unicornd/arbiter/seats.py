@@ -88,6 +88,10 @@ class Seats:
         """The age that the next worker will have."""
         return self._spawner.next_age
 
+    def keep(self, keepsakes: Callable[[int], Mapping[str, Mapping[str, object]]]) -> None:
+        """Give each worker from now on what this returns for its age (`Seat.kept`)."""
+        self._spawner.keepsakes = keepsakes
+
     def fill(self, action: Spawn, blueprint: Blueprint) -> Seated:
         """Fork a worker.
 

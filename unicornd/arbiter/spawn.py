@@ -21,7 +21,7 @@ from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import send_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from unicornd.arbiter.actions import Spawn
     from unicornd.arbiter.kernel import Kernel
@@ -101,11 +101,15 @@ class Spawner:
     Args:
         kernel: forks.
         leave_behind: closes, in the child, whatever is the arbiter's; it is given the listeners that are the child's.
+
+    Attributes:
+        keepsakes: returns what pre_fork has left for the worker of an age (`Seat.kept`).
     """
 
     def __init__(self, kernel: Kernel, *, leave_behind: Callable[[tuple[Listener, ...]], None]) -> None:
         self._kernel = kernel
         self._leave_behind = leave_behind
+        self.keepsakes: Callable[[int], Mapping[str, Mapping[str, object]]] = lambda _age: {}
         self._age = 0
         reader, self._writer = os.pipe()
         self._lifeline = Fd(reader)
@@ -194,6 +198,7 @@ class Spawner:
             channel=theirs,
             lifeline=self._lifeline,
             handover=blueprint.handover,
+            kept={} if action.role is Role.MOLD else self.keepsakes(self.next_age),
         )
         return seat, ours
 

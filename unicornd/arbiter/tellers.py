@@ -88,7 +88,11 @@ class ArbiterHooks:
 
     def connect(self, loop: Loop, port: Port, *, deployments: Deployments) -> None:
         """Have the hooks called from now on."""
-        self._server.see(lambda: {pid: self._view_of(seated) for pid, seated in loop.seats.seated.items()})
+        self._server.see(
+            listeners=lambda: deployments.present.listeners,
+            workers=lambda: {pid: self._view_of(seated) for pid, seated in loop.seats.seated.items()},
+        )
+        loop.seats.keep(self._kept)
         loop.before_spawn = lambda action: self._before_spawn(action, loop)
         loop.on_exit = self._on_exit
         port.on_reload = lambda: self._on_reload(deployments)
@@ -99,6 +103,11 @@ class ArbiterHooks:
             age = loop.seats.next_age
             worker = self._views[age] = self._view(0, age, slot=action.slot, generation=action.generation)
             self._hooks.call("pre_fork", self._server, worker)
+
+    def _kept(self, age: int) -> dict[str, dict[str, object]]:
+        """Return what pre_fork has left on both of its arguments: the worker has objects of its own."""
+        view = self._views.get(age)
+        return {} if view is None else {"server": self._server.kept, "worker": view.kept}
 
     def _on_exit(self, seated: Seated) -> None:
         if self._hooks.has("child_exit"):

@@ -42,7 +42,7 @@ class GunicornView(SimpleNamespace):
         self.workers = count_of(settings.workers)
         self.worker_class = self.worker_class_str = kind_of(settings.workers)
         self.proc_name = self.default_proc_name = settings.process.name or name
-        self.address = [_place(address) for address in settings.server.bind]
+        self.address = [place_of(address) for address in settings.server.bind]
         self.is_ssl = settings.tls.certfile is not None or settings.hooks.ssl_context is not None
         self.uid, self.gid = _identity(settings.process.user, settings.process.group)
         self.user, self.group = self.uid, self.gid
@@ -51,6 +51,24 @@ class GunicornView(SimpleNamespace):
         self.syslog_prefix = settings.logging.syslog.prefix
         self.disable_redirect_access_to_syslog = not settings.logging.syslog.access
         self.control_socket_disable = not settings.control.enabled
+        self.settings = {row.name: SettingView(self, row.name) for row in ROWS if not row.is_retired}
+
+
+class SettingView:
+    """What `cfg.settings[name]` is: it has the setting's name, and its value by `get()`."""
+
+    def __init__(self, cfg: GunicornView, name: str) -> None:
+        self._cfg = cfg
+        self.name = name
+
+    @property
+    def value(self) -> Any:  # noqa: ANN401 - of every kind
+        """The value."""
+        return getattr(self._cfg, self.name)
+
+    def get(self) -> Any:  # noqa: ANN401 - as above
+        """Return the value."""
+        return self.value
 
 
 def _value(settings: Settings, row: Row) -> Any:  # noqa: ANN401 - of every kind
@@ -81,7 +99,7 @@ def _identity(user: str | None, group: str | None) -> tuple[int | str, int | str
     return uid, gid
 
 
-def _place(address: Address) -> tuple[str, int] | str:
+def place_of(address: Address) -> tuple[str, int] | str:
     """Return an address as `socket` has it."""
     match address.kind:
         case "tcp":

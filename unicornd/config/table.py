@@ -70,7 +70,7 @@ TABLE: Table = {
         "watch": ((), "live", (("texts",),)),
     },
     "http": {
-        "max_request_line": (4094, "rolling", (("choice", 0), ("int", 64, None))),
+        "max_request_line": (8000, "rolling", (("choice", 0), ("int", 64, None))),
         "max_headers": (100, "rolling", (("int", 0, None),)),
         "max_header_size": (8190, "rolling", (("choice", 0), ("int", 64, None))),
         "max_body_size": (1073741824, "rolling", (("size",),)),

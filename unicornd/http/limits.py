@@ -26,7 +26,7 @@ class Limits:
         head_bound: bytes of a whole head, 0 for what the other limits make of it; beyond: 431.
     """
 
-    request_line: int = 4094
+    request_line: int = 8000
     header_count: int = 100
     header_size: int = 8190
     body_size: int = 0

@@ -133,7 +133,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
             hooks = load_hooks({name: getattr(settings.hooks, name) for name in WORKER_HOOKS}, log)
         hooks.call("post_fork", server, worker)
         kind, app, tls = loaded or _load(settings, kind, tls=tls)
-        worker.app = app
+        server.app.callable = worker.app.callable = app
         worker.on_retire = lambda: report(seat, RetiringReport(why="a hook set worker.alive = False"))
         hooks.call("post_worker_init", worker)
     except Exception as error:  # noqa: BLE001 - reported, whatever it is
@@ -200,6 +200,10 @@ def _views(
         pid=os.getpid(), age=seat.age, slot=seat.slot, generation=seat.generation, log=log, cfg=cfg
     )
     worker.tmp = Heartbeat(seat.row)
+    server.see(listeners=lambda: seat.listeners)
+    worker.sockets = server.LISTENERS
+    vars(server).update(seat.kept.get("server", {}))
+    vars(worker).update(seat.kept.get("worker", {}))
     return server, worker
 
 

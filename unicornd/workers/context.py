@@ -15,7 +15,7 @@ from unicornd.workers.asgi.policy import AsgiPolicy
 if TYPE_CHECKING:
     import logging
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from ssl import SSLContext
     from wsgiref.types import WSGIApplication
 
@@ -46,6 +46,7 @@ class Seat:
         channel: SOCK_SEQPACKET socket; the worker sends reports (`workers.channel`), the arbiter log files (`renewal`).
         lifeline: read end of a pipe whose only writer is the arbiter; readable (EOF) when the arbiter is gone.
         handover: where idle connections go when this worker leaves, and come from; None for kinds that cannot.
+        kept: what the hook pre_fork has left on `server` and `worker`: name → attribute → value.
     """
 
     slot: Slot
@@ -57,6 +58,7 @@ class Seat:
     channel: socket.socket
     lifeline: Fd
     handover: Handover | None = None
+    kept: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,16 +17,18 @@ from unicornd.forking import BOUNDARY
 from unicornd.units import Monotonic
 from unicornd.workers.apploader import load_object
 from unicornd.workers.importing import on_behalf
+from unicornd.workers.views import AppView, ListenerView, left_on, listener_views
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
     from unicornd.config.sections.hooks import HooksSettings
     from unicornd.config.values import ImportString
     from unicornd.http.messages import Head
     from unicornd.observe.scoreboard import Row
+    from unicornd.sockets.listener import Listener
     from unicornd.workers.context import Served
 
 ARITIES: Mapping[str, tuple[int, ...]] = {
@@ -69,6 +71,9 @@ class ServerView:
         pid: of the arbiter.
         num_workers: how many are wanted.
         proc_name: the instance's name.
+        app: has the application, in a worker that has loaded it.
+        address: what is listened on, as `socket` has it.
+        LISTENERS: the listening sockets; none before they are open.
         WORKERS: the living workers by their pid, in the arbiter; empty in a worker.
     """
 
@@ -86,19 +91,43 @@ class ServerView:
         self.pid = pid
         self.num_workers = num_workers
         self.proc_name = proc_name
+        self.app = AppView(lambda: self.cfg)
         self._workers: Callable[[], dict[int, WorkerView]] = dict
+        self._listeners: Callable[[], Iterable[Listener]] = tuple
+        self._own = frozenset({*vars(self), "_own"})
+
+    @property
+    def address(self) -> Any:  # noqa: ANN401 - as gunicorn has it
+        """What is listened on."""
+        return self.cfg.address
+
+    @property
+    def LISTENERS(self) -> list[ListenerView]:  # noqa: N802 - gunicorn's name
+        """The listening sockets."""
+        return listener_views(self._listeners())
+
+    @property
+    def kept(self) -> dict[str, object]:
+        """What hooks have added."""
+        return left_on(self, own=self._own)
 
     @property
     def WORKERS(self) -> dict[int, WorkerView]:  # noqa: N802 - gunicorn's name
         """The living workers."""
         return self._workers()
 
-    def see(self, workers: Callable[[], dict[int, WorkerView]]) -> None:
-        """Show these workers from now on."""
+    def see(
+        self,
+        *,
+        listeners: Callable[[], Iterable[Listener]],
+        workers: Callable[[], dict[int, WorkerView]] = dict,
+    ) -> None:
+        """Show these from now on."""
+        self._listeners = listeners
         self._workers = workers
 
     @property
-    def cfg(self) -> object:
+    def cfg(self) -> Any:  # noqa: ANN401 - whatever has gunicorn's names
         """The settings."""
         return self._cfg()
 
@@ -117,7 +146,9 @@ class WorkerView:
         generation: of configuration and code.
         log: the error log.
         cfg: the settings.
-        app, wsgi: the application, once it is loaded.
+        app: can be called as the application, once that is loaded, and has gunicorn's `callable` and `wsgi()`.
+        wsgi: the application itself; None before it is loaded.
+        sockets: what it accepts from.
         ppid: the arbiter's.
         timeout: `cfg.timeout`.
         tmp: its heartbeat; None before the fork.
@@ -141,7 +172,8 @@ class WorkerView:
         self.generation = generation
         self.log = log
         self._cfg = cfg
-        self.app: object = None
+        self.app = AppView(lambda: self.cfg)
+        self.sockets: list[ListenerView] = []
         self.ppid = os.getppid() if pid == os.getpid() else os.getpid()
         self.tmp: Heartbeat | None = None
         self.booted = False
@@ -149,6 +181,12 @@ class WorkerView:
         self.nr = 0
         self.on_retire: Callable[[], None] = lambda: None
         self._is_alive = True
+        self._own = frozenset({*vars(self), "_own"})
+
+    @property
+    def kept(self) -> dict[str, object]:
+        """What hooks have added."""
+        return left_on(self, own=self._own)
 
     @property
     def alive(self) -> bool:
@@ -164,8 +202,8 @@ class WorkerView:
 
     @property
     def wsgi(self) -> object:
-        """The application, as `app`."""
-        return self.app
+        """The application."""
+        return self.app.callable
 
     @property
     def cfg(self) -> Any:  # noqa: ANN401 - whatever has gunicorn's names

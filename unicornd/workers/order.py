@@ -17,6 +17,7 @@ from unicornd.sockets.listener import Listener
 from unicornd.units import Fd, Generation, Slot
 from unicornd.workers.context import Seat
 from unicornd.workers.renewal import KEY
+from unicornd.workers.views import told
 
 MAX_ORDER_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 250
@@ -40,6 +41,7 @@ def send_order(mold: socket.socket, seat: Seat) -> None:
         "age": seat.age,
         "cells": seat.row.cells,
         "listeners": [[str(listener.address), listener.is_inherited] for listener in seat.listeners],
+        "kept": told(seat.kept),
     }
     listening = [each.sock.fileno() for each in seat.listeners]
     descriptors = [seat.row.fd, seat.row.stacks.fd, seat.channel.fileno(), *listening]
@@ -84,6 +86,7 @@ def receive_order(mold: Seat) -> Seat | dict[str, int] | None:
         channel=socket.socket(fileno=theirs),
         lifeline=mold.lifeline,
         handover=mold.handover,
+        kept=order["kept"],
     )
 
 

@@ -17,8 +17,8 @@ class HttpSettings(Section):
     """How large a request may be, and where it is kept until it is complete."""
 
     max_request_line: _Limit = Field(
-        default=4094,
-        description="Bytes of a request line; beyond: 414. 0: no limit but the one of the whole head, then 1 MiB.",
+        default=8000,
+        description="Bytes of a request line; beyond: 414. RFC 9112 wants 8000 at least. 0: no limit but the one of the whole head, then 1 MiB.",
         json_schema_extra=ROLLING,
     )
     max_headers: int = Field(
