@@ -25,6 +25,7 @@ KIND_ALIASES = {
     "gunicorn.workers.geventlet.EventletWorker": EVENTLET,
     "gunicorn.workers.gtornado.TornadoWorker": TORNADO,
     "gunicorn.workers.gasgi.ASGIWorker": ASGI,
+    "geventwebsocket.gunicorn.workers.GeventWebSocketWorker": GEVENT_PYWSGI,
     "uvicorn.workers.UvicornWorker": ASGI,
     "uvicorn.workers.UvicornH11Worker": ASGI,
     "uvicorn_worker.UvicornWorker": ASGI,

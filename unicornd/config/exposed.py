@@ -81,9 +81,15 @@ def _file_of(target: ImportString, app: AppSettings) -> str | None:
     home = str(app.chdir) if app.chdir is not None else str(working_folder())
     if target.is_file:
         return os.path.join(home, target.module)  # noqa: PTH118 - likewise
-    path: Sequence[str] = [*sys.path, *app.pythonpath, *app.search_first, home, *app.search_last]
+    return file_of(target.module, [*sys.path, *app.pythonpath, *app.search_first, home, *app.search_last])
+
+
+def file_of(module: str, path: Sequence[str]) -> str | None:
+    """Return the file of a module, given by its dotted name or its path; None if it is not found, or has none."""
+    if module.endswith(".py"):
+        return module
     found: str | None = None
-    names = target.module.split(".")
+    names = module.split(".")
     for depth in range(1, len(names) + 1):
         spec = PathFinder.find_spec(".".join(names[:depth]), path)
         if spec is None:

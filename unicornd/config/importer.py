@@ -10,6 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
+from unicornd.config.ancestry import foreign
 from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.given import Origin
@@ -215,6 +216,9 @@ def _weed(draft: Draft) -> dict[Key, str]:
     workers = draft.values.get("workers", {})
     if workers.get("kind") == SYNC and workers.get("threads", 1) != 1:
         draft.drop(_KIND)  # as gunicorn: threads, then
+    if why := foreign(workers.get("kind"), app=draft.values.get("app", {})):
+        refused[_KIND] = why
+        draft.drop(_KIND)
     while faults := examined(draft)[1]:
         for fault in faults:
             key = tuple(part.partition("[")[0] for part in fault.key)

@@ -19,6 +19,7 @@ from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
 from unicornd.config.instance import FILE_PREFIX, drop_ins, is_python, named_file, working_folder
+from unicornd.config.kinds import is_custom
 from unicornd.config.loaded import Loaded
 from unicornd.config.locate import locate_keys, unended_line
 from unicornd.config.problems import FREE_TABLES
@@ -71,6 +72,7 @@ def load(sources: Sources) -> Loaded:
     problems += add_given(draft, spoken, layer="environment", folder=sources.folder)
     problems += add_given(draft, sources.given, layer="command line", folder=sources.folder)
     _add_paste_logging(draft)
+    problems += _foreign(draft)
     settings = _settled(draft, problems)
     rows = rows_of(settings, draft.origins)
     return Loaded(
@@ -95,6 +97,17 @@ def _settled(draft: Draft, problems: list[str]) -> Settings:
     from unicornd.config.validation import validated  # noqa: PLC0415 - the models: what is plainly right needs none
 
     return plain(validated(draft, problems))
+
+
+def _foreign(draft: Draft) -> list[str]:
+    """Return a line for a worker class that only gunicorn can run."""
+    kind = draft.values.get("workers", {}).get("kind")
+    if not isinstance(kind, str) or not is_custom(kind):
+        return []
+    from unicornd.config.ancestry import foreign  # noqa: PLC0415 - few name a class
+
+    why = foreign(kind, app=draft.values.get("app", {}))
+    return [f"{draft.origins['workers', 'kind'].where}: workers.kind: {why}"] if why else []
 
 
 def _arguments(environ: Mapping[str, str]) -> CommandLine:

@@ -207,12 +207,12 @@ def _faults_of(found: object) -> list[str]:
 
 
 def _hint_for(found: object) -> str:
-    ancestors = getattr(found if isinstance(found, type) else type(found), "__mro__", ())
-    roots = {ancestor.__module__.partition(".")[0] for ancestor in ancestors}
-    if roots & {"gunicorn", "uvicorn", "uvicorn_worker"}:
-        return (
-            'it is a worker class for gunicorn; set kind = "asgi" for an ASGI application, else leave it out'
-        )
+    from unicornd.config.ancestry import way_out  # noqa: PLC0415 - for a mistake
+
+    for each in getattr(found if isinstance(found, type) else type(found), "__mro__", ()):
+        out = way_out(f"{each.__module__}.{each.__qualname__}")
+        if out is not None:
+            return f"it is a worker class for gunicorn: {out}"
     file = getattr(sys.modules[__name__], "__file__", "")
     return f"what a kind has to be is said in {file}"
 
