@@ -14,7 +14,7 @@ import pytest
 import simple_websocket
 
 from tests.corpus.requests import ACCEPTED, CASES, Case
-from tests.support.fleet import fleet_in
+from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, Worker, request, worker
@@ -534,21 +534,34 @@ def application(environ, start_response):
         while True:
             server.send(server.receive().upper())
     except simple_websocket.ConnectionClosed:
-        return []
+        start_response("200 OK", [])
+        return [b"said by a framework when the handler is done"]
 """
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "gevent_pywsgi"])
+@pytest.mark.parametrize("kind", [*KINDS, "gevent_pywsgi", "threads"])
 def test_websocket_libraries_find_their_socket(tmp_path: Path, kind: str) -> None:
     with fleet_in(tmp_path) as fleet:
         fleet.write("site_app.py", WEBSOCKETS)
-        fleet.change("unicornd.toml", "count = 2", f'count = 1\nkind = "{kind}"')
+        more = "\nthreads = 2\n[timeouts]\nrequest = 0.5\n" if kind == "threads" else ""
+        fleet.change("unicornd.toml", "count = 2", f'count = 1\nkind = "{kind}"{more}')
         fleet.start()
+        worker = fleet.pids()[1]
         for _ in range(2):
             client = simple_websocket.Client.connect(f"ws://{fleet.addresses()[0]}/")
             for word in ("hello", "again"):
                 client.send(word)
                 assert client.receive(timeout=20) == word.upper()
+            if kind == "threads":
+                eventually(lambda: longest(fleet) > 1.0, "a WebSocket is under no limit of a request's time")
+                client.send("still there")
+                assert client.receive(timeout=20) == "STILL THERE"
             client.close()
         eventually(lambda: not any(each["now"] for each in fleet.status()["workers"]), "they have ended")
         assert "Traceback" not in fleet.log
+        assert fleet.pids()[1] == worker
+
+
+def longest(fleet: Fleet) -> float:
+    """Return for how long the oldest request has been running, in seconds."""
+    return max((now["age"] for each in fleet.status()["workers"] for now in each["now"]), default=0.0)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.kinds import kind_of
 from unicornd.config.layers import load
 from unicornd.config.loaded import Sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def said(*arguments: str) -> dict[str, str]:
@@ -84,6 +89,30 @@ def test_repeated_lists_add_up_repeated_values_do_not() -> None:
     ).settings
     assert [address.port for address in settings.server.bind] == [1, 2]
     assert settings.workers.count == 2
+
+
+def test_gevent_with_threads_is_gevent_however_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "c.py").write_text("worker_class = 'gevent'\nthreads = 20\nasgi_loop = 'auto'\n")
+    (tmp_path / "t.py").write_text("threads = 20\n")
+
+    def kind(
+        *flags: str, environ: dict[str, str] | None = None, file: str | None = None
+    ) -> tuple[str, int, int]:
+        line = read_command_line(flags)
+        config = tmp_path / file if file else None
+        loaded = load(Sources(config_file=config, folder=tmp_path, given=line.given, environ=environ or {}))
+        workers = loaded.settings.workers
+        assert all("not needed: it has no effect on the kind" in note for note in loaded.notes)
+        return kind_of(workers), workers.threads, len(loaded.notes)
+
+    assert kind("-k", "gevent", "--threads", "20") == ("gevent", 1, 1)
+    assert kind(environ={"GUNICORN_CMD_ARGS": "-k gevent --threads=20"}) == ("gevent", 1, 1)
+    assert kind(file="c.py") == ("gevent", 1, 2)
+    assert kind("-k", "gevent", file="t.py") == ("gevent", 1, 1)
+    assert kind("-k", "gthread", file="c.py") == ("threads", 20, 1)
+    assert kind("-k", "gevent", "--set", "workers.threads=20") == ("gevent", 20, 0), "ours is refused later"
+    (tmp_path / "u.toml").write_text("[workers]\nthreads = 20\n")
+    assert kind("-k", "gevent", file="u.toml") == ("gevent", 20, 0)
 
 
 def test_sync_with_threads_means_threads_as_in_gunicorn() -> None:

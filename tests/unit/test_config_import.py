@@ -188,6 +188,9 @@ def test_what_gunicorn_does_not_heed_for_a_kind_is_not_needed(
     told = reported(tmp_path, text)
     assert {name for name, each in told.items() if each.outcome == "needless"} == left
     assert imported("gunicorn.conf.py", folder=tmp_path).table["workers"] == kept
+    flags = imported(None, "-k", "gevent", "--threads", "4", folder=tmp_path)
+    assert flags.table["workers"] == {"kind": "gevent"}
+    assert (by_name(flags)["--threads"].outcome, by_name(flags)["--threads"].value) == ("needless", "4")
 
 
 @pytest.mark.parametrize(("more", "outcome"), [("", "needless"), ("certfile = 'c.pem'\n", "changed")])

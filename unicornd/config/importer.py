@@ -14,6 +14,7 @@ from unicornd.config.ancestry import foreign
 from unicornd.config.draft import PATH_KEYS, Draft, Key, import_relative_to, relative_to
 from unicornd.config.flags import FlagError, read_command_line
 from unicornd.config.given import Origin
+from unicornd.config.idle import drop_idle
 from unicornd.config.instance import named_file
 from unicornd.config.kinds import SYNC
 from unicornd.config.layers import add_given
@@ -157,13 +158,14 @@ def combine(items: list[Item], line: CommandLine, *, folder: Path, target: Path)
     if problems:
         raise ConfigError("the command line is wrong", detail="\n".join(problems))
     said = _said(draft)
+    idle = drop_idle(draft, python=True)
     refused = _weed(draft)
     chdir = said.get(("app", "chdir"), (str(folder), None))[0]
     start = folder / str(chdir)
     written = {
         key: _written(key, value, target=target, start=start) for key, (value, _) in _said(draft).items()
     }
-    result = _Result(said=said, refused=refused, written=written)
+    result = _Result(said=said, idle=idle, refused=refused, written=written)
     report = [_told(item, result) for item in items]
     report += _flags_told(result)
     report += [_note_told(note) for note in line.notes]
@@ -176,11 +178,13 @@ class _Result:
 
     Attributes:
         said: key → value and who said it, before anything was left out.
+        idle: key → why it does nothing.
         refused: key → why it was left out.
         written: key → value as it stands in the new file.
     """
 
     said: Mapping[Key, tuple[Any, Origin]]
+    idle: Mapping[Key, str]
     refused: Mapping[Key, str]
     written: Mapping[Key, Any]
 
@@ -271,6 +275,8 @@ def _outcome(item: Item, result: _Result) -> tuple[Outcome, str]:
             return item.fate, item.note
         case "refused" | "wrong" | "lost":
             return "by hand", item.note
+        case "setting" if keys[0] in result.idle:
+            return "needless", result.idle[keys[0]]
         case "setting" if reasons := result.reasons(keys):
             return "by hand", reasons[0]
         case "setting" if not others or (keys == [_KIND] and _KIND not in result.written):
@@ -293,14 +299,15 @@ def _flags_told(result: _Result) -> list[Told]:
 
 
 def _flag_told(where: str, keys: list[Key], *, result: _Result) -> Told:
+    idle = [result.idle[key] for key in keys if key in result.idle]
     reasons = result.reasons(keys)
     return Told(
-        outcome="by hand" if reasons else "taken",
+        outcome="needless" if idle else "by hand" if reasons else "taken",
         name=where,
-        value=_shown(keys[0], result.said[keys[0]][0]) if reasons else "",
+        value=_shown(keys[0], result.said[keys[0]][0]) if idle or reasons else "",
         where="",
         ours=result.lines(keys),
-        note=reasons[0] if reasons else "",
+        note=next(iter((*idle, *reasons)), ""),
     )
 
 

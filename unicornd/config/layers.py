@@ -18,6 +18,7 @@ from unicornd.config.conversions import comma_list
 from unicornd.config.draft import PATH_KEYS, Draft, Key, anchor_paths, anchored
 from unicornd.config.flags import CommandLine, FlagError, read_command_line
 from unicornd.config.given import Given, Origin
+from unicornd.config.idle import drop_idle
 from unicornd.config.instance import FILE_PREFIX, drop_ins, is_python, named_file, working_folder
 from unicornd.config.kinds import is_custom
 from unicornd.config.loaded import Loaded
@@ -73,6 +74,7 @@ def load(sources: Sources) -> Loaded:
     problems += add_given(draft, sources.given, layer="command line", folder=sources.folder)
     _add_paste_logging(draft)
     problems += _foreign(draft)
+    notes += _drop_idle(draft, python=file is not None and is_python(file))
     settings = _settled(draft, problems)
     rows = rows_of(settings, draft.origins)
     return Loaded(
@@ -97,6 +99,15 @@ def _settled(draft: Draft, problems: list[str]) -> Settings:
     from unicornd.config.validation import validated  # noqa: PLC0415 - the models: what is plainly right needs none
 
     return plain(validated(draft, problems))
+
+
+def _drop_idle(draft: Draft, *, python: bool) -> list[str]:
+    """Leave out what gunicorn does not heed for the kind that is set; return a line for each."""
+    origins = dict(draft.origins)
+    return [
+        f"{origins[key].where}: {'.'.join(key)}: not needed: {why}"
+        for key, why in drop_idle(draft, python=python).items()
+    ]
 
 
 def _foreign(draft: Draft) -> list[str]:

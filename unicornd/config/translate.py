@@ -13,7 +13,7 @@ from unicornd.config.effects import PATCHED
 from unicornd.config.exposed import WORKER_HOOKS
 from unicornd.config.given import Origin
 from unicornd.config.gunicorn import BY_NAME, says_nothing
-from unicornd.config.kinds import ASGI, GREEN, NAMES, SYNC
+from unicornd.config.kinds import GREEN, SYNC
 from unicornd.config.problems import FREE_TABLES
 from unicornd.dataclass import dataclass, replace
 
@@ -32,14 +32,7 @@ NEAR = 0.75
 _CHDIR: Key = ("app", "chdir")
 _KIND: Key = ("workers", "kind")
 _THREADS: Key = ("workers", "threads")
-_IDLE: Mapping[Key, frozenset[str]] = {
-    _THREADS: GREEN,
-    ("http", "sendfile"): frozenset({ASGI}),
-    ("http", "tmp_upload_dir"): frozenset({"gevent_pywsgi", ASGI}),
-}
-"""Settings, and kinds that neither gunicorn nor we heed them for."""
 _CERTIFICATE = frozenset({("tls", "certfile"), ("tls", "keyfile")})
-_WSGI = frozenset(NAMES) - {ASGI}
 _CONFIG_OBJECT: Key = ("logging", "config_object")
 
 
@@ -82,7 +75,6 @@ def translated(file: PythonFile, *, reference: str = "") -> list[Item]:
     items = [item for item in found if item is not None]
     kinds = (value for item in items for key, value in item.ours if key == _KIND)
     kind = next((kind for kind in kinds if isinstance(kind, str)), "")
-    items = [_without_effect(item, kind) for item in items]
     if not any(key in _CERTIFICATE for item in items for key, _ in item.ours):
         items = [_without_certificate(item) for item in items]
     # What the file has done comes first: raw_env and pythonpath win over it, as in gunicorn.
@@ -140,15 +132,6 @@ def _lost(file: PythonFile, items: list[Item], *, kind: str) -> Iterable[Item]:
 _RUN_BY_WORKERS = frozenset(("hooks", name) for name in WORKER_HOOKS)
 _PRELOAD: Key = ("app", "preload")
 _NOT_CARRIED = "the file changes it for its own process only, and no worker gets it: do that in post_fork, or in the application"
-
-
-def _without_effect(item: Item, kind: str) -> Item:
-    """Return an item as needless if gunicorn does not heed it for this kind either: here it would be an error."""
-    keys = [key for key, _ in item.ours]
-    is_idle = any(kind in _IDLE.get(key, ()) or (key[0] == "asgi" and kind in _WSGI) for key in keys)
-    if not is_idle:
-        return item
-    return replace(item, fate="needless", ours=(), note=f'it has no effect on the kind "{kind}"')
 
 
 def _without_certificate(item: Item) -> Item:

@@ -7,18 +7,19 @@ knows the socket, but no poller and no application.
 from __future__ import annotations
 
 import fcntl
+import math
 import select
 import socket
 import struct
 import termios
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from unicornd.http.head import END_OF_HEAD, check_beginning, refuse_long_head, skip_empty_line
 from unicornd.http.response import CONTINUE
 from unicornd.workers.handover import NOTHING_TOLD
-from unicornd.workers.output import SEND_FLAGS, Output
+from unicornd.workers.output import SEND_FLAGS, Output, Taken
 from unicornd.workers.spool import Spool
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Connection:
         request: the head of the request that is complete or running.
         spool: its body, or None.
         is_busy: whether a request of it waits for the application or runs.
+        is_taken: whether the application has taken it over, for a protocol of its own.
         keeps_alive: whether it is read on after the response.
         ready_at: when its request was complete; while it runs, since when.
         is_trusted: whether the peer's word about origin and scheme is taken.
@@ -86,13 +88,11 @@ class Connection:
     """
 
     __slots__ = (
-        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_trusted",
-        "keeps_alive", "lingers_until", "on_stored", "output", "policy", "ready_at", "remote", "request", "sock",
+        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_taken",
+        "is_trusted", "keeps_alive", "lingers_until", "on_stored", "output", "policy", "ready_at", "remote", "request", "sock",
         "spool", "stage", "watched",
     )  # fmt: skip
 
-    is_taken: ClassVar[bool] = False
-    """Whether the application has taken it over: never."""
     may_move: ClassVar[bool] = True
     """Whether another worker could go on with it."""
 
@@ -115,6 +115,7 @@ class Connection:
         self.request: Head | None = None
         self.spool: Spool | None = None
         self.is_busy = False
+        self.is_taken = False
         self.keeps_alive = False
         self.has_no_end = False
         self.watched = 0
@@ -285,6 +286,12 @@ class Connection:
             OSError: the connection is broken.
         """
         self.sock.shutdown(socket.SHUT_WR)
+
+    def take(self) -> None:
+        """Leave it to the application from now on, which has a socket of its own; no time is limited any more."""
+        self.is_taken = True
+        self.ready_at = math.inf
+        self.output = cast("Any", Taken())
 
     def reset_on_close(self) -> None:
         """Have the client see a reset: for a response whose end would be the connection's, and that is not whole."""

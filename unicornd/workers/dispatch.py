@@ -19,9 +19,12 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from unicornd.units import Monotonic
 from unicornd.workers.channel import RetiringReport
+from unicornd.workers.offered import SWITCHING, OfferedSocket, tell_use
 from unicornd.workers.outside import survive
 from unicornd.workers.reactor import SHORTEST_TICK, Reactor
 from unicornd.workers.telling import tell
@@ -31,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unicornd.observe.scoreboard import Cell
-    from unicornd.units import Monotonic
     from unicornd.workers.connection import Connection
     from unicornd.workers.context import Recycling, WorkerContext
     from unicornd.workers.line import Line
+    from unicornd.workers.wsgi import Exchange
 
 LOOK_SECONDS = 0.002
 """How often the monitor looks: what a request may lose behind another one that blocks."""
@@ -233,17 +236,17 @@ class Dispatch:
         connection.output.has_begun = False
         self._cells[cell].begin(now, f"{request.method} {request.path}".encode("latin-1"))
         exchange = self._exchanges.make(connection, request)
-        counters = self._counters
-        is_sample = self._is_watched and not counters.requests % SAMPLE_EVERY
+        is_sample = self._is_watched and not self._counters.requests % SAMPLE_EVERY
         cpu = time.thread_time() if is_sample and self._is_slow else 0.0
-        is_error = exchange.run()
+        run = self._offering(connection, exchange) if "HTTP_UPGRADE" in request.fields else exchange.run
+        is_error = run()
         end = _monotonic()
         if self._context.on_served is not None:
             tell(exchange, self._context, seconds=end - now)
         with self._lock:
             if is_error:
-                counters.errors += 1
-            counters.count(end - now)
+                self._counters.errors += 1
+            self._counters.count(end - now)
             if is_sample:
                 self._note_blocked(end - now, cpu)
             connection.keeps_alive = exchange.keep_alive
@@ -252,7 +255,7 @@ class Dispatch:
                 self._inline = 0  # the monitor need not look any more
             else:
                 self._cells[cell].clear()
-                counters.show(end)
+                self._counters.show(end)
             if connection.output.held:
                 self._held.append(connection)
                 is_late = not has_poll or end - self._held[0].ready_at > HOLD_SECONDS
@@ -264,6 +267,34 @@ class Dispatch:
         if self._context.recycling is not None:
             self._count_down(self._context.recycling)
         return has_poll
+
+    def _offering(self, connection: Connection, exchange: Exchange) -> Callable[[], bool]:
+        """Return what runs a request whose application may take the connection over (a WebSocket)."""
+        # One thread alone could serve nobody meanwhile; a socket with TLS is of no use, what comes there is encrypted.
+        may_take = self._is_watched and connection.may_move
+        return partial(self._run_offering_socket, connection, exchange) if may_take else exchange.run
+
+    def _run_offering_socket(self, connection: Connection, exchange: Exchange) -> bool:
+        cell, began = self._cell_of[threading.get_ident()], connection.ready_at
+        request = exchange.request
+
+        def on_use() -> None:
+            if not connection.is_taken:
+                connection.take()
+                cell.begin(Monotonic(-began), f"{request.method} {request.path}".encode("latin-1"))
+
+        base = connection.base
+        sock = OfferedSocket.of(connection.sock)
+        tell_use(sock, on_use, received=connection.take_leftover)
+        connection.base = {**base, "unicornd.socket": sock, "gunicorn.socket": sock}
+        try:
+            is_error = exchange.run()
+        finally:
+            connection.base = base
+        if not connection.is_taken:
+            return is_error
+        exchange.status, exchange.keep_alive = SWITCHING, False
+        return False
 
     def _note_part(self, connection: Line) -> None:
         """A response makes progress: its time limit begins anew, and the worker lives, though it may have no other thread."""

@@ -304,3 +304,26 @@ class Output:
         self._stored -= piece.stored
         if piece is self._file:
             self._file = None
+
+
+class Taken:
+    """The output of a connection that the application has taken over: nothing is written any more."""
+
+    size = 0
+    held = b""
+    is_pending = False
+    has_begun = True
+
+    def send(self, data: bytes) -> None:
+        """Drop it."""
+
+    send_whole = send
+
+    def send_file(self, fd: Fd, *, offset: int, count: int) -> None:
+        """Drop it."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def break_off(self) -> None:
+        """Do nothing."""

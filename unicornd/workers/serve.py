@@ -25,6 +25,7 @@ from unicornd.workers.clock import Clock
 from unicornd.workers.connection import HEAD, IDLE
 from unicornd.workers.ledger import Ledger
 from unicornd.workers.line import Interruption
+from unicornd.workers.offered import SWITCHING
 from unicornd.workers.reactor import (
     DRAIN_LINGER_SECONDS,
     MOST_LAST_ROUNDS,
@@ -55,7 +56,6 @@ SECOND_CHANCE = 2.0
 """Seconds that an application has after it was told to end, before the arbiter ends the worker."""
 LONGEST_MOMENT = 1.0
 """Seconds before the end of `timeouts.graceful` at which what still runs is told to end."""
-SWITCHING = "101 Switching Protocols"
 OVERDUE = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in time")
 LEAVING = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is leaving")
 

@@ -12,21 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from unicornd.http.response import CONTINUE
 from unicornd.workers.ledger import Entry
+from unicornd.workers.output import Taken
 from unicornd.workers.stream import too_slow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from unicornd.http.environ import Environ
-    from unicornd.units import Fd, Seconds
+    from unicornd.units import Seconds
     from unicornd.workers.connection import Connection
     from unicornd.workers.output import Output
     from unicornd.workers.stream import Stream
     from unicornd.workers.wsgi import Exchange
-
-
-USES = ("recv", "recv_into", "send", "sendall", "makefile", "dup", "detach")
-"""What an application does with a socket that it takes over; asking for its names or options is no use."""
 
 
 class OverdueError(Exception):
@@ -64,24 +59,6 @@ class Request(Entry):
         super().__init__(began, f"{request.method} {request.path}".encode("latin-1"))
         self.exchange = exchange
         self.is_ended = False
-
-
-class Taken:
-    """The output of a connection that the application has taken over: nothing is written any more."""
-
-    size = 0
-    is_pending = False
-
-    def send(self, data: bytes) -> None:
-        """Drop it."""
-
-    send_whole = send
-
-    def send_file(self, fd: Fd, *, offset: int, count: int) -> None:
-        """Drop it."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class Strand:
@@ -217,44 +194,3 @@ class Strand:
         """Close the socket."""
         self.pause.close()
         self.connection.close()
-
-
-def tell_use(sock: Any, on_use: Callable[[], None], *, received: Callable[[], bytes]) -> None:  # noqa: ANN401 - a socket of whatever library
-    """Have `on_use` called whenever a socket is used.
-
-    Args:
-        sock: has attributes of its own.
-        on_use: called before.
-        received: returns what has been read from the connection already, once; `recv` begins with it.
-    """
-
-    def told(use: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **named: object) -> object:
-            on_use()
-            return use(*arguments, **named)
-
-        return call
-
-    rest = b""
-
-    def recv(size: int, *arguments: Any, **named: Any) -> bytes:  # noqa: ANN401 - as socket.recv
-        nonlocal rest
-        rest = rest or received()
-        if rest:
-            data, rest = rest[:size], rest[size:]
-            return data
-        return cast("bytes", receive(size, *arguments, **named))
-
-    def recv_into(buffer: Any, size: int = 0, *arguments: Any, **named: Any) -> int:  # noqa: ANN401 - as socket.recv_into
-        nonlocal rest
-        rest = rest or received()
-        if rest:
-            data = recv(size or len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
-        return cast("int", receive_into(buffer, size, *arguments, **named))
-
-    receive, receive_into = sock.recv, sock.recv_into
-    sock.recv, sock.recv_into = recv, recv_into
-    for name in USES:
-        setattr(sock, name, told(getattr(sock, name)))

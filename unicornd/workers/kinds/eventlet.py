@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unicornd.observe import logs
 from unicornd.workers.greenloop import stacks_of_greenlets, with_raw_listeners
+from unicornd.workers.offered import tell_use
 from unicornd.workers.serve import Server
-from unicornd.workers.strand import tell_use
 
 if TYPE_CHECKING:
     import select

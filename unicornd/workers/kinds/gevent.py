@@ -14,8 +14,8 @@ from gevent.event import Event
 from gevent.socket import socket as cooperative_socket
 
 from unicornd.workers.greenloop import stacks_of_greenlets, with_raw_listeners
+from unicornd.workers.offered import tell_use
 from unicornd.workers.serve import Server
-from unicornd.workers.strand import tell_use
 
 if TYPE_CHECKING:
     import logging
