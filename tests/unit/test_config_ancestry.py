@@ -8,6 +8,7 @@ import pytest
 
 from unicornd.cli.ctl import run
 from unicornd.config.ancestry import ancestors, foreign, way_out
+from unicornd.config.draft import Draft
 from unicornd.config.layers import load
 from unicornd.config.loaded import Sources
 from unicornd.errors import ConfigError, CtlExit
@@ -90,7 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 @pytest.mark.usefixtures("project")
 def test_it_is_told_what_to_do_instead(kind: object, said: str) -> None:
-    found = foreign(kind, app={"pythonpath": ["."], "search_first": 3})
+    found = foreign(kind, app=Draft(values={"app": {"pythonpath": ["."], "search_first": 3}}))
     assert said in found
     assert bool(said) == bool(found)
 
@@ -100,6 +101,9 @@ def test_there_is_an_end_to_what_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "long.py").write_text(text)
     assert len(list(ancestors("long", "C0", path=[str(tmp_path)]))) == 64
     assert way_out("shop.Worker") is None
+    assert list(ancestors("uvicorn.workers", "Any", path=[])) == ["uvicorn.workers.Any"], (
+        "it is known by its name"
+    )
 
 
 def test_start_check_and_import_refuse_it_with_its_place(

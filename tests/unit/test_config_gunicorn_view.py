@@ -95,6 +95,15 @@ def test_values_that_are_set_have_gunicorns_form() -> None:
     assert view('{"metrics": {"statsd": "unix:/run/x"}}').statsd_host == "/run/x"
 
 
+def test_settings_can_be_asked_by_name() -> None:
+    cfg = view('{"workers": {"count": 3}}')
+    assert (cfg.settings["workers"].get(), cfg.settings["workers"].value, cfg.settings["workers"].name) == (
+        3,
+        3,
+        "workers",
+    )
+
+
 def test_it_is_made_once_when_somebody_asks() -> None:
     settings = plain(Settings.model_validate_json('{"workers": {"count": 3}}', strict=True))
     cfg = under_their_names(settings, "shop")

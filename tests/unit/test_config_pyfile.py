@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from unicornd.config import evaluate
+from unicornd.config import effects, evaluate
 from unicornd.config.instance import is_python
 from unicornd.config.pyfile import run_python, source_of
 from unicornd.errors import ConfigError
@@ -140,17 +140,30 @@ def test_it_is_seen_where_the_file_is_run(evaluated: Any, monkeypatch: pytest.Mo
     monkeypatch.delenv("SHADE", raising=False)
     monkeypatch.setattr(sys, "path", ["/first", *sys.path])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    effects = evaluated(
+    found = evaluated(
         "import os, sys\nos.environ['SHADE'] = 'x'\nsys.path[:] = ['/a', '/b']\nsys.excepthook = print\n"
     )["effects"]
     os.environ.pop("SHADE")
-    assert effects == {
+    assert found == {
         "environ": [{"name": "SHADE", "value": "x", "line": 2, "is_direct": True}],
         "first": [],
         "last": ["/a", "/b"],
         "others": ["sys.excepthook"],
     }
     assert evaluated("")["effects"] == {"environ": [], "first": [], "last": [], "others": []}
+
+
+def test_an_audited_call_is_noted_with_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHADE", "dark")
+    witness = effects.Witness()
+    os.environ["SHADE"] = "light"
+    effects.note_call("os.putenv", (b"SHADE", b"light"))  # as Python calls it, where coverage sees it
+    effects.note_call("os.listdir", ("/",))
+    told = witness.told(__file__)
+    effects.note_call("os.putenv", (b"SHADE", b"later"))  # nobody looks any more
+    assert [(each["name"], each["value"], each["is_direct"]) for each in told["environ"]] == [
+        ("SHADE", "light", True)
+    ]
 
 
 @pytest.mark.parametrize(

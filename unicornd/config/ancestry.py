@@ -21,6 +21,8 @@ from unicornd.config.values import ImportString
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from unicornd.config.draft import Draft
+
 _AIOHTTP = (
     "no kind serves aiohttp's own applications: run it with aiohttp.web.run_app, behind a proxy; an ASGI application of any "
     'other framework is served by kind = "asgi"'
@@ -53,12 +55,12 @@ def way_out(name: str) -> str | None:
     return f'set kind = "{kind}"{more}'
 
 
-def foreign(kind: object, *, app: Mapping[str, object]) -> str:
+def foreign(kind: object, *, app: Draft) -> str:
     """Return why a kind cannot be had, if it is a worker class for gunicorn; else an empty text.
 
     Args:
         kind: `workers.kind` as it was said, which may be wrong in any way.
-        app: [app], likewise: where its module may be.
+        app: has [app], likewise: where its module may be.
     """
     if not isinstance(kind, str) or known_kind(kind) in NAMES or not is_custom(kind):
         return ""
@@ -67,13 +69,13 @@ def foreign(kind: object, *, app: Mapping[str, object]) -> str:
     except ValueError:  # told by the model
         return ""
     module, attribute = target.module, target.attribute
-    home = app.get("chdir")
+    home = app.said("app", "chdir")
     home = home if isinstance(home, str) else str(working_folder())
     if target.is_file:
         module = os.path.join(home, module)  # noqa: PTH118 - a text
     elif not attribute:
         module, _, attribute = module.rpartition(".")
-    folders = [each for key in ("pythonpath", "search_first") for each in _texts(app.get(key))]
+    folders = [each for key in ("pythonpath", "search_first") for each in _texts(app.said("app", key))]
     for name in ancestors(module, attribute, path=[*folders, home, *sys.path]):
         out = way_out(name)
         if out is not None:
@@ -149,7 +151,7 @@ def _origin(node: ast.ImportFrom, package: str) -> str:
 
 def _places(name: str, names: Mapping[str, list[str]], *, module: str) -> Iterator[tuple[str, str]]:
     """Yield what a name of a module may mean: module and attribute."""
-    if name.startswith("="):
+    if _is_whole(name):
         home, _, attribute = name[1:].rpartition(".")
         yield home, attribute
         return
@@ -157,7 +159,10 @@ def _places(name: str, names: Mapping[str, list[str]], *, module: str) -> Iterat
     if not dot:
         yield module, name
         return
-    for found in names.get(first, ()):
-        if found.startswith("="):
-            home, _, attribute = f"{found[1:]}.{rest}".rpartition(".")
-            yield home, attribute
+    for found in filter(_is_whole, names.get(first, ())):
+        home, _, attribute = f"{found[1:]}.{rest}".rpartition(".")
+        yield home, attribute
+
+
+def _is_whole(name: str) -> bool:
+    return name.startswith("=")

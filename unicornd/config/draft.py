@@ -72,6 +72,11 @@ class Draft:
             self.origins.setdefault(key[:length], origin)
         self.origins[key] = origin
 
+    def said(self, table: str, name: str) -> object:
+        """Return what was said for a key of a section, right or wrong; None if nothing was."""
+        found = self.values.get(table)
+        return found.get(name) if isinstance(found, dict) else None
+
     def drop(self, key: Key) -> None:
         """Forget one value or table, and the tables around it that have no other."""
         table = self._table(key[:-1])

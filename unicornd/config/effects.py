@@ -78,7 +78,7 @@ class Witness:
         Witness._present = self
         if not Witness._is_hooked:
             Witness._is_hooked = True
-            sys.addaudithook(_audit)
+            sys.addaudithook(note_call)
 
     def note(self, name: str, frame: FrameType | None) -> None:
         """Note who has just set a variable: all callers, the innermost first."""
@@ -122,7 +122,8 @@ class Witness:
         return [os.path.normpath(os.path.join(self._folder, each)) for each in folders]  # noqa: PTH118 - as above
 
 
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+def note_call(event: str, arguments: tuple[Any, ...]) -> None:
+    """Hear of an audited call (sys.addaudithook), and note it if it changes the environment."""
     witness = Witness._present  # noqa: SLF001 - its own hook
     if witness is not None and event in {"os.putenv", "os.unsetenv"}:
         witness.note(os.fsdecode(arguments[0]), sys._getframe(1))  # noqa: SLF001 - whose call it is

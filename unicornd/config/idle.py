@@ -34,7 +34,7 @@ def drop_idle(draft: Draft, *, python: bool) -> dict[Key, str]:
         draft: everything that was said.
         python: whether its file is gunicorn's.
     """
-    kind = draft.values.get("workers", {}).get("kind")
+    kind = draft.said("workers", "kind")
     kind = known_kind(kind) if isinstance(kind, str) else ""
     idle = [
         key

@@ -220,7 +220,7 @@ def _weed(draft: Draft) -> dict[Key, str]:
     workers = draft.values.get("workers", {})
     if workers.get("kind") == SYNC and workers.get("threads", 1) != 1:
         draft.drop(_KIND)  # as gunicorn: threads, then
-    if why := foreign(workers.get("kind"), app=draft.values.get("app", {})):
+    if why := foreign(draft.said("workers", "kind"), app=draft):
         refused[_KIND] = why
         draft.drop(_KIND)
     while faults := examined(draft)[1]:

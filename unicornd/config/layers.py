@@ -112,12 +112,12 @@ def _drop_idle(draft: Draft, *, python: bool) -> list[str]:
 
 def _foreign(draft: Draft) -> list[str]:
     """Return a line for a worker class that only gunicorn can run."""
-    kind = draft.values.get("workers", {}).get("kind")
+    kind = draft.said("workers", "kind")
     if not isinstance(kind, str) or not is_custom(kind):
         return []
     from unicornd.config.ancestry import foreign  # noqa: PLC0415 - few name a class
 
-    why = foreign(kind, app=draft.values.get("app", {}))
+    why = foreign(kind, app=draft)
     return [f"{draft.origins['workers', 'kind'].where}: workers.kind: {why}"] if why else []
 
 
