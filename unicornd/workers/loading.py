@@ -6,12 +6,15 @@ have to prepare the process before anything of the operator's is imported.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 from unicornd.config.kinds import kind_of
 from unicornd.config.values import ImportString
 from unicornd.errors import AppError, ConfigError
+from unicornd.observe.logs import ERROR_LOG
 from unicornd.workers import apploader
+from unicornd.workers.asyncviews import warning_for
 from unicornd.workers.fitting import check_fit
 from unicornd.workers.interface import check_served, chosen_interface, is_tornado
 from unicornd.workers.paste import load_paste
@@ -75,6 +78,8 @@ def load_app(
     check_served(kind_of(workers, app.interface), kind.INTERFACE, app=interface, target=target)
     check_fit(interface, http=http, asgi=asgi)
     if interface == "wsgi":
+        if warning := warning_for(loaded, kind=kind_of(workers, app.interface), threads=workers.threads):
+            logging.getLogger(ERROR_LOG).warning("%s", warning)
         warm_up(loaded, app.warmup, errors=errors)
     return Loaded(kind, loaded)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from concurrent.futures import process
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -48,6 +49,15 @@ def prepare() -> None:
         logging.disable(logging.NOTSET)
     for log_file in logs.log_files():
         log_file.createLock()
+    process.ProcessPoolExecutor.__init__ = _refuse_pool  # type: ignore[method-assign] # the library is patched anyway
+
+
+def _refuse_pool(*_arguments: object, **_keywords: object) -> None:
+    """Its thread is a greenlet here, which waits for a pipe where the hub does not see it: nobody would run again."""
+    raise RuntimeError(
+        'ProcessPoolExecutor never answers in the kind "eventlet", and stops the whole worker; '
+        'set kind = "gevent" or "threads" under [workers]'
+    )
 
 
 def run(context: WorkerContext) -> None:
