@@ -126,8 +126,6 @@ def configure(settings: LoggingSettings, *, files: Mapping[str, OpenLog] | None 
     set_aliases(are_there=True)
     install(ERROR_LOG, errors, level=settings.level.upper())
     install(ACCESS_LOG, accesses, level="INFO")
-    # By its name the error log is its parent, and would have each line a second time where somebody lets it propagate.
-    logging.getLogger(ACCESS_LOG).parent = logging.getLogger()
     kept = {id(each) for each in files.values()}
     close_files(each for each in former if id(each) not in kept)
     if settings.capture_output:
