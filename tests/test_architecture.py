@@ -66,7 +66,19 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 
 HTTP_MAY_NOT = frozenset({"socket", "os", "time", "logging"})
 PURE_MAY_NOT = frozenset({"os", "socket", "signal", "time", "logging", "threading"})
-PURE_ARBITER = ("state", "events", "actions", "fold", "molds", "plan", "requests", "roster", "slots", "view")
+PURE_ARBITER = (
+    "state",
+    "events",
+    "actions",
+    "fold",
+    "molds",
+    "plan",
+    "requests",
+    "roster",
+    "slots",
+    "troubles",
+    "view",
+)
 
 # Who may name the root Settings outside config/.
 SETTINGS_NAMED_IN = frozenset({"daemon.py", "arbiter/reload.py", "workers/boot.py", "cli/commands/config.py"})

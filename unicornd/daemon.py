@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from unicornd import __version__, escaping
 from unicornd.arbiter.changeover import Changeover, Estate
+from unicornd.arbiter.crowding import Crowding
 from unicornd.arbiter.daemonize import STDERR, daemonize, kept_streams
 from unicornd.arbiter.enquiries import Enquiries
 from unicornd.arbiter.events import HaltAsked, PoolDeclared
@@ -236,6 +237,7 @@ class Assembly:
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
         loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
         loop.tickers += [Mending(loop, self._deployments).tick, LogWatch(loop, self._journal).tick]
+        loop.tickers.append(Crowding(loop, self._deployments).tick)
         self._watch_files(port, loop)
         self._receive(port)
         self._prepare_upgrades(port, loop, hooks=hooks)

@@ -75,6 +75,14 @@ class Gate:
         self._arrivals = context.Value("i", 0)
         self._open = context.Event()
 
+    @contextlib.contextmanager
+    def opened_after(self) -> Iterator[None]:
+        """Open it when a test is over, however that went: nobody waits there for ever."""
+        try:
+            yield
+        finally:
+            self.open()
+
     @property
     def arrivals(self) -> int:
         return int(self._arrivals.value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from unicornd.observe.scoreboard import Row
+from unicornd.observe.scoreboard import FAILED, Row
 from unicornd.units import Monotonic
 from unicornd.workers.ledger import Entry, Ledger
 
@@ -41,7 +41,7 @@ def test_more_requests_than_cells_are_all_counted_and_the_oldest_shown(row: Row)
     assert shown(row) == {"GET /1", "GET /2", "GET /3"}
     ledger.finish(entries[1], 10.0)
     assert shown(row) == {"GET /1", "GET /3", "GET /4"}
-    entries[5].is_error = True
+    entries[5].outcome = FAILED
     ledger.finish(entries[5], 10.0)  # one that waits
     assert shown(row) == {"GET /1", "GET /3", "GET /4"}
     for number in (0, 2, 3, 4, 6):

@@ -182,6 +182,15 @@ class ListenersLooked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SaturationChanged:
+    """So many connections wait, and nobody has taken one since `since`; None: that is over."""
+
+    at: Monotonic
+    since: Monotonic | None
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WokeLate:
     """The arbiter had wanted to be awake since `since`, and is so only now."""
 
@@ -208,5 +217,6 @@ Event = (
     | HaltAsked
     | ListenersLeft
     | ListenersLooked
+    | SaturationChanged
     | WokeLate
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 from unicornd.arbiter import events
 from unicornd.arbiter.lateness import REMEMBERED, Spell
 from unicornd.arbiter.slots import oldest_first, resized
-from unicornd.arbiter.state import Backoff, Child, Expected, Halt, Order, Phase, Role, Rollout, State
+from unicornd.arbiter.state import Backoff, Child, Death, Expected, Halt, Order, Phase, Role, Rollout, State
 from unicornd.dataclass import dataclass, replace
 from unicornd.units import Monotonic
 
@@ -30,6 +30,8 @@ SHORT_LIFE = 1.0
 """A worker that dies by itself within so many seconds of READY counts as one that failed to boot: it may do so again."""
 CALM = 10.0
 """But one that was killed from outside in that time does not, if it is the first in so many seconds: somebody wanted that."""
+DEATHS_KEPT = 5
+"""Of workers that died unasked: as many as make a crash loop (`troubles`)."""
 SIGKILL = 9
 """signal(7); for lack of memory the kernel sends it, too, and then again and again."""
 HUNG = "it was not ready in time"
@@ -92,19 +94,26 @@ def fold(state: State, event: Event) -> State:
             return _abandon(state, event.pool)
         case events.HaltAsked():
             return _halt(state, event.halt, at=event.at)
-        case events.ListenersLeft() | events.ListenersLooked() | events.WokeLate():
+        case (
+            events.ListenersLeft() | events.ListenersLooked() | events.SaturationChanged() | events.WokeLate()
+        ):
             return _note(state, event)
         case _:
             assert_never(event)
 
 
-def _note(state: State, event: events.ListenersLeft | events.ListenersLooked | events.WokeLate) -> State:
+def _note(
+    state: State,
+    event: events.ListenersLeft | events.ListenersLooked | events.SaturationChanged | events.WokeLate,
+) -> State:
     """Remember what is no child's and no pool's."""
     match event:
         case events.ListenersLeft():
             return replace(state, has_left_listeners=True)
         case events.ListenersLooked():
             return replace(state, shut_listeners=event.shut)
+        case events.SaturationChanged():
+            return replace(state, saturated_since=event.since)
         case events.WokeLate():
             spell = Spell(since=event.since, until=event.at)
             return replace(state, lateness=(*state.lateness, spell)[-REMEMBERED:])
@@ -203,7 +212,12 @@ def _exit(state: State, event: events.Exited) -> State:
     if child.phase is Phase.BOOTING:
         reason = f"{name_of(child)} died while booting ({how_it_ended(event)})"
         return _fail(state, _failure_of(child, event.at, reason=reason))
-    if child.phase is not Phase.READY or event.at - child.phase_since >= SHORT_LIFE:
+    if child.phase is not Phase.READY:
+        return state
+    if child.role is Role.WORKER:
+        death = Death(at=event.at, text=f"{name_of(child)} ended by {how_it_ended(event)}")
+        state = replace(state, deaths=(*state.deaths, death)[-DEATHS_KEPT:])
+    if event.at - child.phase_since >= SHORT_LIFE:
         return state
     if event.signal == SIGKILL:
         killed_at, state = state.killed_at, replace(state, killed_at=event.at)
@@ -317,6 +331,7 @@ def _start_rollout(state: State, event: events.RolloutStarted) -> State:
         state,
         pools=_with(state.pools, {name: pool}),
         rollouts=_with(state.rollouts, {name: Rollout(previous=previous, started_at=event.at)}),
+        deaths=(),
         backoffs=_without(state.backoffs, name),
     )
 

@@ -20,6 +20,7 @@ from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.postmortems import Postmortems, examine, is_worth_one
 from unicornd.arbiter.state import Halt, Order, Phase, Role, State
+from unicornd.arbiter.troubles import Trouble, trouble_of
 from unicornd.arbiter.wakeup import hear
 from unicornd.dataclass import dataclass, replace
 from unicornd.escaping import one_line
@@ -161,6 +162,13 @@ class Loop:
         self._means.operations.observe(event, previous=previous, state=self.state)
         if isinstance(event, events.BecameReady):
             self._oom_watch.know(event.pid)
+        match trouble_of(event, previous=previous, state=self.state):
+            case Trouble.BOOT_FAILURE:
+                self.seats.totals.boot_failures += 1
+            case Trouble.RESTART:
+                self.seats.totals.restarts += 1
+            case _:
+                pass
         match event:
             case events.BecameReady() | events.BootFailed() | events.Exited():
                 self._note_ready()
@@ -298,8 +306,6 @@ class Loop:
         child = child_of(self.state, death.pid) or child
         self.take(event)
         is_worker = child.role is Role.WORKER
-        if is_worker and child.ordered is None and child.phase is Phase.READY:
-            self.seats.totals.restarts += 1
         if reading is not None and child.ordered not in GIVES_UP:
             self._tell_requests(reading, "was serving", slot=child.slot, pid=death.pid)
         was_oom = False

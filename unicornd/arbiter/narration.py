@@ -13,6 +13,8 @@ from unicornd.arbiter import events
 from unicornd.arbiter.fold import child_of, name_of
 from unicornd.arbiter.journal import MAX_CHARACTERS
 from unicornd.arbiter.state import DISK_IS_NEWER, Halt, Order, Phase, Role
+from unicornd.arbiter.troubles import crash_loop
+from unicornd.control.wording import plural
 from unicornd.escaping import lines, one_line, shortened
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.events import Event
     from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.state import Child, State
+    from unicornd.units import Monotonic
 
 Fact = str | int | float | bool | None
 
@@ -69,6 +72,7 @@ class Narrator:
                 child = child_of(previous, event.pid)
                 if child is not None:
                     self._tell_of_child(event, child)
+                self._tell_of_crash_loop(event.at, previous=previous, state=state)
             case events.Resized():
                 before = previous.pools[event.pool].size
                 text = f"scaled from {before} to {event.size} workers"
@@ -91,8 +95,8 @@ class Narrator:
                 if state.halt is not previous.halt:
                     how = "at once" if state.halt is Halt.QUICK else "gracefully"
                     self.say("fleet.stopping", f"stopping {how}", facts={"workers": len(state.children)})
-            case events.ListenersLooked():
-                self._tell_of_listeners(event, previous=previous)
+            case events.ListenersLooked() | events.SaturationChanged():
+                self._tell_of_look(event, previous=previous)
             case _:
                 pass  # Beaten is no news; Ordered is told with its reason by `perform`; PoolDeclared by `daemon`
 
@@ -144,6 +148,23 @@ class Narrator:
         else:
             text = f"{name_of(child)} died: {how}"
             self.say("worker.died", text, level=logging.ERROR, facts={**_who(child), "lived_seconds": lived})
+
+    def _tell_of_crash_loop(self, at: Monotonic, *, previous: State, state: State) -> None:
+        """Say it once, when it begins."""
+        if (loop := crash_loop(state, at)) and not crash_loop(previous, at):
+            self.say("fleet.crash_looping", f"crash loop: {loop}", level=logging.ERROR)
+
+    def _tell_of_look(
+        self, event: events.ListenersLooked | events.SaturationChanged, *, previous: State
+    ) -> None:
+        if isinstance(event, events.ListenersLooked):
+            self._tell_of_listeners(event, previous=previous)
+        elif event.since is None:
+            self.say("fleet.keeps_up", "no longer saturated: workers take what comes")
+        else:
+            text = f"saturated: {plural(event.waiting, 'connection')} waiting, and no worker takes one"
+            facts = {"waiting": event.waiting, "seconds": round(event.at - event.since, 3)}
+            self.say("fleet.saturated", text, level=logging.WARNING, facts=facts)
 
     def _tell_of_listeners(self, event: events.ListenersLooked, *, previous: State) -> None:
         for address in event.shut:

@@ -112,6 +112,8 @@ class Operations:
         self._count = 0
         self._known: OrderedDict[str, Operation] = OrderedDict()
         self._running_id = ""
+        self.last_reload: Operation | None = None
+        """The last one that has ended, whatever else has happened since then."""
 
     def begin(
         self,
@@ -198,6 +200,8 @@ class Operations:
 
     def _remember(self, operation: Operation) -> None:
         self._known[operation.id] = operation
+        if operation.kind is Kind.RELOAD and operation.state is not Outcome.RUNNING:
+            self.last_reload = operation
         if operation.id == self._running_id and operation.state is not Outcome.RUNNING:
             self._running_id = ""
         while len(self._known) > REMEMBERED:

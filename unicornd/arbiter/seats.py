@@ -224,6 +224,7 @@ class Seats:
             self._selector.unregister(seated.channel)
         reading = seated.row.read(self._kernel.now())
         self.totals.add(reading)
+        self.totals.lost += len(reading.lost)
         seated.close()
         return reading
 

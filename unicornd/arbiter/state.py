@@ -173,6 +173,14 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """A worker that died unasked after it had been ready: when, and who how (`worker 1: exit code 3`)."""
+
+    at: Monotonic
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """A process of ours, as observed.
 
@@ -244,6 +252,8 @@ class State:
         has_left_listeners: nobody new is let in any more.
         shut_listeners: addresses of listeners that a worker has shut down: nobody can connect.
         lateness: when the arbiter was late itself, the latest spells in their order.
+        deaths: of workers that died unasked, the latest in their order; none of before the last reload.
+        saturated_since: since when requests wait that no worker takes, or None; `troubles.Saturation` decides.
         fatal: why the daemon has to end (boot failure at first start), or empty.
         fatal_cause: `app` or `boot`.
     """
@@ -261,5 +271,7 @@ class State:
     has_left_listeners: bool = False
     shut_listeners: tuple[str, ...] = ()
     lateness: tuple[Spell, ...] = ()
+    deaths: tuple[Death, ...] = ()
+    saturated_since: Monotonic | None = None
     fatal: str = ""
     fatal_cause: str = ""

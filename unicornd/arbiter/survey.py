@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from unicornd import __version__
 from unicornd.arbiter.candidate import python_version
+from unicornd.arbiter.crowding import BOUNDED
+from unicornd.arbiter.operations import Outcome
 from unicornd.arbiter.reload import config_path
 from unicornd.arbiter.requests import only_pool
 from unicornd.arbiter.state import Phase
+from unicornd.arbiter.troubles import crash_loop
 from unicornd.arbiter.view import Facts, ListenerFacts
 from unicornd.config.kinds import kind_of
 from unicornd.config.resolved import count_of, name_of
@@ -92,6 +95,12 @@ class Survey:
             last_events=self._journal.tail(LAST_EVENTS),
             python=python_version(),
             prefix=sys.prefix,
+            timeouts=total.timeouts,
+            lost=total.lost,
+            disconnects=total.disconnects,
+            boot_failures=total.boot_failures,
+            slots=self._slots(),
+            last_reload=self._means.operations.last_reload,
         )
 
     def config(self) -> ConfigReport:
@@ -108,6 +117,8 @@ class Survey:
 
     def metrics(self) -> bytes:
         """Return the Prometheus text."""
+        now = self._means.kernel.now()
+        last = self._means.operations.last_reload
         readings = self._loop.seats.readings()
         children = self._loop.state.children.values()
         pool = only_pool(self._loop.state)
@@ -120,8 +131,20 @@ class Survey:
             busy=sum(len(reading.in_flight) for reading in readings.values()),
             queues={each.address: each.queue for each in listeners if each.queue is not None},
             started=self._wall_at_start,
+            waiting=sum(reading.waiting for reading in readings.values()),
+            is_saturated=self._loop.state.saturated_since is not None,
+            is_crash_looping=bool(crash_loop(self._loop.state, now)),
+            reload_worked=last.state is Outcome.DONE if last is not None else None,
+            reloaded_at=time.time() - (now - (last.ended_at or now)) if last is not None else 0.0,
         )
         return exposition(fleet, self._loop.seats.counted())
+
+    def _slots(self) -> int:
+        """How many requests can run at a time in the workers that serve; 0 where nothing bounds them."""
+        if self._loop.seats.kind not in BOUNDED:
+            return 0
+        serving = {pid for pid, child in self._loop.state.children.items() if child.phase is Phase.READY}
+        return sum(seated.row.cells for pid, seated in self._loop.seats.seated.items() if pid in serving)
 
     def _listeners(self, deployment: Deployment) -> tuple[ListenerFacts, ...]:
         found = []

@@ -1,4 +1,4 @@
-"""The fleet's gauges for statsd, and lines that a syslog daemon had not taken: sent from time to time.
+"""The fleet's gauges and counters for statsd, and lines that a syslog daemon had not taken: sent from time to time.
 
 Run by the arbiter's loop as a ticker. Gauges are sent when they change and every ten seconds, so that a lost packet is
 made good.
@@ -36,6 +36,7 @@ class Telemetry:
         self._metrics: MetricsSettings | None = None
         self._statsd: Statsd | None = None
         self._workers = -1
+        self._sent: dict[str, int] = {}
         self._next_gauge = 0.0
         self._next_backlog = 0.0
 
@@ -67,8 +68,26 @@ class Telemetry:
         if workers != self._workers or now >= self._next_gauge:
             self._workers = workers
             self._next_gauge = now + GAUGE_SECONDS
-            statsd.send(statsd.line("gunicorn.workers", workers, kind="gauge"))
+            statsd.send(statsd.line("gunicorn.workers", workers, kind="gauge"), *self._news(statsd))
         return self._next_gauge
+
+    def _news(self, statsd: Statsd) -> list[str]:
+        """What has been counted since the last time, of what workers do not send themselves; gunicorn has no names for it."""
+        total = self._loop.seats.counted()
+        counts = {
+            "requests.timeout": total.timeouts,
+            "requests.lost": total.lost,
+            "clients.disconnected": total.disconnects,
+            "workers.restarted": total.restarts,
+            "workers.boot_failed": total.boot_failures,
+        }
+        before, self._sent = self._sent or counts, counts
+        more = {name: count - before[name] for name, count in counts.items()}
+        state = self._loop.state
+        saturated = statsd.line("unicornd.saturated", int(state.saturated_since is not None), kind="gauge")
+        return [saturated] + [
+            statsd.line(f"unicornd.{name}", count, kind="counter") for name, count in more.items() if count
+        ]
 
     def _send_backlog(self, statsd: Statsd, now: float) -> float:
         if now >= self._next_backlog:

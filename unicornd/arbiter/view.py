@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unicornd.arbiter.operations import Kind, Outcome
 from unicornd.arbiter.state import DISK_IS_NEWER, Halt, Phase
+from unicornd.arbiter.troubles import crash_loop, saturation
 from unicornd.control import protocol
 from unicornd.control.wording import duration, plural
 from unicornd.dataclass import dataclass
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 MAX_WAITING_LINES = 20
 """How many of the workers that an operation waits for are named; a fleet of hundreds would fill the screen."""
 
-FleetState = Literal["starting", "ready", "degraded", "reloading", "scaling", "stopping", "empty"]
+FleetState = Literal[
+    "starting", "ready", "saturated", "degraded", "crash-looping", "reloading", "scaling", "stopping", "empty"
+]
+ReloadState = Literal["done", "failed", "rolled_back", "refused"]
 PhaseName = Literal["booting", "ready", "draining", "dying"]
 
 _PHASES: Mapping[Phase, PhaseName] = {
@@ -38,6 +42,8 @@ _PHASES: Mapping[Phase, PhaseName] = {
     Phase.DRAINING: "draining",
     Phase.DYING: "dying",
 }
+
+_ENDED: Mapping[str, str] = {"failed": "not finished", "rolled_back": "rolled back", "refused": "refused"}
 
 EXIT_CODES: Mapping[Outcome, CtlExit] = {
     Outcome.RUNNING: CtlExit.UNREACHABLE,
@@ -78,6 +84,9 @@ class Facts:
         requests: answered since the fleet started, dead workers and upgrades included; errors: 5xx among them.
         restarts: workers that died unasked since then.
         last_events: the newest journal entries, oldest first.
+        timeouts, lost, disconnects, boot_failures: see `metrics.Totals`.
+        slots: how many requests can run at a time; 0 where nothing bounds them.
+        last_reload: the last one that has ended, or None.
     """
 
     version: str
@@ -103,6 +112,18 @@ class Facts:
     last_events: tuple[Entry, ...]
     python: str = ""
     prefix: str = ""
+    timeouts: int = 0
+    lost: int = 0
+    disconnects: int = 0
+    boot_failures: int = 0
+    slots: int = 0
+    last_reload: Operation | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many connections and requests nobody has taken."""
+        queued = sum(each.queue or 0 for each in self.listeners)
+        return queued + sum(reading.waiting for reading in self.readings.values())
 
 
 def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None) -> protocol.Status:
@@ -111,7 +132,7 @@ def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None)
     fleet, reason = fleet_state(state, pool=pool, running=running, now=facts.at)
     return protocol.Status(
         state=fleet,
-        reason=reason,
+        reason=_reason(fleet, reason, state=state, facts=facts),
         since=0.0 if facts.served_at is None else _span(facts.served_at, facts.at),
         instance=facts.instance,
         target=facts.target,
@@ -139,10 +160,66 @@ def status(state: State, facts: Facts, *, pool: Pool, running: Operation | None)
         ],
         workers=workers(state, facts),
         mold=_mold(state, facts, pool=pool),
-        totals=protocol.Totals(requests=facts.requests, errors=facts.errors, restarts=facts.restarts),
+        totals=_totals(facts),
         latency=latency(facts.readings.values()),
+        last_reload=_last_reload(facts),
         events=[event(entry) for entry in facts.last_events],
     )
+
+
+def _totals(facts: Facts) -> protocol.Totals:
+    return protocol.Totals(
+        requests=facts.requests,
+        errors=facts.errors,
+        restarts=facts.restarts,
+        timeouts=facts.timeouts,
+        lost=facts.lost,
+        disconnects=facts.disconnects,
+        boot_failures=facts.boot_failures,
+    )
+
+
+def _reason(fleet: FleetState, reason: str, *, state: State, facts: Facts) -> str:
+    """Return why a fleet is what it is, with what only the facts know."""
+    if fleet == "saturated":
+        return _saturation(state, facts)
+    last = _last_reload(facts)
+    if fleet != "ready" or last is None or last.state == "done":
+        return reason
+    told = f"the last reload was {_ENDED[last.state]} {duration(last.age)} ago"
+    return f"{told}; {reason}" if reason else told
+
+
+def _saturation(state: State, facts: Facts) -> str:
+    since = facts.at if state.saturated_since is None else state.saturated_since
+    busy = sum(len(reading.in_flight) for reading in facts.readings.values())
+    return saturation(since, facts.at, waiting=facts.waiting, busy=busy, slots=facts.slots)
+
+
+def _last_reload(facts: Facts) -> protocol.LastReload | None:
+    last = facts.last_reload
+    if last is None or last.ended_at is None:
+        return None
+    return protocol.LastReload(
+        at=_time(facts.wall - (facts.at - last.ended_at)),
+        age=_span(last.ended_at, facts.at),
+        operation=last.id,
+        state=_reload_state(last),
+        reason=last.result,
+        hint=last.hint,
+    )
+
+
+def _reload_state(last: Operation) -> ReloadState:
+    if last.refused is not None:
+        return "refused"
+    match last.state:
+        case Outcome.DONE:
+            return "done"
+        case Outcome.ROLLED_BACK:
+            return "rolled_back"
+        case _:
+            return "failed"
 
 
 def _mold(state: State, facts: Facts, *, pool: Pool) -> protocol.Mold | None:
@@ -188,11 +265,15 @@ def fleet_state(
         return change
     if pool.size == 0:
         return "empty", "no workers are wanted"
+    if loop := crash_loop(state, now):
+        return "crash-looping", f"{missing}; {loop}"
     if ready < pool.size:
         told = f"; {DISK_IS_NEWER}" if pool.is_disk_newer else ""
         return "degraded", missing + _next_try(state, pool=pool, now=now) + told
     if state.shut_listeners:
         return "degraded", _shut(state)
+    if state.saturated_since is not None:
+        return "saturated", f"requests wait that no worker takes, for {duration(now - state.saturated_since)}"
     return "ready", DISK_IS_NEWER if pool.is_disk_newer else ""
 
 
@@ -241,6 +322,7 @@ def readiness(state: State, *, pool: Pool) -> protocol.Health:
         return protocol.Health(ok=False, reason=_shut(state))
     ready = count_ready(state, pool=pool)
     told = f"; {DISK_IS_NEWER}" if pool.is_disk_newer else ""
+    told += "; saturated: requests wait that no worker takes" if state.saturated_since is not None else ""
     return protocol.Health(ok=ready > 0, reason=f"{ready} of {pool.size} workers are ready" + told)
 
 
@@ -267,6 +349,7 @@ def _worker(child: Child, facts: Facts) -> protocol.Worker:
         errors=0 if reading is None else reading.errors,
         # Who polls counts them, once a tick; while all threads are in the application, nobody does.
         connections=0 if reading is None else max(reading.connections, len(busy)),
+        waiting=0 if reading is None else reading.waiting,
         busy=len(busy),
         threads=facts.threads,
         memory=facts.memory.get(child.pid),

@@ -22,7 +22,8 @@ PAUSE = 0.1
 
 SERVICE_UNAVAILABLE = 503
 
-HEALTHY = frozenset({"ready", "reloading", "scaling"})
+HEALTHY = frozenset({"ready", "saturated", "reloading", "scaling"})
+"""Saturated, too: that is load, and whoever restarts a fleet for its load makes it worse. The text says it."""
 
 USAGE = """\
 Usage: unicornctl {name} [-c FILE | --socket PATH | --instance NAME] [--wait SECONDS] [--quiet] [--json]
@@ -36,7 +37,8 @@ With --wait it asks until the answer is yes, or the time is up.
 ABOUT = {
     "is-running": "Does the fleet's arbiter run?",
     "is-ready": "Does the fleet serve requests? Not before its first worker is ready, and not while it is stopping.",
-    "health": "Is the fleet at its full size? (No: it is starting, degraded or stopping.)",
+    "health": "Is the fleet at its full size? (No: it is starting, degraded, crash-looping or stopping.)\n"
+    "One that is saturated is: load is no reason to restart it. The text begins with the fleet's state in a word.",
 }
 
 

@@ -37,7 +37,9 @@ STATE_STYLES: Mapping[str, str] = {
     "starting": "bold yellow",
     "reloading": "bold cyan",
     "scaling": "bold cyan",
+    "saturated": "bold yellow",
     "degraded": "bold red",
+    "crash-looping": "bold red",
     "stopping": "bold yellow",
     "empty": "bold red",
 }
@@ -54,7 +56,7 @@ def status_screen(status: Document, *, width: int, now: datetime) -> RenderableT
     """The whole screen; `now` is aware of the time zone that times are shown in."""
     return Group(
         _title(status, width=width, now=now),
-        _facts(status),
+        _facts(status, now=now),
         Text(),
         workers_table(select_workers(status["workers"]), width=width),
         *_more_workers(status["workers"]),
@@ -78,16 +80,16 @@ def _title(status: Document, *, width: int, now: datetime) -> RenderableType:
     return Group(title, Padding(Text(status["reason"], style.removeprefix("bold ")), (0, 0, 0, 2)))
 
 
-def _facts(status: Document) -> RenderableType:
+def _facts(status: Document, *, now: datetime) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True, min_width=10)
     grid.add_column(overflow="fold")
-    for label, value in _fact_rows(status):
+    for label, value in _fact_rows(status, now=now):
         grid.add_row(f"  {label}", value)
     return grid
 
 
-def _fact_rows(status: Document) -> list[tuple[str, Text]]:
+def _fact_rows(status: Document, *, now: datetime) -> list[tuple[str, Text]]:
     arbiter, totals = status["arbiter"], status["totals"]
     rows = [("app", Text(f"{status['target']}, generation {status['generation']}"))]
     rows += [("config", Text(status["config_file"]))] if status["config_file"] else []
@@ -96,9 +98,12 @@ def _fact_rows(status: Document) -> list[tuple[str, Text]]:
     ]
     rows.append(("workers", _wanted(status)))
     rows.append(("traffic", _traffic(totals)))
+    rows += [("", trouble)] if (trouble := _trouble(totals)) else []
     if status["latency"]["p50"] is not None:
         parts = (f"{name} {duration(status['latency'][name])}" for name in ("p50", "p95", "p99"))
         rows.append(("latency", Text(", ".join(parts))))
+    if (last := status.get("last_reload")) is not None and last["state"] != "done":
+        rows.append(("reload", _last_reload(last, now=now)))
     if (mold := status.get("mold")) is not None:
         is_serving = mold["phase"] == "ready"
         told = f"pid {mold['pid']}, generation {mold['generation']}" + (
@@ -147,6 +152,27 @@ def _traffic(totals: Document) -> Text:
     if totals["restarts"]:
         text.append(f", {plural(totals['restarts'], 'worker')} died", style="yellow")
     return text
+
+
+def _trouble(totals: Document) -> Text | None:
+    """What went wrong with requests and workers, if anything did."""
+    told = (
+        ("timeouts", "timeout", "timeouts"),
+        ("lost", "request lost", "requests lost"),
+        ("disconnects", "client left early", "clients left early"),
+        ("boot_failures", "failure to boot", "failures to boot"),
+    )
+    parts = [
+        f"{count:,} {one if count == 1 else many}"
+        for name, one, many in told
+        if (count := totals.get(name, 0))
+    ]
+    return Text(", ".join(parts), style="yellow") if parts else None
+
+
+def _last_reload(last: Document, *, now: datetime) -> Text:
+    text = f"{last['state'].replace('_', ' ')} at {local_time(last['at'], now=now)}: {last['reason']}"
+    return Text(text, style="red" if last["state"] == "rolled_back" else "yellow")
 
 
 # Workers.

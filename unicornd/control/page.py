@@ -45,7 +45,7 @@ def status_page(status: Status) -> str:
 <h1>{_text(status.instance)} <span class="{tone}">{status.state}</span>{reason}</h1>
 <p class="dim">{_text(status.target)} · generation {status.generation} · up {duration(status.arbiter.uptime)} ·
 unicornd {status.arbiter.version} (pid {status.arbiter.pid})</p>
-<h2>Listeners</h2>
+{_last_reload(status)}<h2>Listeners</h2>
 <table><tr><th>address<th class="number">queue<th class="number">backlog</tr>{_listeners(status)}</table>
 <h2>Workers <span class="dim">{wanted}</span></h2>
 <table><tr><th>slot<th>pid<th>phase<th>generation<th class="number">age<th class="number">requests<th class="number">busy
@@ -54,6 +54,14 @@ unicornd {status.arbiter.version} (pid {status.arbiter.pid})</p>
 <table>{_events(status)}</table>
 </body></html>
 """
+
+
+def _last_reload(status: Status) -> str:
+    last = status.last_reload
+    if last is None or last.state == "done":
+        return ""
+    told = f"last reload {last.state.replace('_', ' ')} {duration(last.age)} ago: {last.reason}"
+    return f'<p class="bad">{_text(told)}</p>\n'
 
 
 def _ready(status: Status) -> int:

@@ -161,6 +161,7 @@ class Worker(Document):
     requests: int
     errors: Annotated[int, About("answers with status 500 and above")]
     connections: int
+    waiting: Annotated[int, About("complete requests that no thread runs yet")] = 0
     busy: Annotated[int, About("threads inside the application")]
     threads: int
     memory: Annotated[int | None, About("bytes; null where the kernel does not tell")]
@@ -194,7 +195,22 @@ class Totals(Document):
 
     requests: int
     errors: int
-    restarts: Annotated[int, About("workers that died without having been told to")]
+    restarts: Annotated[int, About("workers that died, or had to be ended, after they had been ready")]
+    timeouts: Annotated[int, About("requests that ran into timeouts.request")] = 0
+    lost: Annotated[int, About("requests whose worker died with them, without an answer")] = 0
+    disconnects: Annotated[int, About("clients that left before the end of their request or its answer")] = 0
+    boot_failures: Annotated[int, About("workers and molds that did not become ready")] = 0
+
+
+class LastReload(Document):
+    """How the last reload ended, whatever else has happened since then."""
+
+    at: Time
+    age: Seconds
+    operation: Annotated[str, About("its id")]
+    state: Literal["done", "failed", "rolled_back", "refused"]
+    reason: Annotated[str, About("how it ended, and why, in a line")]
+    hint: str = ""
 
 
 class Event(Document):
@@ -244,8 +260,18 @@ class Status(Document):
     """The fleet on one page."""
 
     schema_: Schema = SCHEMA
-    state: Literal["starting", "ready", "degraded", "reloading", "scaling", "stopping", "empty"]
-    reason: Annotated[str, About("why the state is not `ready`, or empty")]
+    state: Literal[
+        "starting",
+        "ready",
+        "saturated",
+        "degraded",
+        "crash-looping",
+        "reloading",
+        "scaling",
+        "stopping",
+        "empty",
+    ]
+    reason: Annotated[str, About("why the state is not `ready`, or what threatens it, or empty")]
     since: Annotated[Seconds, About("how long it has been serving; 0 before it first did")]
     instance: str
     target: str
@@ -267,6 +293,7 @@ class Status(Document):
     mold: Annotated[Mold | None, About("of the generation that is wanted, or null")] = None
     totals: Totals
     latency: Latency
+    last_reload: Annotated[LastReload | None, About("null before the first has ended")] = None
     events: list[Event]
 
 

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from unicornd.observe.scoreboard import Reading
 
 
+_Row = tuple[str, str, str, "Mapping[str, float]"]
+"""Of a metric: name, kind, what it is, and value by labels."""
+
+
 @dataclass(slots=True)
 class Totals:
-    """What workers that are gone had counted, and how many of them died unasked.
+    """What workers that are gone had counted, and what became of them.
 
     Attributes:
         lost_lines: log → lines that could not be written.
+        restarts: workers that died unasked, or had to be ended, after they had been ready.
+        boot_failures: workers and molds that did not become ready.
+        lost: requests that workers had when they died, and whose clients were told nothing.
     """
 
     requests: int = 0
@@ -33,11 +40,19 @@ class Totals:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     restarts: int = 0
     lost_lines: dict[str, int] = field(default_factory=dict)
+    timeouts: int = 0
+    disconnects: int = 0
+    lost: int = 0
+    boot_failures: int = 0
 
     def add(self, reading: Reading | Totals) -> None:
         """Add the last reading of a worker, or other totals."""
         if isinstance(reading, Totals):
             self.restarts += reading.restarts
+            self.lost += reading.lost
+            self.boot_failures += reading.boot_failures
+        self.timeouts += reading.timeouts
+        self.disconnects += reading.disconnects
         self.requests += reading.requests
         self.errors += reading.errors
         self.busy_seconds += reading.busy_seconds
@@ -48,8 +63,7 @@ class Totals:
     def with_living(self, readings: Iterable[Reading | Totals]) -> Totals:
         """Return these totals with those of living workers, or others, added."""
         total = Totals()
-        total.add(self)
-        for reading in readings:
+        for reading in (self, *readings):
             total.add(reading)
         return total
 
@@ -66,6 +80,11 @@ class Fleet:
         busy: requests running in all workers.
         queues: listener → connections that wait to be accepted.
         started: wall-clock time of the arbiter's start.
+        waiting: complete requests that no thread runs yet, in all workers.
+        is_saturated: whether requests wait and no worker takes them.
+        is_crash_looping: whether workers die again and again.
+        reload_worked: whether the last reload was done, or None before the first.
+        reloaded_at: wall-clock time at which that one ended.
     """
 
     workers: Mapping[str, int]
@@ -75,46 +94,78 @@ class Fleet:
     busy: int
     queues: Mapping[str, int]
     started: float
+    waiting: int = 0
+    is_saturated: bool = False
+    is_crash_looping: bool = False
+    reload_worked: bool | None = None
+    reloaded_at: float = 0.0
+
+
+def _last_reload(fleet: Fleet) -> list[_Row]:
+    if fleet.reload_worked is None:
+        return []
+    about = "1 if the last reload was done, 0 if it was refused or rolled back."
+    return [
+        ("last_reload_successful", "gauge", about, {"": fleet.reload_worked}),
+        ("last_reload_time_seconds", "gauge", "When the last reload ended.", {"": fleet.reloaded_at}),
+    ]
 
 
 def exposition(fleet: Fleet, total: Totals) -> bytes:
     """Return all metrics as Prometheus text."""
-    queues = {f'listener="{_escaped(name)}"': length for name, length in fleet.queues.items()}
-    rows: list[tuple[str, str, str, Mapping[str, float]]] = [
-        (
-            "workers",
-            "gauge",
-            "Workers by phase.",
-            {f'phase="{phase}"': n for phase, n in fleet.workers.items()},
-        ),
-        ("workers_wanted", "gauge", "Workers that there should be.", {"": fleet.wanted}),
-        ("generation", "gauge", "Generation that serves.", {"": fleet.generation}),
-        ("worker_restarts_total", "counter", "Workers that died unasked.", {"": total.restarts}),
-        ("connections", "gauge", "Open connections.", {"": fleet.connections}),
-        ("requests_in_flight", "gauge", "Requests inside the application.", {"": fleet.busy}),
-        ("accept_queue", "gauge", "Connections that wait to be accepted.", queues),
-        ("requests_total", "counter", "Requests answered.", {"": total.requests}),
-        ("request_errors_total", "counter", "Requests answered with a 5xx status.", {"": total.errors}),
-        (
-            "log_lines_lost_total",
-            "counter",
-            "Log lines that could not be written.",
-            {f'log="{log}"': total.lost_lines.get(log, 0) for log in LOGS},
-        ),
-        ("start_time_seconds", "gauge", "When the arbiter started.", {"": fleet.started}),
-    ]
+    rows = [*_gauges(fleet), *_counters(total), *_last_reload(fleet)]
     lines = [
         line for name, kind, about, values in rows for line in _family(name, kind, about=about, values=values)
     ]
     return ("\n".join(lines + _histogram(total)) + "\n").encode()
 
 
+def _gauges(fleet: Fleet) -> list[_Row]:
+    phases = {f'phase="{phase}"': count for phase, count in fleet.workers.items()}
+    queues = {f'listener="{_escaped(name)}"': length for name, length in fleet.queues.items()}
+    rows: list[tuple[str, str, Mapping[str, float]]] = [
+        ("workers", "Workers by phase.", phases),
+        ("workers_wanted", "Workers that there should be.", {"": fleet.wanted}),
+        ("generation", "Generation that serves.", {"": fleet.generation}),
+        ("connections", "Open connections.", {"": fleet.connections}),
+        ("requests_in_flight", "Requests inside the application.", {"": fleet.busy}),
+        ("requests_waiting", "Complete requests that no thread runs yet.", {"": fleet.waiting}),
+        ("accept_queue", "Connections that wait to be accepted.", queues),
+        ("saturated", "1 while requests wait and no worker takes them.", {"": fleet.is_saturated}),
+        ("crash_looping", "1 while workers die again and again.", {"": fleet.is_crash_looping}),
+        ("start_time_seconds", "When the arbiter started.", {"": fleet.started}),
+    ]
+    return [(name, "gauge", about, values) for name, about, values in rows]
+
+
+def _counters(total: Totals) -> list[_Row]:
+    gone = "Clients that left before the end of their request or its answer."
+    rows = [
+        ("worker_restarts_total", "Workers that died unasked, or had to be ended.", total.restarts),
+        ("worker_boot_failures_total", "Workers that did not become ready.", total.boot_failures),
+        ("requests_total", "Requests answered.", total.requests),
+        ("request_errors_total", "Requests answered with a 5xx status.", total.errors),
+        ("request_timeouts_total", "Requests that ran into timeouts.request.", total.timeouts),
+        ("requests_lost_total", "Requests whose worker died with them, without an answer.", total.lost),
+        ("client_disconnects_total", gone, total.disconnects),
+    ]
+    lines = {f'log="{log}"': total.lost_lines.get(log, 0) for log in LOGS}
+    return [
+        *((name, "counter", about, {"": count}) for name, about, count in rows),
+        ("log_lines_lost_total", "counter", "Log lines that could not be written.", lines),
+    ]
+
+
 def _family(name: str, kind: str, *, about: str, values: Mapping[str, float]) -> list[str]:
     samples = [
-        f"unicornd_{name}{{{labels}}} {value}" if labels else f"unicornd_{name} {value}"
+        f"unicornd_{name}{{{labels}}} {_number(value)}" if labels else f"unicornd_{name} {_number(value)}"
         for labels, value in values.items()
     ]
     return [f"# HELP unicornd_{name} {about}", f"# TYPE unicornd_{name} {kind}", *samples]
+
+
+def _number(value: float) -> float:
+    return int(value) if isinstance(value, bool) else value
 
 
 def _histogram(total: Totals) -> list[str]:

@@ -8,10 +8,12 @@ worker: what it was serving when it died can still be read.
 The worker may be hostile, and the arbiter root. So the size of the memory is sealed, and whatever is read is held against
 what it can be: times are past, counts do not sink and are not absurd, texts can be printed.
 
-    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace · stacks · lost log lines
+    header   heartbeat · requests · errors · seconds busy · connections · histogram · grace · stacks · timeouts
+             · disconnects · waiting · lost log lines
     cells    one a thread: since when its request runs (0: idle) · length of its text · text ("GET /path")
 
-A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit.
+A negative time in a cell is that of a stream (server-sent events, a WebSocket): shown, but under no time limit. A request
+that was given up has a bit set in its length: its client has been told, so it is not lost when the worker dies.
 """
 
 from __future__ import annotations
@@ -36,16 +38,20 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram in seconds; one more bucket is for all above."""
 
 SHORTEST = BUCKETS[0]
+FAILED, OVERDUE, GONE = 1, 2, 4
+"""What was not as it should be with a request, to be added up: its status was 5xx; it ran into timeouts.request; its client
+has left before the end of the answer."""
 
 _WORD = 8
 _HEARTBEAT, _REQUESTS, _ERRORS, _BUSY, _CONNECTIONS, _FIRST_BUCKET = range(6)
 _GRACE = _FIRST_BUCKET + len(BUCKETS) + 1
-_STACKS = _GRACE + 1
-_HEADER_WORDS = 24
+_STACKS, _TIMEOUTS, _DISCONNECTS, _WAITING = range(_GRACE + 1, _GRACE + 5)
+_HEADER_WORDS = 32
 _LOST = _HEADER_WORDS - len(LOGS)
 _CELL_WORDS = 32
 _TEXT_LENGTH = 1
 _TEXT_OFFSET = 2 * _WORD
+_GIVEN_UP = 1 << 32
 MAX_TEXT_BYTES = (_CELL_WORDS - 2) * _WORD
 LEEWAY = 1.0
 """Seconds by which a time may be ahead of the reader's clock, which was looked at before: one that is further ahead is
@@ -60,6 +66,7 @@ _PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA
 _PACK_CELL = struct.Struct(f"@dQ{MAX_TEXT_BYTES}s").pack_into
 """A cell in one call: 0.2 µs, in three 0.4 µs. What is longer is cut. Native ("@"), not standard ("="): that stores each
 number at once, this byte by byte, and a reader that saw half of a time would take it for a request without end."""
+_LENGTH = struct.Struct("@Q")
 _PACK_COUNTERS = struct.Struct("@dQQd").pack_into
 """Heartbeat, requests, errors, seconds busy."""
 
@@ -73,12 +80,14 @@ class InFlight:
         since: when it began.
         text: method and path, without the query.
         is_stream: whether no time limit counts for it.
+        is_given_up: whether its client has been told that there will be no answer.
     """
 
     cell: int
     since: Monotonic
     text: str
     is_stream: bool = False
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +102,9 @@ class Reading:
         buckets: how many requests took up to each of `BUCKETS` (not cumulated), and above.
         in_flight: the requests that are running.
         lost_lines: log → lines that could not be written.
+        timeouts: requests that ran into timeouts.request, as far as the worker has given them up itself.
+        disconnects: clients that have left before the end of their answer, or of their request.
+        waiting: complete requests that no thread runs yet.
     """
 
     heartbeat: Monotonic
@@ -103,6 +115,14 @@ class Reading:
     buckets: tuple[int, ...]
     in_flight: tuple[InFlight, ...]
     lost_lines: Mapping[str, int] = field(default_factory=dict)
+    timeouts: int = 0
+    disconnects: int = 0
+    waiting: int = 0
+
+    @property
+    def lost(self) -> tuple[InFlight, ...]:
+        """The requests that get no answer if the worker is dead."""
+        return tuple(request for request in self.in_flight if not request.is_given_up)
 
     @property
     def busy_since(self) -> Monotonic | None:
@@ -133,6 +153,12 @@ class Cell:
     def postpone(self, now: Monotonic) -> None:
         """Have its time counted from now on."""
         self._times[self._word] = now
+
+    def give_up(self, since: float) -> None:
+        """Say that the client of the request that runs since then has been told that there will be no answer."""
+        if self._times[self._word] == since:
+            (length,) = _LENGTH.unpack_from(self._memory, _WORD)
+            _LENGTH.pack_into(self._memory, _WORD, length | _GIVEN_UP)
 
     def clear(self) -> None:
         """Say that it is over; `Counters` counts it."""
@@ -177,6 +203,25 @@ class Counters:
             self._short += 1
         else:
             self._long.append(bisect_left(BUCKETS, seconds))
+
+    def note(self, outcome: int) -> None:
+        """Count what was not as it should be with a request: `FAILED`, `OVERDUE`, `GONE`, or several of them."""
+        if outcome & FAILED:
+            self.errors += 1
+        if outcome & OVERDUE:
+            self._numbers[_TIMEOUTS] += 1
+        if outcome & GONE:
+            self._numbers[_DISCONNECTS] += 1
+
+    def uncount(self, seconds: float) -> None:
+        """Take back a request that had been counted before, when it was given up."""
+        self.requests -= 1
+        self._busy -= seconds
+        bucket = bisect_left(BUCKETS, seconds)
+        if bucket in self._long:
+            self._long.remove(bucket)
+        elif self._numbers[_FIRST_BUCKET + bucket]:  # it is shown already
+            self._numbers[_FIRST_BUCKET + bucket] -= 1
 
     def show(self, now: float) -> None:
         """Store what has been counted."""
@@ -252,6 +297,10 @@ class Row:
         """Say how many connections are open."""
         self._numbers[_CONNECTIONS] = count
 
+    def set_waiting(self, count: int) -> None:
+        """Say how many complete requests no thread runs yet."""
+        self._numbers[_WAITING] = count
+
     def set_grace(self, seconds: float) -> None:
         """Say how long the worker takes to end a request itself whose time is up, before the arbiter may."""
         self._times[_GRACE] = seconds
@@ -276,12 +325,24 @@ class Row:
             busy_seconds=Seconds(self._busy),
             buckets=tuple(self._count(_FIRST_BUCKET + number) for number in range(len(BUCKETS) + 1)),
             in_flight=tuple(request for cell in range(self.cells) if (request := self._read_cell(cell, now))),
+            timeouts=self._count(_TIMEOUTS),
+            disconnects=self._count(_DISCONNECTS),
+            waiting=self.waiting(),
             lost_lines=self.lost_lines(),
         )
 
     def lost_lines(self) -> dict[str, int]:
         """Return log → lines that could not be written."""
         return {log: self._count(_LOST + number) for number, log in enumerate(LOGS)}
+
+    def waiting(self) -> int:
+        """Return how many complete requests no thread runs yet."""
+        count = self._numbers[_WAITING]
+        return count if count <= MAX_CONNECTIONS else 0
+
+    def is_full(self, now: Monotonic) -> bool:
+        """Return whether every cell has a request."""
+        return all(0.0 < abs(since) <= now + LEEWAY for since in self._times[_HEADER_WORDS::_CELL_WORDS])
 
     def oldest(self, now: Monotonic, *, grace: float) -> tuple[Monotonic, Monotonic | None]:
         """Return the heartbeat, and from when on the oldest running request's time counts; cheaper than `read`.
@@ -314,9 +375,12 @@ class Row:
         if not since:
             return None
         offset = word * _WORD + _TEXT_OFFSET
-        length = min(self._numbers[word + _TEXT_LENGTH], MAX_TEXT_BYTES)
+        said_length = self._numbers[word + _TEXT_LENGTH]
+        length = min(said_length & (_GIVEN_UP - 1), MAX_TEXT_BYTES)
         text = bytes(self._bytes[offset : offset + length]).decode("latin-1").translate(_PRINTABLE)
-        return InFlight(cell=cell, since=since, text=text, is_stream=said < 0.0)
+        return InFlight(
+            cell=cell, since=since, text=text, is_stream=said < 0.0, is_given_up=bool(said_length & _GIVEN_UP)
+        )
 
 
 def _size(cells: int) -> int:

@@ -22,12 +22,14 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from unicornd.observe.scoreboard import FAILED, GONE, OVERDUE
 from unicornd.units import Monotonic
 from unicornd.workers.channel import RetiringReport
+from unicornd.workers.connection import CLOSED
 from unicornd.workers.offered import SWITCHING, OfferedSocket, tell_use
 from unicornd.workers.outside import survive
 from unicornd.workers.reactor import SHORTEST_TICK, Reactor
-from unicornd.workers.telling import tell
+from unicornd.workers.telling import tell, tell_given_up
 from unicornd.workers.wsgi import Exchanges
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ HUNG_UP_AFTER = 0.05
 """A request that has waited so long is not run before its client is looked at: it may have gone."""
 ATTEND_SECONDS = 0.25
 """How often signals are looked for while every thread is in the application, and nobody polls."""
+MOMENT = 0.1
+"""Seconds that a lock is waited for whose holder may be what a signal handler has interrupted."""
 NOBODY = -1
 STAND_IN = -2
 """The monitor polls: no thread is left to, and the worker is to leave."""
@@ -93,6 +97,9 @@ class Dispatch:
         self._monitor_sleeps = False
         self._held: list[Connection] = []
         self._exchanges = Exchanges(context, self._reactor.clock)
+        self._reactor.on_given_up = self._note_given_up
+        self._reactor.on_gone = lambda: self._counters.note(GONE)
+        self._reactor.on_return = self._counters.uncount
         context.orders.give_up = self._reactor.give_up_all
         context.orders.on_part = self._note_part
         self._cell_of: dict[int, Cell] = {}
@@ -239,13 +246,13 @@ class Dispatch:
         is_sample = self._is_watched and not self._counters.requests % SAMPLE_EVERY
         cpu = time.thread_time() if is_sample and self._is_slow else 0.0
         run = self._offering(connection, exchange) if "HTTP_UPGRADE" in request.fields else exchange.run
-        is_error = run()
+        outcome = run()
         end = _monotonic()
-        if self._context.on_served is not None:
-            tell(exchange, self._context, seconds=end - now)
+        if self._context.on_served is not None and connection.stage is not CLOSED:
+            tell(exchange, self._context, seconds=end - now)  # else it was told when it was given up
         with self._lock:
-            if is_error:
-                self._counters.errors += 1
+            if outcome and connection.stage is not CLOSED:
+                self._counters.note(outcome)
             self._counters.count(end - now)
             if is_sample:
                 self._note_blocked(end - now, cpu)
@@ -268,13 +275,13 @@ class Dispatch:
             self._count_down(self._context.recycling)
         return has_poll
 
-    def _offering(self, connection: Connection, exchange: Exchange) -> Callable[[], bool]:
+    def _offering(self, connection: Connection, exchange: Exchange) -> Callable[[], int]:
         """Return what runs a request whose application may take the connection over (a WebSocket)."""
         # One thread alone could serve nobody meanwhile; a socket with TLS is of no use, what comes there is encrypted.
         may_take = self._is_watched and connection.may_move
         return partial(self._run_offering_socket, connection, exchange) if may_take else exchange.run
 
-    def _run_offering_socket(self, connection: Connection, exchange: Exchange) -> bool:
+    def _run_offering_socket(self, connection: Connection, exchange: Exchange) -> int:
         cell, began = self._cell_of[threading.get_ident()], connection.ready_at
         request = exchange.request
 
@@ -288,13 +295,25 @@ class Dispatch:
         tell_use(sock, on_use, received=connection.take_leftover)
         connection.base = {**base, "unicornd.socket": sock, "gunicorn.socket": sock}
         try:
-            is_error = exchange.run()
+            outcome = exchange.run()
         finally:
             connection.base = base
         if not connection.is_taken:
-            return is_error
+            return outcome
         exchange.status, exchange.keep_alive = SWITCHING, False
-        return False
+        return 0
+
+    def _note_given_up(self, connection: Connection, now: float) -> None:
+        """Count a request that was given up, and tell of it; perhaps in a signal handler, in the middle of anything."""
+        has_lock = self._lock.acquire(timeout=MOMENT)  # it may be held by what the handler has interrupted
+        outcome = OVERDUE if connection.output.has_begun else OVERDUE | FAILED
+        self._counters.note(outcome)
+        self._counters.add(now, now - connection.ready_at)
+        for cell in self._cells:
+            cell.give_up(connection.ready_at)
+        if has_lock:
+            self._lock.release()
+        tell_given_up(connection, self._context, seconds=now - connection.ready_at)
 
     def _note_part(self, connection: Line) -> None:
         """A response makes progress: its time limit begins anew, and the worker lives, though it may have no other thread."""
@@ -316,6 +335,7 @@ class Dispatch:
     def _drop(self, connection: Connection, cell: int) -> bool:
         """Close a connection whose request is not run; True if this thread has the right to poll."""
         with self._lock:
+            self._counters.note(GONE)
             self._reactor.drop(connection)
             if self._poller != cell:
                 return False
@@ -337,6 +357,7 @@ class Dispatch:
             try:
                 connection.output.release()
             except OSError:  # its client has gone
+                self._counters.note(GONE)
                 connection.output.close()
                 connection.keeps_alive = False
             if self._reactor.take_back(connection, now):

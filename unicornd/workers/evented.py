@@ -12,6 +12,7 @@ from unicornd.http.body import too_large
 from unicornd.http.errors import Refusal
 from unicornd.http.lines import unknown_version
 from unicornd.http.messages import UNKNOWN_LENGTH, Head
+from unicornd.observe.scoreboard import FAILED
 from unicornd.workers.channel import RetiringReport
 from unicornd.workers.context import Served
 from unicornd.workers.ledger import Entry, Ledger
@@ -76,16 +77,27 @@ class Register:
         if request.is_over:
             return
         request.is_over = True
-        context = self._context
-        request.is_error = request.status[:1] in SERVER_ERROR
+        if request.status[:1] in SERVER_ERROR:
+            request.outcome |= FAILED
         self.ledger.finish(request, now)
+        self._tell(request, now, environ=environ)
+        context = self._context
+        if context.recycling is not None and context.recycling.count():
+            context.report(RetiringReport(why=f"max_requests reached after {self.ledger.count} requests"))
+
+    def give_up(self, request: Request, now: float) -> None:
+        """Count a request that ends with the process, after its client was told that there will be no answer."""
+        request.is_over = True
+        self.ledger.give_up(request, now)
+        self._tell(request, now, environ=None)
+
+    def _tell(self, request: Request, now: float, *, environ: Environ | None) -> None:
+        context = self._context
         if context.on_served is not None:
             try:
                 context.on_served(_served(request, now - request.began, environ=environ))
             except Exception:
                 context.log.exception("the access log or a hook failed")
-        if context.recycling is not None and context.recycling.count():
-            context.report(RetiringReport(why=f"max_requests reached after {self.ledger.count} requests"))
 
 
 def head_from(method: str, target: str, *, protocol: str, fields: Iterable[tuple[str, str]]) -> Head:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from unicornd.observe.scoreboard import FAILED, GONE, OVERDUE
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class Entry:
         since: from when on its time limit counts.
         cell: the one that shows it, or None.
         is_stream: whether no time limit counts for it.
-        is_error: whether it was answered by a 5xx status.
+        outcome: what was not as it should be, of `scoreboard`'s `FAILED`, `OVERDUE` and `GONE`.
     """
 
     cell: Cell | None = None
     is_stream: bool = False
-    is_error: bool = False
+    outcome: int = 0
     # Of the class until they differ: an object a request, so what is not stored is time.
 
     def __init__(self, began: float, text: bytes) -> None:
@@ -82,8 +83,8 @@ class Ledger(Generic[EntryT]):
     def finish(self, entry: EntryT, now: float) -> None:
         """Note that it has been answered."""
         del self.running[entry]
-        if entry.is_error:
-            self._counters.errors += 1
+        if entry.outcome:
+            self._counters.note(entry.outcome)
         self._counters.add(now, now - entry.began)
         cell = entry.cell
         if cell is None:
@@ -95,6 +96,17 @@ class Ledger(Generic[EntryT]):
         else:
             cell.clear()
             self._free.append(cell)
+
+    def note_gone(self) -> None:
+        """Count a client that has left, of which no request that is in flight is to tell."""
+        self._counters.note(GONE)
+
+    def give_up(self, entry: EntryT, now: float) -> None:
+        """Count a request whose client was told that there will be no answer; the process ends with the request in it."""
+        self._counters.note(FAILED | OVERDUE)
+        self._counters.add(now, now - entry.began)
+        if entry.cell is not None:
+            entry.cell.give_up(entry.since)
 
     def begin_stream(self, entry: EntryT) -> None:
         """Note that its answer has begun and goes on for as long as it likes."""

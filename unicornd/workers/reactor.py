@@ -59,6 +59,9 @@ class Reactor:
         clock: for the Date of responses.
         is_finished: whether the worker has drained.
         abandoned: requests that were given up while they ran.
+        on_given_up: called with the connection of one, before it is closed.
+        on_gone: called for a client that has left before the end of its answer or of its request.
+        on_return: called, under the lock, with the seconds of a request that has come back after it was given up.
     """
 
     def __init__(
@@ -87,6 +90,9 @@ class Reactor:
         self.clock = Clock()
         self.is_finished = False
         self.abandoned = 0
+        self.on_given_up: Callable[[Connection, float], None] = lambda _connection, _now: None
+        self.on_gone: Callable[[], None] = lambda: None
+        self.on_return: Callable[[float], None] = lambda _seconds: None
         self._epoll.register(self._orders.wake, select.EPOLLIN)
         self._epoll.register(self._lifeline, select.EPOLLIN)
         self._handover = self._orders.handover = context.seat.handover
@@ -138,6 +144,7 @@ class Reactor:
         with suppress(BlockingIOError):
             obey(self._orders, self._orders.wake.recv(4096))
         self._context.seat.row.beat(Monotonic(now))
+        self._context.seat.row.set_waiting(len(self._ready))
 
     def pass_on_waiting(self) -> None:
         """Give complete requests that no thread of ours may come to run to other workers; what cannot go stays."""
@@ -162,6 +169,7 @@ class Reactor:
             connection.is_busy = False
             return False
         if connection.stage is CLOSED:  # it was given up meanwhile
+            self.on_return(now - connection.ready_at)
             return False
         if connection.output.is_pending:
             connection.deadline = _after(now, self._policy.write)
@@ -214,6 +222,8 @@ class Reactor:
         except BlockingIOError:
             self._watch(connection, connection.interest)
         except (EOFError, OSError):
+            if connection.stage is BODY:
+                self.on_gone()
             self.drop(connection)
         except Refusal as refusal:
             self._refuse(connection, refusal, now=now)
@@ -227,6 +237,7 @@ class Reactor:
                 connection.deadline = _after(now, self._policy.write)
                 return
         except OSError:
+            self.on_gone()
             self.drop(connection)
             return
         if self._go_on(connection, now):
@@ -387,6 +398,7 @@ class Reactor:
         self._orders.look(now)
         self._context.seat.row.beat(Monotonic(now))
         self._context.seat.row.set_connections(len(self._connections))
+        self._context.seat.row.set_waiting(len(self._ready))
         for connection in list(self._connections.values()):
             if 0.0 < connection.deadline < now and not connection.is_busy:
                 self._end_overdue(connection, now)
@@ -453,6 +465,7 @@ class Reactor:
             answer = plain_response(HTTPStatus.GATEWAY_TIMEOUT, text, standing=self.clock.standing())
             with suppress(OSError):
                 connection.tell(answer)
+        self.on_given_up(connection, time.monotonic())
         self.abandoned += 1
         self.drop(connection)
 

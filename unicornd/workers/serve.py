@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from unicornd.forking import BOUNDARY
 from unicornd.http.errors import Refusal
 from unicornd.http.response import refusal_response
+from unicornd.observe import scoreboard
 from unicornd.units import Fd, Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.channel import RetiringReport
@@ -35,7 +36,7 @@ from unicornd.workers.reactor import (
 from unicornd.workers.signals import LEAVE
 from unicornd.workers.strand import OverdueError, Request, Strand
 from unicornd.workers.stream import Stream, too_slow
-from unicornd.workers.telling import tell
+from unicornd.workers.telling import GIVEN_UP, tell
 from unicornd.workers.wsgi import Exchanges
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class Server:
             facts = {"method": head.method, "path": head.path, "seconds": round(now - request.began, 3)}
             self._context.log.error("a request ran into timeouts.request and is ended", extra=facts)
             self.ledger.postpone(request, now + SECOND_CHANCE - self._limit)
+            request.outcome = scoreboard.OVERDUE
             _end(strand, request, refusal=OVERDUE)
 
     def _give_up(self) -> None:
@@ -262,8 +264,16 @@ class Server:
             if strand.request.exchange.has_begun:
                 strand.reset_on_close()
             else:
+                self._note_given_up(strand.request)
                 with suppress(OSError):
                     strand.connection.tell(answer)
+
+    def _note_given_up(self, request: Request) -> None:
+        """Count a request that ends with the process, and tell of it; in a signal handler."""
+        now = time.monotonic()
+        self.ledger.give_up(request, now)
+        request.exchange.status = GIVEN_UP
+        tell(request.exchange, self._context, seconds=now - request.began)
 
     # In the greenlet of a connection.
 
@@ -330,14 +340,14 @@ class Server:
         self.ledger.begin(request)
         # A socket with TLS is of no use to an application: what comes there is encrypted.
         if connection.may_move and ("HTTP_UPGRADE" in head.fields or head.method == "CONNECT"):
-            is_error = self._run_offering_socket(strand, request)
+            outcome = self._run_offering_socket(strand, request)
         else:
-            is_error = exchange.run()
+            outcome = exchange.run()
         strand.request = None
-        self.count(request, is_error=is_error)
+        self.count(request, outcome=outcome)
         return not strand.is_taken and self._conclude(strand, exchange)
 
-    def _run_offering_socket(self, strand: Strand, request: Request) -> bool:
+    def _run_offering_socket(self, strand: Strand, request: Request) -> int:
         """Run a request whose application may take the connection over, for a protocol of its own (a WebSocket)."""
         connection = strand.connection
 
@@ -350,20 +360,21 @@ class Server:
         strand.base = {**strand.base, "unicornd.socket": sock, "gunicorn.socket": sock}
         exchange = request.exchange
         try:
-            is_error = exchange.run()
+            outcome = exchange.run()
         finally:
             sock.close()
             strand.base = connection.base
         if strand.is_taken:
             exchange.status = SWITCHING
-            is_error = exchange.keep_alive = False
-        return is_error
+            outcome, exchange.keep_alive = 0, False
+        return outcome
 
-    def count(self, request: Request, *, is_error: bool) -> None:
-        """Note that a request is over."""
+    def count(self, request: Request, *, outcome: int) -> None:
+        """Note that a request is over; `outcome` as that of `wsgi.Exchange.run`."""
         now = time.monotonic()
         context = self._context
-        request.is_error = is_error
+        if outcome:
+            request.outcome |= outcome
         self.ledger.finish(request, now)
         if context.on_served is not None:
             tell(request.exchange, context, seconds=now - request.began)
@@ -374,7 +385,7 @@ class Server:
         """A response is there: have it sent whole, then read on or close. True if the connection goes on."""
         connection = strand.connection
         if strand.output.is_pending:
-            strand.flush(self._policy.write)
+            self._flush(strand)
         keeps_alive = exchange.keep_alive
         if strand.spool is not None:
             keeps_alive = keeps_alive and strand.spool.discard(MOST_DISCARDED)
@@ -395,6 +406,13 @@ class Server:
         if connection.stage is IDLE:
             connection.deadline = now + (DRAIN_LINGER_SECONDS if self.drains else self._policy.keepalive)
         return True
+
+    def _flush(self, strand: Strand) -> None:
+        try:
+            strand.flush(self._policy.write)
+        except OSError:
+            self.ledger.note_gone()
+            raise
 
     def refuse(self, strand: Strand, refusal: Refusal) -> None:
         """Answer a request that is not served, and close: what follows it cannot be read."""

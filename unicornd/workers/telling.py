@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unicornd.http.environ import build_environ
 from unicornd.workers.context import Served
 
 if TYPE_CHECKING:
+    from unicornd.workers.connection import Connection
     from unicornd.workers.context import WorkerContext
     from unicornd.workers.wsgi import Exchange
+
+
+GIVEN_UP = "504 Gateway Timeout"
 
 
 def served_of(exchange: Exchange, seconds: float) -> Served:
@@ -25,6 +30,23 @@ def served_of(exchange: Exchange, seconds: float) -> Served:
         seconds=seconds,
         environ=exchange.environ,
     )
+
+
+def tell_given_up(connection: Connection, context: WorkerContext, *, seconds: float) -> None:
+    """Tell the access log and the hooks of a request that was answered in its application's place."""
+    head = connection.request
+    if context.on_served is None or head is None:
+        return
+    host, port = connection.remote
+    environ = build_environ(connection.base, head)
+    environ.update(REMOTE_ADDR=host, REMOTE_PORT=port)
+    served = Served(
+        head=head, remote=host, status=GIVEN_UP, headers=[], size=0, seconds=seconds, environ=environ
+    )
+    try:
+        context.on_served(served)
+    except Exception:
+        context.log.exception("the access log or a hook failed")
 
 
 def tell(exchange: Exchange, context: WorkerContext, *, seconds: float) -> None:

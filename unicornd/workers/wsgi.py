@@ -23,6 +23,7 @@ from unicornd.http.response import (
     plain_response,
     refusal_response,
 )
+from unicornd.observe.scoreboard import FAILED, GONE
 from unicornd.workers.line import Interruption
 from unicornd.workers.overflow import is_declared_stream
 
@@ -118,9 +119,10 @@ class Exchange:
         """Whether the head of the response has been sent."""
         return self.response is not None
 
-    def run(self) -> bool:
-        """Run the application and send what it answers; return whether that was an error (5xx)."""
+    def run(self) -> int:
+        """Run the application and send what it answers; return `FAILED` for an error (5xx), `GONE` if the client has left, else 0."""
         context = self.context
+        outcome = 0
         try:
             if context.pre_request is not None:
                 context.pre_request(self.request)
@@ -133,10 +135,11 @@ class Exchange:
         except ClientGoneError:
             self.keep_alive = False
             self.connection.output.close()
+            outcome = GONE
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, the worker lives on
             self._fail(error)
         status = self.status
-        return not status or status[0] == "5"
+        return outcome if status and status[0] != "5" else outcome | FAILED
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from unicornd.http.response import Framing
+from unicornd.observe.scoreboard import FAILED
 from unicornd.workers.asgi.proxies import Proxies
 from unicornd.workers.asgi.views import head_of, served_of
 from unicornd.workers.asgi.writer import HEAD, LONE_HEAD
@@ -32,6 +33,7 @@ Send = Any  # Callable[[Message], Awaitable[None]]
 
 SERVER_ERROR = 500
 LEAVING = 503
+GATEWAY_TIMEOUT = 504
 FORBIDDEN = 403
 SWITCHING = 101
 CLOSE = (b"connection", b"close")
@@ -199,7 +201,7 @@ class Room:
         """Count a request whose response is complete, or that has none."""
         now = self.finished_at = time.monotonic()
         if exchange.status >= SERVER_ERROR:
-            exchange.is_error = True
+            exchange.outcome |= FAILED
         self.ledger.finish(exchange, now)
         context = self._context
         if self._is_told:
@@ -208,6 +210,13 @@ class Room:
             from unicornd.workers.channel import RetiringReport  # noqa: PLC0415 - once in a worker's life
 
             context.report(RetiringReport(why=f"max_requests reached after {self.ledger.count} requests"))
+
+    def give_up(self, exchange: Exchange, now: float) -> None:
+        """Count a request that ends with the process, after its client was told that there will be no answer."""
+        exchange.status = GATEWAY_TIMEOUT
+        self.ledger.give_up(exchange, now)
+        if self._is_told:
+            self._tell(exchange, now)
 
     def _announce(self, exchange: Exchange) -> None:
         """Call the hook that comes before a request."""
@@ -368,6 +377,7 @@ def break_off(exchange: Exchange) -> None:
     transport = getattr(server, "transport", None)
     if transport is None:
         return
+    server.is_broken_off = True
     head = getattr(server, "head", None)
     if head is not None and head.framing is Framing.CLOSE:
         transport.reset_on_close()

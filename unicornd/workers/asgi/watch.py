@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from unicornd.observe import scoreboard
 from unicornd.units import Monotonic
 from unicornd.workers.asgi.exchange import protocol_of
 from unicornd.workers.asgi.parting import end
@@ -112,6 +113,7 @@ class Watch:
             method, path = exchange.facts
             facts = {"method": method, "path": path, "seconds": round(now - exchange.began, 3)}
             self._context.log.error("a request ran into timeouts.request and is cancelled", extra=facts)
+            exchange.outcome = scoreboard.OVERDUE
             end(exchange, OVERDUE)
 
     def _press(self, exchange: Exchange, now: float) -> None:

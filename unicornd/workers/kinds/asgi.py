@@ -125,6 +125,8 @@ class Connection(HttpToolsProtocol):
             self._means.lingering.begin(rest)
         cycle: Any = self.cycle
         if cycle is not None:
+            if not (cycle.response_complete or getattr(cycle, "is_broken_off", False)):
+                self._means.room.ledger.note_gone()
             cycle.on_response = _nothing  # it refers to us: two that only the collector would find
 
     def data_received(self, data: bytes) -> None:
@@ -431,6 +433,10 @@ class Server:
             if isinstance(connection, Connection):
                 with suppress(Exception):  # in the middle of anything
                     connection.answer_at_once(answer)
+        now = time.monotonic()
+        for exchange in list(self._room.ledger.running):
+            if not exchange.status and not exchange.is_stream:
+                self._room.give_up(exchange, now)
 
     async def _drain(self) -> None:
         await self._door.close()

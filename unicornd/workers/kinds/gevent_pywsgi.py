@@ -21,6 +21,7 @@ from unicornd.http.errors import Refusal
 from unicornd.http.head import EMPTY_LINE
 from unicornd.http.response import CONTINUE, Framing, encode_head, refusal_response
 from unicornd.http.upgrade import opens_websocket
+from unicornd.observe.scoreboard import FAILED, GONE
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
 from unicornd.workers.greenloop import stacks_of_greenlets
 from unicornd.workers.kinds.gevent import GeventLoop
@@ -101,6 +102,7 @@ class Answer:
         self.sent = 0
         self.has_begun = False
         self.keep_alive = False
+        self.outcome = 0
 
 
 class Rest:
@@ -315,7 +317,9 @@ class Visit(Handling):  # type: ignore[misc] # see there
             strand.request = None
             answer.status = str(self._orig_status or "")
             self._hold_to_length()
-            self.our.count(request, is_error=answer.status[:1] in {"5", ""})
+            self.our.count(
+                request, outcome=answer.outcome | (FAILED if answer.status[:1] in {"5", ""} else 0)
+            )
             if self.stream is not None:
                 self.rfile.read(self.unconsumed - len(self.stream.leftover))
 
@@ -430,6 +434,9 @@ class Visit(Handling):  # type: ignore[misc] # see there
         except OverdueError:
             self.close_connection = True
             raise ConnectionResetError(104, "the client does not read") from None
+        except OSError:
+            self.answer.outcome = 0 if self.is_cut else GONE
+            raise
         self.response_length += len(data)
 
     def handle_error(self, kind: Any, error: Any, traceback: Any) -> None:  # noqa: ANN401 - as gevent calls it

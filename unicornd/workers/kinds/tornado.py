@@ -24,6 +24,7 @@ from tornado.netutil import ssl_wrap_socket
 
 from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
+from unicornd.observe import scoreboard
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.asgi.firstbyte import begins_with_handshake, tell_plainly
@@ -170,7 +171,9 @@ class Server:
         self._since.pop(server_conn, None)
         self._written.pop(server_conn, None)
         if messages is not None:
-            messages.note_end()
+            stream: Any = cast("Any", server_conn).stream
+            sent, given = stream._total_write_done_index, stream._total_write_index  # noqa: SLF001 - nothing else says it
+            messages.note_gone(is_unsent=sent < given)
 
     def _make_server(self) -> HTTPServer:
         context, limits = self._context, self._policy.limits
@@ -315,6 +318,7 @@ class Server:
         facts = {"method": head.method, "path": head.path, "seconds": round(now - request.began, 3)}
         self._context.log.error("a request ran into timeouts.request and is given up", extra=facts)
         self.register.ledger.postpone(request, now + SECOND_CHANCE - self._limit)
+        request.outcome = scoreboard.OVERDUE
         messages.break_off(OVERDUE.status, OVERDUE.detail)
 
     def _give_up(self) -> None:
@@ -325,8 +329,11 @@ class Server:
         for messages in list(self._open.values()):
             request = messages.request
             if request is not None and not request.is_over:
+                has_begun = bool(request.status)
                 with suppress(Exception):
                     messages.break_off(OVERDUE.status, OVERDUE.detail)
+                if not has_begun:
+                    self.register.give_up(request, time.monotonic())
 
     def _look_at_output(self, server_conn: Any, *, now: float) -> None:  # noqa: ANN401 - tornado's own type
         """Give up a client that takes nothing of its response."""

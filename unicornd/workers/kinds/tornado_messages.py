@@ -17,6 +17,7 @@ from tornado.iostream import StreamClosedError
 
 from unicornd.http.errors import Refusal
 from unicornd.http.response import Framing, ResponseError, ResponseHead, encode_head, plain_response
+from unicornd.observe.scoreboard import GONE
 from unicornd.workers.evented import Request, head_from
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from unicornd.workers.kinds.tornado import Server
 
 BODILESS = ResponseHead()
+SWITCHED = "101"
 """What is kept of a head behind which no body of HTTP comes."""
 BODILESS.data, BODILESS.framing, BODILESS.length, BODILESS.keep_alive = b"", Framing.NONE, -1, False
 
@@ -53,7 +55,7 @@ class Messages(HTTPMessageDelegate):
         self.connection: Any = cast("Any", connection)
         self.request: Request | None = None
         self.progress_at = 0.0
-        self._is_refused = False
+        self._is_refused = self._is_broken_off = False
         self._head: ResponseHead | None = None
         self._prefix = b""
         self._place = ("", "")
@@ -99,7 +101,7 @@ class Messages(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         """The client has gone before that."""
-        self.note_end()
+        self.note_gone(is_unsent=False)
         if not self._is_refused:
             self._inner.on_connection_close()
 
@@ -133,6 +135,20 @@ class Messages(HTTPMessageDelegate):
         if self.progress_at and stream is not None:
             stream.lingers = True
 
+    def note_gone(self, *, is_unsent: bool) -> None:
+        """The connection is closed: was it the client, before the end of its request or of the response?
+
+        Args:
+            is_unsent: whether a part of the response had not been sent.
+        """
+        request = self.request
+        is_ours = self._is_broken_off or (request is not None and request.status[:3] == SWITCHED)
+        if request is not None and not request.is_over:
+            request.outcome |= 0 if is_ours else GONE
+        elif is_unsent and not is_ours:  # tornado waits for the next request by now
+            self._server.register.ledger.note_gone()
+        self.note_end()
+
     def note_end(self) -> None:
         """The request is over, however it ended."""
         if self.request is not None:
@@ -143,6 +159,7 @@ class Messages(HTTPMessageDelegate):
         request, stream = self.request, self.connection.stream
         if stream is None or stream.closed():
             return
+        self._is_broken_off = True
         if request is not None and not request.status:
             request.status = f"{status.value} {status.phrase}"
             standing, is_head = self._server.clock.standing(), request.head.method == "HEAD"
