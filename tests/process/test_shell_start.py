@@ -272,7 +272,8 @@ def test_a_worker_that_does_not_become_ready_in_time_ends_the_first_start(fleet:
     fleet.change("site_app.py", IN_THE_WAY, "import time; time.sleep(600)")
     done = fleet.run("--set", "timeouts.boot=0.5")
     assert done.returncode == DaemonExit.BOOT
-    assert "not ready in time" in done.stderr
+    assert "was not ready within timeouts.boot (" in done.stderr
+    assert "site_app.py" in done.stderr, "where it hung"
 
 
 def test_a_fleet_with_one_worker_that_cannot_boot_serves_with_the_others(fleet: Fleet) -> None:

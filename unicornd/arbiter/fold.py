@@ -34,7 +34,7 @@ DEATHS_KEPT = 5
 """Of workers that died unasked: as many as make a crash loop (`troubles`)."""
 SIGKILL = 9
 """signal(7); for lack of memory the kernel sends it, too, and then again and again."""
-HUNG = "it was not ready in time"
+HUNG = "was not ready within timeouts.boot"
 NO_REASON = "it did not say why"
 
 _K = TypeVar("_K")
@@ -197,8 +197,11 @@ def _order(state: State, event: events.Ordered) -> State:
     ordered = replace(child, phase=phase, phase_since=since, ordered=event.order, ordered_at=event.at)
     if child.phase is not Phase.BOOTING or event.order is not Order.KILL:
         return _hold(state, ordered)
-    hung = replace(ordered, is_hung=True, failure=HUNG)
-    return _fail(_hold(state, hung), _failure_of(hung, event.at, reason=HUNG, is_final=True))
+    what = f"{HUNG} ({state.pools[child.pool].patience.boot:g} s)"
+    hung = replace(ordered, is_hung=True, failure=f"it {what}")
+    return _fail(
+        _hold(state, hung), _failure_of(hung, event.at, reason=f"{name_of(child)} {what}", is_final=True)
+    )
 
 
 def _exit(state: State, event: events.Exited) -> State:

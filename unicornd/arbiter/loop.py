@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import Command, Leave
 from unicornd.arbiter.fold import child_of, fold, name_of
+from unicornd.arbiter.lastwords import LastWords
 from unicornd.arbiter.lateness import LATE
 from unicornd.arbiter.perform import perform
 from unicornd.arbiter.plan import plan
@@ -24,6 +25,7 @@ from unicornd.arbiter.troubles import Trouble, trouble_of
 from unicornd.arbiter.wakeup import hear
 from unicornd.dataclass import dataclass, replace
 from unicornd.escaping import one_line
+from unicornd.frames import without_ours
 from unicornd.observe.memory import OomWatch
 from unicornd.units import Monotonic, Seconds
 from unicornd.workers import signals
@@ -107,7 +109,11 @@ class Loop:
         self.leaves: Callable[[Pid], bool] | None = None
         self.claims_death: list[Callable[[Death], bool]] = []
         self.seats: Seats
-        self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [self._feed_watchdog]
+        self.last_words = LastWords(means.kernel, seated_of=self._seat_of, log=means.log)
+        self.tickers: list[Callable[[Monotonic], Monotonic | None]] = [
+            self._feed_watchdog,
+            self.last_words.tick,
+        ]
         self.on_late: list[Callable[[Seconds], None]] = []
         self.on_exit: Callable[[Seated], None] = lambda _seated: None
         self.before_spawn: Callable[[Action], None] = lambda _action: None
@@ -135,6 +141,8 @@ class Loop:
         if isinstance(action, Command):
             action = self._that_reaches(action)
         self._announce(action)
+        if isinstance(action, Command) and self._asks_for_last_words(action):
+            return True
         is_known = True
         for event in perform(
             action,
@@ -146,6 +154,18 @@ class Loop:
             self.take(event)
             is_known = is_known and not isinstance(event, events.SpawnFailed)
         return is_known
+
+    def _seat_of(self, pid: Pid) -> Seated | None:
+        return self.seats.seat_of(pid)
+
+    def _asks_for_last_words(self, command: Command) -> bool:
+        """Whether a child that hangs while it boots is asked where, before it is killed; then it counts as killed."""
+        child = child_of(self.state, command.pid)
+        if child is None or child.phase is not Phase.BOOTING or command.order is not Order.KILL:
+            return False
+        self.last_words.ask(command.pid, name_of(child))
+        self.take(events.Ordered(at=self._means.kernel.now(), pid=command.pid, order=Order.KILL))
+        return True
 
     def _that_reaches(self, command: Command) -> Command:
         """A stopped process hears of no other signal than KILL: to give it time would only prolong the outage."""
@@ -296,6 +316,7 @@ class Loop:
             self.seats.meet_all(reaped=death.pid)
         child = child_of(self.state, death.pid)
         seated = self.seats.seated.get(death.pid)
+        stacks = self._last_stacks(death.pid)
         reading = self.seats.vacate(death.pid)
         if child is None:
             self._means.log.debug("a stranger's child was reaped", extra={"pid": death.pid})
@@ -323,10 +344,17 @@ class Loop:
                     was_oom=was_oom,
                     now=event.at,
                     wall=time.time(),
+                    stacks=stacks,
                 )
             )
         if is_worker and seated is not None:
             self.on_exit(seated)
+
+    def _last_stacks(self, pid: Pid) -> str:
+        seat, child = self.seats.seat_of(pid), child_of(self.state, pid)
+        if seat is None or child is None or not child.is_hung:
+            return ""
+        return without_ours(seat.row.stacks.read())
 
     def _tell_kill(self, name: str, *, was_oom: bool) -> None:
         """Somebody has killed a child, and it was not us."""

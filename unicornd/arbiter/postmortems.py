@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.state import Order, Phase
-from unicornd.dataclass import dataclass
+from unicornd.dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,8 @@ class Postmortem:
         was_oom: whether the kernel killed something of our cgroup for lack of memory meanwhile.
         lost: what it was serving.
         failure: what it said when it could not boot.
+        stacks: where its threads were, if it was asked before it was killed.
+        count: how often the same failure has happened, the first time at `first` (seconds since the epoch).
     """
 
     wall: float
@@ -59,6 +61,9 @@ class Postmortem:
     was_oom: bool
     lost: tuple[Loss, ...]
     failure: str
+    stacks: str = ""
+    count: int = 1
+    first: float = 0.0
 
 
 class Postmortems:
@@ -72,8 +77,21 @@ class Postmortems:
         return reversed(self._kept)
 
     def keep(self, postmortem: Postmortem) -> None:
-        """Keep one."""
+        """Keep one; of equal failures to boot the last one stands for all."""
+        same = next((kept for kept in self._kept if _is_same_failure(kept, postmortem)), None)
+        if same is not None:
+            self._kept.remove(same)
+            postmortem = replace(postmortem, count=same.count + 1, first=same.first)
         self._kept.append(postmortem)
+
+
+def _is_same_failure(one: Postmortem, other: Postmortem) -> bool:
+    return bool(other.failure) and (one.failure, one.code, one.signal, one.generation) == (
+        other.failure,
+        other.code,
+        other.signal,
+        other.generation,
+    )
 
 
 def is_worth_one(child: Child) -> bool:
@@ -91,6 +109,7 @@ def examine(
     was_oom: bool,
     now: Monotonic,
     wall: float,
+    stacks: str = "",
 ) -> Postmortem:
     """Return what is known of a child's end."""
     return Postmortem(
@@ -110,4 +129,6 @@ def examine(
         if reading is not None
         else (),
         failure=child.failure,
+        stacks=stacks,
+        first=wall,
     )

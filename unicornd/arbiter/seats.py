@@ -92,6 +92,10 @@ class Seats:
         """Give each worker from now on what this returns for its age (`Seat.kept`)."""
         self._spawner.keepsakes = keepsakes
 
+    def seat_of(self, pid: Pid) -> Seated | None:
+        """Return what is held of a living worker or mold."""
+        return self._seated.get(pid) or self._molds.get(pid)
+
     def fill(self, action: Spawn, blueprint: Blueprint) -> Seated:
         """Fork a worker.
 

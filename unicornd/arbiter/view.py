@@ -252,6 +252,9 @@ def postmortem(died: Postmortem) -> protocol.Postmortem:
         was_oom=died.was_oom,
         lost=[protocol.InFlight(request=each.request, age=max(0.0, each.age)) for each in died.lost],
         failure=died.failure,
+        stacks=died.stacks,
+        count=died.count,
+        first_at=_time(died.first),
     )
 
 

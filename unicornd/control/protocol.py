@@ -324,6 +324,11 @@ class Postmortem(Document):
     was_oom: Annotated[bool, About("the kernel killed for lack of memory")]
     lost: Annotated[list[InFlight], About("the requests that it had")]
     failure: Annotated[str, About("what it said when it could not boot")]
+    stacks: Annotated[
+        str, About("where it was, if it was asked before it was killed: what of that is the application's")
+    ] = ""
+    count: Annotated[int, About("how often this failure has happened; it stands here once")] = 1
+    first_at: Annotated[str, About("when it happened first", format="date-time")] = ""
 
 
 class Postmortems(Document):

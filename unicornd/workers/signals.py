@@ -17,6 +17,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+from unicornd.frames import without_ours
 from unicornd.observe import logs
 from unicornd.workers.context import Orders
 from unicornd.workers.leaving import call_exit_functions
@@ -196,8 +197,8 @@ def expire(orders: Orders) -> None:
     if not orders.is_expiring:
         orders.is_expiring = orders.is_draining = True
         try:
-            logs.write_stacks(_stacks(""))
-        except OSError:  # no file descriptor is left
+            logs.write_stacks(without_ours(_stacks("").decode(errors="replace")).encode(errors="replace"))
+        except OSError:  # no file descriptor is left for the detour: all of them, frames of ours included
             faulthandler.dump_traceback(logs.stacks_fd(), all_threads=True)
 
 

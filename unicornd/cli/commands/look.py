@@ -19,10 +19,10 @@ from rich.text import Text
 from unicornd.cli.plain import printable
 from unicornd.cli.render import local_time, workers_table
 from unicornd.cli.session import EPILOG, data_console, print_screen, session_of
-from unicornd.cli.stacks import without_ours
 from unicornd.control.client import ControlError
 from unicornd.control.wording import duration, plural, size
 from unicornd.errors import CtlExit
+from unicornd.frames import without_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +116,9 @@ def stacks(
     found = printable(found)
     for request in found["now"]:
         sys.stdout.write(f"{duration(request['age'])} {request['request']}\n")
-    sys.stdout.write(found["stacks"] if everything else without_ours(found["stacks"]))
+    sys.stdout.write(
+        found["stacks"] if everything else without_ours(found["stacks"], hint=": --all shows them")
+    )
     return CtlExit.DONE
 
 
@@ -153,7 +155,11 @@ def _told(died: Mapping[str, Any], *, now: datetime) -> Sequence[str]:
         f"  lived {duration(died['lived'])}, answered {died['requests']:,}, had {size(died['peak_memory'])} at most",
     ]
     lines += [f"  lost {duration(each['age'])} {each['request']}" for each in died["lost"]]
-    return [*lines, f"  {died['failure'].partition(chr(10))[0]}"] if died["failure"] else lines
+    if died.get("count", 1) > 1:
+        first = local_time(died["first_at"], now=now)
+        lines.append(f"  the same failure {died['count']} times since {first}; this is the last one")
+    lines += [f"  {died['failure'].partition(chr(10))[0]}"] if died["failure"] else []
+    return lines + [f"  {line}" for line in died.get("stacks", "").splitlines()]
 
 
 def _signal(number: int) -> str:

@@ -1,6 +1,6 @@
 """A worker's stacks, as faulthandler writes them → what of them is the application's.
 
-Pure. Run in the command's process.
+Pure. Run in the command's process, and where a worker or the arbiter writes them to the log.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import re
 from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
-
-from unicornd.control.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +31,10 @@ _HANDLER = re.compile(r'^  File "[^"]*/unicornd/workers/signals\.py", line ')
 """A frame of what writes the stacks, on top of those that it has interrupted."""
 
 
-def without_ours(text: str) -> str:
+def without_ours(text: str, *, hint: str = "") -> str:
     """Return the stacks without the frames that lead to the application, and without threads that are not in it.
 
-    What is not known to be a thread (tasks, greenlets) stays as it is.
+    What is not known to be a thread (tasks, greenlets) stays as it is. `hint` is added to what is said of the others.
     """
     starts = [match.start() for match in _HEAD.finditer(text)] or [len(text)]
     ends = [*starts[1:], len(text)]
@@ -50,10 +48,10 @@ def without_ours(text: str) -> str:
             shown.append(_block(lines))
     if idle:
         what = " and ".join(
-            plural(count, kind)
+            f"{count} {kind}" + "s" * (count != 1)
             for kind, count in ((kind, idle[kind]) for kind in ("thread", "task", "greenlet") if idle[kind])
         )
-        shown.append(f"{what} in unicornd itself, mostly idle: --all shows them\n")
+        shown.append(f"{what} in unicornd itself, mostly idle{hint}\n")
     return "".join(shown)
 
 

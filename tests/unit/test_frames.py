@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unicornd.cli.stacks import without_ours
+from unicornd.frames import without_ours
 
 OURS = """  File "/opt/lib/python3.11/site-packages/unicornd/workers/dispatch.py", line 110 in _lead
   File "/usr/lib/python3.11/threading.py", line 982 in run
@@ -21,12 +21,12 @@ def test_only_what_the_application_does_is_shown() -> None:
         *THEIRS.splitlines(),
         "  … called by unicornd",
         "",
-        "2 threads in unicornd itself, mostly idle: --all shows them",
+        "2 threads in unicornd itself, mostly idle",
     ]
 
 
 def test_an_idle_worker_has_one_line() -> None:
-    assert without_ours(IDLE + LAST) == "2 threads in unicornd itself, mostly idle: --all shows them\n"
+    assert without_ours(IDLE + LAST) == "2 threads in unicornd itself, mostly idle\n"
 
 
 WAITS = '  File "/usr/lib/python3.11/asyncio/queues.py", line 158 in get\n'
@@ -51,7 +51,7 @@ def test_tasks_and_greenlets_are_shown_alike() -> None:
         *THEIRS.splitlines(),
         "  … called by unicornd",
         "",
-        "1 thread and 2 tasks and 10 greenlets in unicornd itself, mostly idle: --all shows them",
+        "1 thread and 2 tasks and 10 greenlets in unicornd itself, mostly idle",
     ]
 
 
