@@ -236,8 +236,7 @@ class Assembly:
         self._leave_to(hooks, loop)
         retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
         loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
-        loop.tickers += [Mending(loop, self._deployments).tick, LogWatch(loop, self._journal).tick]
-        loop.tickers.append(Crowding(loop, self._deployments).tick)
+        self._look_around(loop)
         self._watch_files(port, loop)
         self._receive(port)
         self._prepare_upgrades(port, loop, hooks=hooks)
@@ -404,6 +403,15 @@ class Assembly:
             predecessor=self._birth.predecessor,
             leave_behind=lambda: self._leave_behind(loop, ()),
         )
+
+    def _look_around(self, loop: Loop) -> None:
+        """Have it seen what happens to the fleet: to its listeners, to those who wait, to its logs."""
+        looks = (
+            Mending(loop, self._deployments).tick,
+            Crowding(loop, self._deployments).tick,
+            LogWatch(loop, self._journal).tick,
+        )
+        loop.tickers += looks
 
     def _watch_files(self, port: Port, loop: Loop) -> None:
         folder = str(working_folder())
