@@ -68,7 +68,8 @@ class Telemetry:
         if workers != self._workers or now >= self._next_gauge:
             self._workers = workers
             self._next_gauge = now + GAUGE_SECONDS
-            statsd.send(statsd.line("gunicorn.workers", workers, kind="gauge"), *self._news(statsd))
+            statsd.send(statsd.line("gunicorn.workers", workers, kind="gauge"))
+            statsd.send(*self._news(statsd))
         return self._next_gauge
 
     def _news(self, statsd: Statsd) -> list[str]:
