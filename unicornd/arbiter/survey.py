@@ -28,6 +28,8 @@ from unicornd.sockets.queues import queue_of
 from unicornd.units import Pid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from unicornd.arbiter.journal import Journal
     from unicornd.arbiter.loop import Loop, Means
     from unicornd.arbiter.reload import Deployment
@@ -83,11 +85,7 @@ class Survey:
             wall=time.time(),
             listeners=self._listeners(deployment),
             readings=readings,
-            memory={
-                each: size
-                for each in (pid, *readings, *self._loop.seats.molds)
-                if (size := memory_of(each)) is not None
-            },
+            memory=_memory((pid, *readings, *self._loop.seats.molds)),
             file_size=count_of(settings.workers),
             requests=total.requests,
             errors=total.errors,
@@ -158,3 +156,7 @@ class Survey:
                 )
             )
         return tuple(found)
+
+
+def _memory(pids: Iterable[Pid]) -> dict[Pid, int]:
+    return {pid: size for pid in pids if (size := memory_of(pid)) is not None}
