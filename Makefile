@@ -88,7 +88,7 @@ test-unit: $(VENV)/.installed-test
 	$(BIN)/python -m coverage report --fail-under=100
 
 test-process: $(VENV)/.installed-test tools-test
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/process
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/process
 
 bench: $(VENV)/.installed-bench tools-bench
 	$(BIN)/python -m tests.benchmarks

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from unicornd.config.instance import working_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
@@ -70,7 +72,7 @@ class Witness:
     _is_hooked = False
 
     def __init__(self) -> None:
-        self._folder = os.getcwd()  # noqa: PTH109 - a str is what sys.path wants
+        self._folder = str(working_folder())
         self._environ = dict(os.environ)
         self._path = list(sys.path)
         self._state = {name: ask() for name, ask in _PROBES.items()}
