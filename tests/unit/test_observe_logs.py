@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from unicornd.config.sections.logging import LoggingSettings
 from unicornd.errors import ConfigError
 from unicornd.observe import logs
 from unicornd.observe.formats import ConsoleFormat, JsonFormat
+from unicornd.observe.logfile import LogFile, OpenLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,3 +134,17 @@ def test_other_paths_are_files(tmp_path: Path) -> None:
     assert logs.stream_of(str(tmp_path / "stdout")) is None
     assert logs.stream_of("/dev/stdin") is None
     assert logs.stream_of("/dev/fd/7") is None
+
+
+def test_a_file_that_others_share_is_written_to_after_dictconfig_has_closed_all_handlers(
+    tmp_path: Path,
+) -> None:
+    opened = OpenLog.open(str(tmp_path / "log"))
+    sink = LogFile(opened.path, 2, file=opened)
+    logs.install(logs.ERROR_LOG, [sink], level="INFO")
+    number = logs.stacks_fd()
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    logging.getLogger(logs.ERROR_LOG).info("still here")
+    assert (tmp_path / "log").read_text().endswith("still here\n")
+    assert os.fstat(logs.stacks_fd()) == os.fstat(number)
+    opened.close()

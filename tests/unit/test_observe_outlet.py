@@ -253,11 +253,3 @@ def test_the_descriptor_for_others_waits_for_no_reader(narrow: Ends) -> None:
     with pytest.raises(BlockingIOError):
         os.write(fd, b"x")
     outlet.close()
-
-
-def test_what_comes_after_all_handlers_were_closed_is_written(narrow: Ends) -> None:
-    outlet = narrow.outlet()
-    outlet.close(fd=narrow.writer)
-    outlet.write(b"one\n")
-    assert narrow.read_through(outlet) == b"one\n"
-    outlet.close()

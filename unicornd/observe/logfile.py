@@ -179,14 +179,21 @@ class LogFile(logging.Handler):
         self.fd = self.file.fd
 
     def close(self) -> None:
-        """Close the file if it was opened here."""
+        """Close the file if it was opened here.
+
+        What others share stays open: `logging.config.dictConfig` closes every handler of the process, also those that go on,
+        and faulthandler has the number of the outlet's descriptor, which may be somebody's connection afterwards.
+        """
+        self.outlet.push()
         if self.file is not None and self.is_owner:
-            self.outlet.close()
+            self.let_go()
             self.file.close()
             self._fd = -1
-        else:
-            self.outlet.close(fd=self._fd)
         super().close()
+
+    def let_go(self) -> None:
+        """Write nothing any more; what was kept is lost."""
+        self.outlet.close()
 
 
 def tell_loss(loss: Loss) -> None:

@@ -153,6 +153,8 @@ def install(name: str, sinks: Sequence[logging.Handler], *, level: str) -> None:
     for handler in old:
         with contextlib.suppress(Exception):  # it may be the operator's
             handler.close()
+            if isinstance(handler, LogFile):
+                handler.let_go()
 
 
 def enable_again() -> list[str]:

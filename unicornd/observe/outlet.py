@@ -18,7 +18,6 @@ import signal
 from _thread import LockType, allocate_lock, start_new_thread  # before a library of greenlets patches them
 from collections import deque
 from contextlib import contextmanager, suppress
-from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -175,27 +174,14 @@ class Outlet:
             self._may_be_torn = former._may_be_torn
             former._forget()
 
-    def close(self, *, fd: int = -1) -> None:
-        """Let go of what was opened for it; what was kept is lost.
-
-        Args:
-            fd: where it leads to again if a record comes nevertheless: `logging.config.dictConfig` closes every handler of
-                the process, also those that go on.
-        """
+    def close(self) -> None:
+        """Let go of what was opened for it; what was kept is lost."""
         self.push()
         for _ in range(len(self._kept)):
             count_lost(self.log)
         self._forget()
         self.lead_to(-1)
         _PROCESS.outlets.discard(self)
-        if fd >= 0:
-            self._put = partial(self._put_again, fd)
-
-    def _put_again(self, fd: int, data: bytes) -> int:
-        """Open it again, and put something there."""
-        self.lead_to(fd)
-        _PROCESS.outlets.add(self)
-        return self._put(data)
 
     def begin_anew(self) -> None:
         """In a forked child: what is kept is the parent's to write."""
