@@ -90,6 +90,17 @@ def test_a_fleet_is_saturated_once_something_has_waited_at_each_look(looks: list
             crowded_since = None
 
 
+def test_a_fleet_is_called_saturated_until_it_has_been_calm_for_a_while() -> None:
+    found = Saturation()
+    assert found.look(NOW, waiting=3) is None
+    news = found.look(Monotonic(NOW + SATURATED_AFTER), waiting=4)
+    assert news == events.SaturationChanged(at=Monotonic(NOW + SATURATED_AFTER), since=NOW, waiting=4)
+    calm = Monotonic(NOW + 2 * SATURATED_AFTER)
+    assert found.look(calm, waiting=0) is None
+    news = found.look(Monotonic(calm + CALM_AFTER), waiting=0)
+    assert news == events.SaturationChanged(at=Monotonic(calm + CALM_AFTER), since=None, waiting=0)
+
+
 def test_a_worker_with_a_free_thread_makes_no_fleet_saturated() -> None:
     subject = Saturation()
     assert all(subject.look(Monotonic(at), waiting=9, has_room=True) is None for at in range(60))
