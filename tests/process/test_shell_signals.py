@@ -337,7 +337,7 @@ def test_a_worker_that_is_not_needed_and_not_ready_leaves_at_once(fleet: Fleet) 
     fleet.write("site_app.py", text + "\nwhile not GATE.exists():\n    time.sleep(0.01)\n")
     fleet.send(signal.SIGTTIN)
     eventually(lambda: len(fleet.status()["workers"]) == 2, "another worker boots")
-    fleet.send(signal.SIGTTOU)
+    fleet.client.post("/v1/scale", {"count": 1})
     eventually(lambda: len(fleet.status()["workers"]) == 1, "it has left, though the gate is shut")
     assert "timeouts.kill" not in fleet.log
     assert fleet.get().startswith("v1 ")

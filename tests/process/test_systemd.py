@@ -280,7 +280,7 @@ def test_an_exchange_by_hand_makes_the_new_unicornd_the_services_main_process(la
         eventually(lambda: not set(processes) & set(lab.processes()), "the old fleet has left")
         eventually(lambda: main_pid(lab) not in {0, old}, "the new one is the main process")
         eventually(
-            lambda: lab.show("StatusText") == "2 of 2 workers ready, generation 1", "it says how it is"
+            lambda: lab.show("StatusText") == "2 of 2 workers ready, generation 2", "it says how it is"
         )
         lab.systemctl("restart", "unicornd")
         eventually(traffic.answered_more(20), "its listener was kept for the next start")

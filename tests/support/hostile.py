@@ -296,7 +296,8 @@ class Prison(Fleet):
         with contextlib.suppress(ControlError):
             status = self.status()
             ready = [each for each in status["workers"] if each["phase"] == "ready"]
-            return len(status["workers"]) == 3 == len(ready) and status["state"] == "ready"
+            is_up = status["state"] in {"ready", "crash-looping"}  # attacks that kill are told for a minute
+            return len(status["workers"]) == 3 == len(ready) and is_up
         return False
 
     def _start_bystander(self) -> int:

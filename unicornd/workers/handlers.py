@@ -87,10 +87,12 @@ class Handlers:
     Args:
         ours: signal → handler.
         log: is told.
+        nothing: ours of signals that do nothing here; children of the application have to find it as it is.
     """
 
-    def __init__(self, ours: Mapping[int, Any], log: logging.Logger) -> None:
+    def __init__(self, ours: Mapping[int, Any], log: logging.Logger, *, nothing: Handler) -> None:
         self._ours = ours
+        self._nothing = nothing
         self._log = log
         self._told: set[int] = set()
 
@@ -105,7 +107,7 @@ class Handlers:
                 if now.pid == os.getpid():
                     continue
                 now = now.theirs  # of the mold
-            if now is ours:
+            if now is ours or now is self._nothing:
                 continue
             if callable(now) and now is not signal.default_int_handler:
                 signal.signal(number, Guarded(now, self._log, ours=ours))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unicornd.inherited import closed_streams, fill_streams
 from unicornd.observe import logs
 from unicornd.workers.handlers import Handlers
-from unicornd.workers.signals import write_stacks_to
+from unicornd.workers.signals import do_nothing, write_stacks_to
 
 if TYPE_CHECKING:
     import logging
@@ -34,7 +34,7 @@ class Keeper:
     def __init__(self, orders: Orders, log: logging.Logger) -> None:
         self._orders = orders
         self._log = log
-        self._handlers = Handlers(orders.handlers, log)
+        self._handlers = Handlers(orders.handlers, log, nothing=do_nothing)
         self._next = 0.0
         self._told: set[str] = set()
 

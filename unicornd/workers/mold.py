@@ -30,7 +30,7 @@ from unicornd.workers.handlers import Handlers
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import close_seat, receive_order
 from unicornd.workers.renewal import renew
-from unicornd.workers.signals import IGNORED, ignore
+from unicornd.workers.signals import IGNORED, do_nothing, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,7 +79,9 @@ def run_mold(seat: Seat, casting: Casting) -> int:
     gc.freeze()  # the collector leaves alone what is shared
     with suppress(ToldToLeave):
         _install_signals(_leave)  # what the application has taken over while it was loaded is ours again
-        Handlers({number: signal.getsignal(number) for number in (*MINE, signal.SIGUSR1)}, log).put_right()
+        Handlers(
+            {number: signal.getsignal(number) for number in (*MINE, signal.SIGUSR1)}, log, nothing=do_nothing
+        ).put_right()
         BOUNDARY.arm(MINE, partial(_give_up_in_child, seat))
         report(seat, ReadyReport())
         _serve(seat, casting, loaded=loaded)

@@ -262,10 +262,10 @@ def ignore() -> None:
     is ignored by every Python program, and `subprocess` restores it.
     """
     for number in IGNORED:
-        signal.signal(number, _do_nothing if number != signal.SIGPIPE else signal.SIG_IGN)
+        signal.signal(number, do_nothing if number != signal.SIGPIPE else signal.SIG_IGN)
 
 
-def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+def do_nothing(_number: int, _frame: FrameType | None) -> None:
     """See above."""
 
 
