@@ -39,6 +39,7 @@ class Ctl:
             },
             MARK: self.mark,
             "SPT_NOENV": "1",  # setproctitle would write over the mark
+            "EVENTLET_NO_GREENDNS": "yes",  # half of its start, and no name is resolved here
             "XDG_RUNTIME_DIR": str(config.parent),
             "NO_COLOR": "1",
             "COLUMNS": "120",

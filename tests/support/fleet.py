@@ -96,6 +96,7 @@ class Fleet:
             **kept,
             MARK: self.mark,
             "SPT_NOENV": "1",  # setproctitle would write over the mark
+            "EVENTLET_NO_GREENDNS": "yes",  # half of its start, and no name is resolved here
             "UNICORND_CONTROL__SOCKET": str(self.folder / "control.sock"),
             "PYTHONDONTWRITEBYTECODE": "1",  # a changed application must not be taken for its compiled predecessor
             **more,
