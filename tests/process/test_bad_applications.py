@@ -160,8 +160,14 @@ def test_a_fault_costs_its_own_request_and_is_told(running: Worker, number: int)
         assert client.get().body == b"ok", "the worker lives on"
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize("option", [(), ("--preload",)], ids=["", "preloaded"])
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        *((kind, ()) for kind in EVERY_KIND if kind != "sync"),
+        ("sync", ("--preload",)),
+        ("asgi", ("--preload",)),
+    ],
+)
 def test_an_application_that_raises_at_import_is_a_failed_start(
     tmp_path: Path, kind: str, option: tuple[str, ...]
 ) -> None:

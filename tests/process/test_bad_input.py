@@ -187,7 +187,17 @@ def test_a_wrong_start_says_why_and_ends_with_its_code(tmp_path: Path, mistake: 
     assert "unicornd/arbiter" not in done.stderr, "our own traceback is nobody's answer"
 
 
-@pytest.mark.parametrize("mistake", MISTAKES[:-1], ids=lambda mistake: mistake.name)
+TOLD_BY_CTL = {
+    "two wrong values at once", "not TOML", "missing module", "application raises at import", "log file that cannot be opened",
+}  # fmt: skip
+"""One of each kind: `unicornctl start` passes on what the daemon says."""
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [mistake for mistake in MISTAKES if mistake.name in TOLD_BY_CTL],
+    ids=lambda mistake: mistake.name,
+)
 def test_unicornctl_start_tells_the_same_truth(tmp_path: Path, mistake: Mistake) -> None:
     (tmp_path / "site_app.py").write_text(mistake.app)
     with fleet(tmp_path, mistake.config) as ctl:
@@ -215,10 +225,12 @@ def test_an_unreadable_config_is_named(tmp_path: Path) -> None:
     assert "missing.toml" in done.stderr
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Ctl]:
-    (tmp_path / "site_app.py").write_text(APP)
-    with fleet(tmp_path, CONFIG + f'[process]\npidfile = "{tmp_path}/unicornd.pid"\n') as ctl:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctl]:
+    """A fleet that nothing changes, whatever these tests ask of it."""
+    folder = tmp_path_factory.mktemp("running")
+    (folder / "site_app.py").write_text(APP)
+    with fleet(folder, CONFIG + f'[process]\npidfile = "{folder}/unicornd.pid"\n') as ctl:
         ctl.run("start")
         yield ctl
         assert answers(ctl), "the fleet serves on"
@@ -265,9 +277,12 @@ def test_an_unknown_slot_is_refused(running: Ctl) -> None:
 def test_a_reload_of_a_wrong_config_changes_nothing(
     running: Ctl, old: str, new: str, *, code: CtlExit
 ) -> None:
-    before = running.worker_pids()
-    running.config.write_text(running.config.read_text().replace(old, new))
-    done = running.run("reload", expect=code)
+    before, text = running.worker_pids(), running.config.read_text()
+    running.config.write_text(text.replace(old, new))
+    try:
+        done = running.run("reload", expect=code)
+    finally:
+        running.config.write_text(text)
     assert new.split('"')[1 if '"' in new else 0].strip("[]") in done.stderr or "many" in done.stderr, (
         done.stderr
     )
