@@ -45,7 +45,7 @@ def ask(port: int, host: str, path: str = "/metrics") -> tuple[int, bytes]:
 def test_a_name_that_is_not_declared_reads_nothing_and_is_told_the_setting(tmp_path: Path) -> None:
     (tmp_path / "site_under_test.py").write_text(APPLICATION)
     with fleet(tmp_path, CONFIG.format(hosts='hosts = ["metrics.internal"]')) as ctl:
-        ctl.run("start")
+        ctl.start()
         found = re.search(r"admin pages at \S*?:(\d+)$", (tmp_path / "error.log").read_text(), re.MULTILINE)
         assert found is not None
         port = int(found[1])
@@ -55,4 +55,4 @@ def test_a_name_that_is_not_declared_reads_nothing_and_is_told_the_setting(tmp_p
             assert b"admin.hosts" in body
         for host in ("metrics.internal", f"10.244.1.7:{port}", "[2001:db8::7]", f"localhost:{port}"):
             assert ask(port, host)[0] == 200
-        ctl.run("stop", "--now")
+        ctl.stop()

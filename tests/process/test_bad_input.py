@@ -231,10 +231,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctl]:
     folder = tmp_path_factory.mktemp("running")
     (folder / "site_app.py").write_text(APP)
     with fleet(folder, CONFIG + f'[process]\npidfile = "{folder}/unicornd.pid"\n') as ctl:
-        ctl.run("start")
+        ctl.start()
         yield ctl
         assert answers(ctl), "the fleet serves on"
-        ctl.run("stop")
+        ctl.stop()
 
 
 def answers(ctl: Ctl) -> bool:
@@ -312,9 +312,9 @@ def test_a_stale_pidfile_is_taken_over_even_if_another_program_has_its_pid(tmp_p
         for pid in (other.pid, 4_000_000):
             pidfile.write_text(f"{pid}\n")
             with fleet(tmp_path, CONFIG + f'[process]\npidfile = "{pidfile}"\n') as ctl:
-                ctl.run("start")
+                ctl.start()
                 assert pidfile.read_text().split()[0] == str(ctl.status()["arbiter"]["pid"])
-                ctl.run("stop")
+                ctl.stop()
                 eventually(lambda: not pidfile.exists(), "the pidfile is removed")
         assert other.poll() is None, "the stranger lives on"
     finally:

@@ -68,9 +68,9 @@ end
 def ctl(tmp_path: Path) -> Iterator[Ctl]:
     (tmp_path / "site_app.py").write_text(APP)
     with fleet(tmp_path, CONFIG.format(name=f"test-{uuid.uuid4().hex[:12]}")) as made:
-        made.run("start")
+        made.start()
         yield made
-        made.run("stop", "--now", expect=None)
+        made.stop()
 
 
 def asked(ctl: Ctl, shell: list[str], *lines: str) -> list[str]:

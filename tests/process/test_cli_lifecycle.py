@@ -54,7 +54,7 @@ def ctl(tmp_path: Path, name: str) -> Iterator[Ctl]:
     (tmp_path / "site_app.py").write_text(APP)
     with fleet(tmp_path, CONFIG.format(name=name)) as made:
         yield made
-        made.run("stop", "--now", expect=None)
+        made.stop()
 
 
 def arbiter_of(ctl: Ctl) -> int:
@@ -96,7 +96,7 @@ def test_a_start_for_programs_is_the_status(ctl: Ctl) -> None:
 
 
 def test_a_stop_returns_when_the_arbiter_has_ended(ctl: Ctl) -> None:
-    ctl.run("start")
+    ctl.start()
     pid = arbiter_of(ctl)
     operation = json.loads(ctl.run("stop", "--json").stdout)
     assert (operation["kind"], operation["state"]) == ("stop", "done")
@@ -162,7 +162,7 @@ def test_an_interrupted_start_goes_on_and_says_so(ctl: Ctl, tmp_path: Path) -> N
 
 
 def test_a_restart_that_is_interrupted_while_it_looks_stops_nothing(ctl: Ctl, tmp_path: Path) -> None:
-    ctl.run("start")
+    ctl.start()
     before = arbiter_of(ctl)
     hold_imports(tmp_path)
     restarting = subprocess.Popen(
@@ -178,14 +178,14 @@ def test_a_restart_that_is_interrupted_while_it_looks_stops_nothing(ctl: Ctl, tm
 
 
 def test_a_restart_takes_another_arbiter(ctl: Ctl) -> None:
-    ctl.run("start")
+    ctl.start()
     before = arbiter_of(ctl)
     ctl.run("restart")
     assert arbiter_of(ctl) != before
 
 
 def test_a_restart_that_is_not_waited_for_has_stopped_the_old_one(ctl: Ctl) -> None:
-    ctl.run("start")
+    ctl.start()
     before = arbiter_of(ctl)
     ctl.run("restart", "--no-wait", "--timeout", "30")
     assert arbiter_of(ctl) != before
@@ -198,7 +198,7 @@ def test_a_restart_of_what_does_not_run_is_a_start(ctl: Ctl) -> None:
 
 
 def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
-    ctl.run("start")
+    ctl.start()
     before = arbiter_of(ctl)
     ctl.config.write_text(ctl.config.read_text().replace("count = 1", "cuont = 1"))
     done = ctl.run("restart", expect=CtlExit.CONFIG)
@@ -208,7 +208,7 @@ def test_a_restart_with_a_wrong_configuration_stops_nothing(ctl: Ctl) -> None:
 
 
 def test_a_restart_with_a_broken_application_stops_nothing(ctl: Ctl, tmp_path: Path) -> None:
-    ctl.run("start")
+    ctl.start()
     before = arbiter_of(ctl)
     (tmp_path / "site_app.py").write_text("import nothing_like_it\n")
     done = ctl.run("restart", expect=CtlExit.FAILED)
@@ -218,7 +218,7 @@ def test_a_restart_with_a_broken_application_stops_nothing(ctl: Ctl, tmp_path: P
 
 
 def test_a_dry_reload_of_a_daemon_without_a_log_file_changes_no_setting(ctl: Ctl) -> None:
-    ctl.run("start")
+    ctl.start()
     assert "logging" not in ctl.run("reload", "--dry-run").stdout
 
 
@@ -226,14 +226,14 @@ def test_a_mold_that_leaves_with_its_fleet_is_no_warning(ctl: Ctl, tmp_path: Pat
     log = tmp_path / "site.log"
     text = ctl.config.read_text().replace("[server]", "preload = true\n[server]")
     ctl.config.write_text(f'{text}[logging]\nerror = "{log}"\n')
-    ctl.run("start")
+    ctl.start()
     ctl.run("stop")
     assert "the mold has left" in log.read_text()
     assert "WARNING" not in log.read_text()
 
 
 def test_a_dry_restart_says_what_it_would_do(ctl: Ctl) -> None:
-    ctl.run("start")
+    ctl.start()
     before = arbiter_of(ctl)
     assert f"stop pid {before}" in ctl.run("restart", "--dry-run").stdout
     assert arbiter_of(ctl) == before
@@ -263,7 +263,7 @@ def test_a_reader_that_goes_away_is_no_error(ctl: Ctl, command: str) -> None:
 
 
 def test_a_stop_waits_for_a_request_and_says_so_when_the_time_is_up(ctl: Ctl, tmp_path: Path) -> None:
-    ctl.run("start")
+    ctl.start()
     answers: list[bytes] = []
     client = http.client.HTTPConnection(*ctl.address(), timeout=60)
 
@@ -299,7 +299,7 @@ def test_in_the_foreground_ctl_c_stops_it(ctl: Ctl) -> None:
 def test_a_fleet_is_found_by_file_name_directory_and_being_the_only_one(
     ctl: Ctl, name: str, tmp_path: Path
 ) -> None:
-    ctl.run("start")
+    ctl.start()
     pid = arbiter_of(ctl)
     for choice in (["-c", "unicornd.toml"], ["--instance", name], ["--socket", ctl.status()["control"]], []):
         status = json.loads(unicornctl(tmp_path, "status", "--json", *choice, expect=0).stdout)

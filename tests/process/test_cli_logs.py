@@ -38,12 +38,12 @@ def ctl(tmp_path: Path) -> Iterator[Ctl]:
     (tmp_path / "site_app.py").write_text(APP)
     with fleet(tmp_path, CONFIG.format(name=f"test-{uuid.uuid4().hex[:12]}")) as made:
         yield made
-        made.run("stop", "--now", expect=None)
+        made.stop()
 
 
 def test_a_daemons_log_is_shown_followed_and_kept(ctl: Ctl, tmp_path: Path) -> None:
     assert "is not running" in ctl.run("logs", expect=CtlExit.NOT_RUNNING).stderr
-    ctl.run("start")
+    ctl.start()
     assert ctl.run("logs", "-n", "1").stdout.count("\n") == 1
     assert "the fleet is ready" in ctl.run("logs").stdout
     document = json.loads(ctl.run("logs", "--json", "-n", "2").stdout)

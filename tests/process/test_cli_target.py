@@ -50,9 +50,9 @@ def ctl(tmp_path: Path, name: str) -> Iterator[Ctl]:
     (tmp_path / "site_under_test.py").write_text(APPLICATION)
     (tmp_path / "elsewhere").mkdir()
     with fleet(tmp_path, CONFIG.format(name=name)) as made:
-        made.run("start")
+        made.start()
         yield made
-        made.run("stop", "--now", expect=None)
+        made.stop()
 
 
 def command(*arguments: str) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_start_of_what_runs_is_done_already(ctl: Ctl, name: str) -> None:
 
 
 def test_with_json_a_start_that_fails_is_a_document_too(ctl: Ctl) -> None:
-    ctl.run("stop", "--now")
+    ctl.stop()
     ctl.config.write_text(ctl.config.read_text().replace("site_under_test", "no_such_site"))
     for arguments in (["start"], ["start", "--dry-run"]):
         done = ctl.run(*arguments, "--json", expect=CtlExit.FAILED)

@@ -25,9 +25,9 @@ def ctl(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ctl]:
     file = tmp_path / request.param
     file.write_text(TOML if file.suffix == ".toml" else PYTHON)
     made = Ctl(file)
-    made.run("start")
+    made.start()
     yield made
-    made.run("stop", expect=None)
+    made.stop()
     eventually(lambda: not made.processes(), "every process of the fleet has ended")
 
 

@@ -16,7 +16,7 @@ from tests.support.fleet import Fleet, fleet_in
 from tests.support.kinds import BUFFERED, EVERY_KIND, LARGE, OWN_KIND, PARTS, application, keeps_alive, site
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
-from tests.support.worker import POLICY, Gate, Setup, request, worker
+from tests.support.worker import POLICY, Gate, Setup, Shared, request, worker
 from unicornd.dataclass import replace
 from unicornd.http.forwarded import Forwarding, Trust
 from unicornd.http.limits import Limits
@@ -34,12 +34,25 @@ if TYPE_CHECKING:
     from unicornd.workers.context import Served
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND)
+MACHINES = ["threads", "asgi", "gevent", "gevent_pywsgi", "tornado"]
+"""One of each way to serve: for what the arbiter does, or what kinds of one machine do with the same code."""
+each_machine = pytest.mark.parametrize("kind", MACHINES)
 each_kind = pytest.mark.parametrize("kind", [*EVERY_KIND, pytest.param(OWN_KIND, id="own")])
 """With that of the operator's: what the contract of kinds is about."""
 streaming_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in BUFFERED])
 keeping_kind = pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if keeps_alive(kind)])
 SHORT = Seconds(0.3)
 SECURE = {"X-FORWARDED-PROTO": "https"}
+
+
+LIMITED = replace(POLICY, limits=Limits(request_line=200, header_count=16, header_size=300, body_size=1000))
+HURRIED = replace(POLICY, head=SHORT, body=SHORT)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with Shared(lambda: tmp_path_factory.mktemp("worker")) as made:
+        yield made
 
 
 def forwarding(trusted: str) -> Forwarding:
@@ -52,8 +65,8 @@ CHUNKED = (
 
 
 @every_kind
-def test_a_request_is_answered_by_unicornd(tmp_path: Path, kind: str) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+def test_a_request_is_answered_by_unicornd(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         response = client.get("/environ?a=b%20c")
         assert (response.code, response.body.decode().split("\n")) == (
             200,
@@ -75,40 +88,37 @@ def test_a_connection_is_kept_for_further_requests_until_its_time_is_up(tmp_path
 
 
 @each_kind
-def test_a_connection_is_closed_if_the_client_or_the_settings_want_that(tmp_path: Path, kind: str) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+def test_a_connection_is_closed_if_the_client_or_the_settings_want_that(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         assert client.get(fields="Connection: close\r\n").fields["connection"] == "close"
         assert client.is_at_end()
     setup = Setup(kind=kind, policy=replace(POLICY, is_kept_alive=False))
-    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+    with shared.worker(application, setup).connect() as client:
         assert client.get().fields["connection"] == "close"
         assert client.is_at_end()
 
 
 @every_kind
-def test_a_chunked_body_reaches_the_application_whole(tmp_path: Path, kind: str) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+def test_a_chunked_body_reaches_the_application_whole(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         assert client.send(CHUNKED).read().body == b"abcde"
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         for number in range(len(CHUNKED)):  # byte by byte
             client.send(CHUNKED[number : number + 1])
         assert client.read().body == b"abcde"
 
 
 @streaming_kind
-def test_a_response_without_a_length_is_sent_in_parts(tmp_path: Path, kind: str) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+def test_a_response_without_a_length_is_sent_in_parts(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         response = client.get("/parts")
         assert response.body == b"".join(PARTS)
         assert response.fields.get("transfer-encoding") == "chunked"
 
 
 @keeping_kind
-def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path, kind: str) -> None:
-    with (
-        worker(application(kind), tmp_path, Setup(kind=kind, threads=2)) as running,
-        running.connect() as client,
-    ):
+def test_pipelined_requests_are_answered_in_their_order(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind, threads=2)).connect() as client:
         client.send(b"".join(request(f"/environ?{number}") for number in range(20)))
         answers = [client.read().body.decode().split("\n")[1] for _ in range(20)]
         assert answers == [str(number) for number in range(20)]
@@ -134,26 +144,23 @@ def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path, kind: st
     ids=["request line", "fields", "field", "body", "chunked body", "bad length", "no request"],
 )
 def test_what_is_too_large_or_wrong_is_refused_with_the_status_for_it(
-    tmp_path: Path, kind: str, sent: bytes, status: int
+    shared: Shared, kind: str, sent: bytes, status: int
 ) -> None:
-    limits = Limits(request_line=200, header_count=16, header_size=300, body_size=1000)
-    setup = Setup(kind=kind, policy=replace(POLICY, limits=limits))
-    with worker(application(kind), tmp_path, setup) as running:
-        with running.connect() as client:
-            response = client.send(sent).read()
-            assert response.code == status
-            assert response.fields["connection"] == "close"
-            assert client.finish().is_at_end()
-        with running.connect() as client:
-            assert client.get().code == 200
-        assert "request refused" in running.log()
+    running = shared.worker(application, Setup(kind=kind, policy=LIMITED))
+    before = len(running.log())
+    with running.connect() as client:
+        response = client.send(sent).read()
+        assert response.code == status
+        assert response.fields["connection"] == "close"
+        assert client.finish().is_at_end()
+    with running.connect() as client:
+        assert client.get().code == 200
+    assert "request refused" in running.log()[before:]
 
 
 @every_kind
-def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: Path, kind: str) -> None:
-    limits = Limits(request_line=200, header_count=16, header_size=300)
-    setup = Setup(kind=kind, policy=replace(POLICY, limits=limits))
-    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind, policy=LIMITED)).connect() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
         cut_off = False
         try:
@@ -175,17 +182,15 @@ def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: P
     [request()[:-2], request("/echo", method="POST", fields="Content-Length: 9\r\n") + b"a"],
     ids=["head", "body"],
 )
-def test_a_client_that_does_not_finish_its_request_is_told_so(tmp_path: Path, kind: str, part: bytes) -> None:
-    setup = Setup(kind=kind, policy=replace(POLICY, head=SHORT, body=SHORT))
-    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+def test_a_client_that_does_not_finish_its_request_is_told_so(shared: Shared, kind: str, part: bytes) -> None:
+    with shared.worker(application, Setup(kind=kind, policy=HURRIED)).connect() as client:
         assert client.send(part).read().code == 408
         assert client.finish().is_at_end()
 
 
 @every_kind
-def test_a_client_that_sends_nothing_is_closed_silently(tmp_path: Path, kind: str) -> None:
-    setup = Setup(kind=kind, policy=replace(POLICY, head=SHORT))
-    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+def test_a_client_that_sends_nothing_is_closed_silently(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind, policy=HURRIED)).connect() as client:
         assert client.is_at_end()
 
 
@@ -205,33 +210,34 @@ def test_a_client_that_does_not_read_is_given_up_and_hinders_nobody(tmp_path: Pa
 
 
 @every_kind
-def test_a_slow_reader_gets_everything(tmp_path: Path, kind: str) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+def test_a_slow_reader_gets_everything(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         assert len(client.get("/large").body) == LARGE
 
 
 @streaming_kind
 def test_an_application_that_raises_is_answered_for_and_its_worker_lives_on(
-    tmp_path: Path, kind: str
+    shared: Shared, kind: str
 ) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running:
-        with running.connect() as client:
-            assert client.get("/raise").code == 500
-        with running.connect() as client, pytest.raises((EOFError, ConnectionResetError)):
-            client.get("/cut")
-        with running.connect() as client:
-            assert client.get().code == 200
-        eventually(lambda: running.reading().requests == 3, "all are counted")
-        assert running.reading().errors >= 1
-        assert running.log().count("the application failed") == 2
-        assert running.log().count("Traceback") == 2
-        assert "path=/raise" in running.log()
+    running = shared.worker(application, Setup(kind=kind))
+    eventually(lambda: running.reading().connections == 0, "those of before are closed")
+    before, said = running.reading(), len(running.log())
+    with running.connect() as client:
+        assert client.get("/raise").code == 500
+    with running.connect() as client, pytest.raises((EOFError, ConnectionResetError)):
+        client.get("/cut")
+    with running.connect() as client:
+        assert client.get().code == 200
+    eventually(lambda: running.reading().requests == before.requests + 3, "all are counted")
+    assert running.reading().errors > before.errors
+    assert running.log()[said:].count("the application failed") == 2
+    assert running.log()[said:].count("Traceback") == 2
+    assert "path=/raise" in running.log()[said:]
 
 
 @streaming_kind
-def test_a_body_that_breaks_off_on_a_unix_socket_lacks_its_last_chunk(tmp_path: Path, kind: str) -> None:
-    setup = Setup(kind=kind, family=socket.AF_UNIX)
-    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+def test_a_body_that_breaks_off_on_a_unix_socket_lacks_its_last_chunk(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind, family=socket.AF_UNIX)).connect() as client:
         client.send(request("/cut"))
         received = b"".join(iter(lambda: client.sock.recv(65536), b""))
         head, _, body = received.partition(b"\r\n\r\n")
@@ -256,10 +262,7 @@ def test_a_request_in_flight_is_shown_and_finished_when_the_worker_leaves(tmp_pa
 
 
 @each_kind
-@pytest.mark.parametrize("crowd", [30, 200])
-def test_what_the_kernel_has_queued_is_answered_when_the_worker_leaves(
-    tmp_path: Path, kind: str, crowd: int
-) -> None:
+def test_what_the_kernel_has_queued_is_answered_when_the_worker_leaves(tmp_path: Path, kind: str) -> None:
     gate = Gate()
     policy = replace(POLICY, connections=1)
     with contextlib.ExitStack() as stack:
@@ -268,7 +271,7 @@ def test_what_the_kernel_has_queued_is_answered_when_the_worker_leaves(
         )
         first = stack.enter_context(running.connect()).send(request("/wait"))
         gate.wait_for(1)
-        queued = [stack.enter_context(running.connect()).send(request()) for _ in range(crowd)]
+        queued = [stack.enter_context(running.connect()).send(request()) for _ in range(200)]
         running.stop_listening()
         running.drain()
         gate.open()
@@ -375,9 +378,8 @@ def test_hooks_and_access_log_hear_of_each_request(tmp_path: Path, kind: str) ->
 
 
 @each_kind
-def test_a_unix_socket_is_served_too(tmp_path: Path, kind: str) -> None:
-    setup = Setup(kind=kind, family=socket.AF_UNIX)
-    with worker(application(kind), tmp_path, setup) as running, running.connect() as client:
+def test_a_unix_socket_is_served_too(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind, family=socket.AF_UNIX)).connect() as client:
         assert client.get("/environ").body == b"/environ\n\n"
 
 
@@ -408,7 +410,7 @@ def fleet(tmp_path: Path, kind: str) -> Iterator[Fleet]:
         yield fleet
 
 
-@each_kind
+@each_machine
 def test_a_worker_that_is_killed_is_replaced_and_what_it_served_is_told(fleet: Fleet) -> None:
     fleet.start()
     before = set(fleet.pids().values())
@@ -495,7 +497,7 @@ def test_replacing_workers_and_stopping_under_load_lose_nothing(fleet: Fleet) ->
     assert [each for each in left if "refused" not in each.lower()] == []
 
 
-@each_kind
+@each_machine
 def test_the_access_log_has_a_line_for_each_request(fleet: Fleet) -> None:
     fleet.start("--access-logfile", str(fleet.folder / "access.log"))
     fleet.get("/some?thing")

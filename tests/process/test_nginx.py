@@ -73,7 +73,7 @@ def test_django_behind_nginx_is_reloaded_without_a_failed_request(tmp_path: Path
     folder = tmp_path / "nginx"
     folder.mkdir()
     with fleet(tmp_path, config) as ctl:
-        ctl.run("start")
+        ctl.start()
         with nginx(folder, web_socket=web_socket) as port:
 
             def connect() -> http.client.HTTPConnection:
@@ -86,7 +86,7 @@ def test_django_behind_nginx_is_reloaded_without_a_failed_request(tmp_path: Path
                 reload_good_code(ctl, project, traffic)
                 reload_broken_code(ctl, project, traffic)
             assert not traffic.tally.failures, traffic.tally.failures[:5]
-        ctl.run("stop")
+        ctl.stop()
 
 
 LIVE = """\
@@ -117,7 +117,7 @@ def test_websockets_and_server_sent_events_pass_nginx(tmp_path: Path) -> None:
     folder = tmp_path / "nginx"
     folder.mkdir()
     with fleet(tmp_path, config) as ctl:
-        ctl.run("start")
+        ctl.start()
         with nginx(folder, web_socket=web_socket) as port:
             with websockets.sync.client.connect(f"ws://127.0.0.1:{port}/") as talk:
                 talk.send("over nginx")
@@ -129,7 +129,7 @@ def test_websockets_and_server_sent_events_pass_nginx(tmp_path: Path) -> None:
             (tmp_path / "gate").touch()
             assert stream.read().endswith(b"data: last\n\n")
             client.close()
-        ctl.run("stop")
+        ctl.stop()
 
 
 def upload(client: http.client.HTTPConnection, *, size: int) -> None:

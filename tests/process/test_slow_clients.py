@@ -70,7 +70,7 @@ class Dripping:
 def test_200_dripping_connections_do_not_keep_a_normal_client_waiting(tmp_path: Path) -> None:
     project = make_flask(tmp_path / "project")
     with fleet(tmp_path, CONFIG.format(target=project.target, folder=project.folder)) as ctl:
-        ctl.run("start")
+        ctl.start()
         host, port = ctl.address()
         with Dripping((host, port), count=SLOW_CLIENTS):
             for _ in range(50):
@@ -78,4 +78,4 @@ def test_200_dripping_connections_do_not_keep_a_normal_client_waiting(tmp_path: 
                 client.request("GET", "/")
                 assert client.getresponse().read() == b"v1"
                 client.close()
-        ctl.run("stop")
+        ctl.stop()

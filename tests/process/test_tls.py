@@ -59,6 +59,13 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return World(authority=authority, server=server, trusting=client_context(authority), kind=request.param)
 
 
+@pytest.fixture(scope="module")
+def running(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for all tests that only send it bytes; it has to end in order when it has seen all of this."""
+    with worker(site, tmp_path_factory.mktemp(world.kind), world.setup()) as made:
+        yield made
+
+
 def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Answer by path."""
     match environ["PATH_INFO"]:
@@ -108,9 +115,9 @@ def still_serves(running: Worker, world: World) -> None:
 
 @every_kind
 def test_a_request_is_answered_and_the_application_knows_that_it_is_https(
-    world: World, tmp_path: Path
+    world: World, running: Worker
 ) -> None:
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+    with running.connect(world.trusting) as client:
         environ = json.loads(client.get("/environ").body)
         assert environ["wsgi.url_scheme"] == "https"
         assert environ["HTTPS"] == "on"
@@ -121,19 +128,19 @@ def test_a_request_is_answered_and_the_application_knows_that_it_is_https(
         assert client.sock.version() == "TLSv1.3"
 
 
-def test_a_connection_is_kept_and_a_pipeline_is_answered_in_order(world: World, tmp_path: Path) -> None:
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+def test_a_connection_is_kept_and_a_pipeline_is_answered_in_order(world: World, running: Worker) -> None:
+    with running.connect(world.trusting) as client:
         assert client.get("/1").body == b"GET /1 "
         assert client.get("/2").body == b"GET /2 "
         client.send(b"".join(request(f"/{number}") for number in range(50)))
         assert [client.read().body for _ in range(50)] == [f"GET /{number} ".encode() for number in range(50)]
 
 
-def test_a_pipeline_of_many_records_is_answered(world: World, tmp_path: Path) -> None:
+def test_a_pipeline_of_many_records_is_answered(world: World, running: Worker) -> None:
     """More than is read at a time, in records that end within requests."""
     body = os.urandom(70_000)
     digest = hashlib.sha256(body).hexdigest().encode()
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+    with running.connect(world.trusting) as client:
         client.send(b"".join(request(f"/{number}", method="POST", body=body) for number in range(20)))
         for number in range(20):
             assert client.read().body == f"POST /{number} ".encode() + digest
@@ -142,14 +149,14 @@ def test_a_pipeline_of_many_records_is_answered(world: World, tmp_path: Path) ->
 @every_kind
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_handshake_and_a_request_that_come_byte_by_byte_are_answered(
-    world: World, tmp_path: Path, version: ssl.TLSVersion
+    world: World, running: Worker, version: ssl.TLSVersion
 ) -> None:
     context = client_context(world.authority)
     context.maximum_version = version
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
 
-    with worker(site, tmp_path, world.setup()) as running, raw(running) as sock:
+    with raw(running) as sock:
 
         def handshake() -> bool:
             client.do_handshake()
@@ -221,15 +228,15 @@ def test_others_are_served_while_a_handshake_stalls_and_it_ends_after_its_time(
 
 
 @pytest.mark.parametrize("path", ["/much", "/whole"])
-def test_twenty_megabytes_come_down_whole(world: World, tmp_path: Path, path: str) -> None:
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+def test_twenty_megabytes_come_down_whole(world: World, running: Worker, path: str) -> None:
+    with running.connect(world.trusting) as client:
         assert client.get(path).body == much()
         assert client.get("/again").code == 200
 
 
 @every_kind
-def test_twenty_megabytes_go_up_whole(world: World, tmp_path: Path) -> None:
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+def test_twenty_megabytes_go_up_whole(world: World, running: Worker) -> None:
+    with running.connect(world.trusting) as client:
         answer = client.send(request("/up", method="POST", body=much())).read()
         assert answer.body == f"POST /up {hashlib.sha256(much()).hexdigest()}".encode()
 
@@ -294,10 +301,8 @@ def test_a_client_that_does_not_read_is_given_up_without_an_orderly_end(world: W
         (b"G", b"HTTP/1.1 400 Bad Request"),
     ],
 )
-def test_plain_http_is_told_that_the_port_speaks_https(
-    world: World, tmp_path: Path, said: bytes, status: bytes
-) -> None:
-    with worker(site, tmp_path, world.setup()) as running, raw(running) as sock:
+def test_plain_http_is_told_that_the_port_speaks_https(running: Worker, said: bytes, status: bytes) -> None:
+    with raw(running) as sock:
         sock.sendall(said)
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
         assert answer.startswith(status)
@@ -306,24 +311,22 @@ def test_plain_http_is_told_that_the_port_speaks_https(
 
 @pytest.mark.parametrize("said", [b"\x16\x03\x01\x00\x05hello", b"\x16" * 500, b"\x16\xff\xff\xff\xff\xff"])
 def test_what_only_begins_like_tls_costs_its_connection_alone(
-    world: World, tmp_path: Path, said: bytes
+    world: World, running: Worker, said: bytes
 ) -> None:
-    with worker(site, tmp_path, world.setup()) as running:
-        with raw(running) as sock:
-            sock.sendall(said)
-            sock.shutdown(socket.SHUT_WR)
-            assert b"HTTP" not in b"".join(iter(lambda: sock.recv(65536), b""))
-        still_serves(running, world)
+    with raw(running) as sock:
+        sock.sendall(said)
+        sock.shutdown(socket.SHUT_WR)
+        assert b"HTTP" not in b"".join(iter(lambda: sock.recv(65536), b""))
+    still_serves(running, world)
 
 
-def test_bytes_that_nobody_encrypted_end_the_connection(world: World, tmp_path: Path) -> None:
-    with worker(site, tmp_path, world.setup()) as running:
-        with running.connect(world.trusting) as client:
-            assert client.get("/").code == 200
-            os.write(client.sock.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
-            with pytest.raises((ssl.SSLError, ConnectionResetError)):
-                client.read()
-        still_serves(running, world)
+def test_bytes_that_nobody_encrypted_end_the_connection(world: World, running: Worker) -> None:
+    with running.connect(world.trusting) as client:
+        assert client.get("/").code == 200
+        os.write(client.sock.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            client.read()
+    still_serves(running, world)
 
 
 def old_client(world: World, version: ssl.TLSVersion) -> ssl.SSLContext:
@@ -430,17 +433,17 @@ def test_a_response_that_breaks_off_is_not_taken_for_whole(world: World, tmp_pat
 
 
 @pytest.mark.parametrize("is_orderly", [True, False])
-def test_a_client_that_ends_is_forgotten(world: World, tmp_path: Path, is_orderly: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    with worker(site, tmp_path, world.setup()) as running:
-        client = running.connect(world.trusting)
-        assert client.get("/").code == 200
-        assert running.has_clients()
-        assert isinstance(client.sock, ssl.SSLSocket)
-        if is_orderly:
-            client.sock.unwrap().close()
-        client.close()
-        eventually(lambda: not running.has_clients(), "the worker has closed the connection")
-        assert "ERROR" not in running.log()
+def test_a_client_that_ends_is_forgotten(world: World, running: Worker, is_orderly: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    before = len(running.log())
+    client = running.connect(world.trusting)
+    assert client.get("/").code == 200
+    assert running.has_clients()
+    assert isinstance(client.sock, ssl.SSLSocket)
+    if is_orderly:
+        client.sock.unwrap().close()
+    client.close()
+    eventually(lambda: not running.has_clients(), "the worker has closed the connection")
+    assert "ERROR" not in running.log()[before:]
 
 
 only_threads = pytest.mark.parametrize("world", ["threads"], indirect=True)
@@ -515,17 +518,17 @@ def test_a_request_whose_client_has_ended_meanwhile_is_not_run(world: World, tmp
     assert waiting.second.arrivals == 1
 
 
-def test_a_client_that_waits_to_be_told_sends_its_body(world: World, tmp_path: Path) -> None:
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+def test_a_client_that_waits_to_be_told_sends_its_body(world: World, running: Worker) -> None:
+    with running.connect(world.trusting) as client:
         client.send(request("/", method="POST", fields="Content-Length: 3\r\nExpect: 100-continue\r\n"))
         assert client.read().code == 100
         assert client.send(b"abc").read().code == 200
 
 
 def test_a_request_that_cannot_be_served_is_told_why_and_the_end_is_orderly(
-    world: World, tmp_path: Path
+    world: World, running: Worker
 ) -> None:
-    with worker(site, tmp_path, world.setup()) as running, running.connect(world.trusting) as client:
+    with running.connect(world.trusting) as client:
         client.send("GET / HTTP/1.1\r\n\r\n")
         assert client.read().code == 400
         assert client.is_at_end()
@@ -557,16 +560,15 @@ def test_a_unix_socket_stays_plain(world: World, tmp_path: Path) -> None:
         assert "HTTPS" not in environ
 
 
-def test_a_key_update_of_the_client_is_followed(world: World, tmp_path: Path) -> None:
+def test_a_key_update_of_the_client_is_followed(running: Worker) -> None:
     """`openssl s_client` asks for one with the letter K (and tells the server to follow)."""
-    with worker(site, tmp_path, world.setup()) as running:
-        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.address[1]}", "-tls1_3"]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
-        ) as client:
-            assert client.stdin is not None
-            assert client.stdout is not None
-            client.stdin.write(b"K\n")
-            assert b"KEYUPDATE\n" in iter(client.stdout.readline, b"")
-            client.stdin.write(request("/", fields="Connection: close\r\n"))
-            assert b"HTTP/1.1 200 OK\r\n" in client.stdout.read()
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.address[1]}", "-tls1_3"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(b"K\n")
+        assert b"KEYUPDATE\n" in iter(client.stdout.readline, b"")
+        client.stdin.write(request("/", fields="Connection: close\r\n"))
+        assert b"HTTP/1.1 200 OK\r\n" in client.stdout.read()

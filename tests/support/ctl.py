@@ -69,11 +69,35 @@ class Ctl:
         logs = [*self.config.parent.rglob("*.log")]
         return "\n".join([*lines, *(f"{log}:\n{log.read_text()[-3000:]}" for log in logs)])
 
+    def start(self) -> None:
+        """Start what `unicornctl start` starts, and as it does; for tests that are not about the start."""
+        command = [sys.executable, "-Pm", "unicornd", "-c", str(self.config), "--daemon"]
+        told = self.config.parent / "told-at-start"  # no pipe: a daemon may keep it (process.inherit_stdio)
+        with told.open("wb") as said:
+            done = subprocess.run(
+                command, cwd=self.config.parent, env=self.environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                timeout=COMMAND_TIMEOUT, check=False,
+            )  # fmt: skip
+        assert done.returncode == 0, f"{command} → {done.returncode}\n{told.read_text()}\n{self._witness()}"
+
+    def stop(self) -> None:
+        """Stop the fleet, if it runs; for tests that are not about the stop."""
+        for address in self._controls():
+            with contextlib.suppress(ControlError, ProcessLookupError):
+                pid = Client(address=address).get("/v1/status")["arbiter"]["pid"]
+                os.kill(pid, signal.SIGQUIT)
+        eventually(lambda: not self.processes(), "the fleet has ended")
+
+    def _controls(self) -> list[str]:
+        """Return the control sockets that lie where a fleet without `control.socket` puts its own."""
+        return [str(path) for path in (self.config.parent / "unicornd").glob("*.sock")]
+
     def status(self) -> dict[str, Any]:
-        """Return the status document: of `unicornctl status --json`, which says where to ask from then on."""
-        if self._control:
+        """Return the status document: asked for at the socket, or else of `unicornctl status --json`."""
+        for address in (self._control, *self._controls()):
             with contextlib.suppress(ControlError):
-                return Client(address=self._control).get("/v1/status")
+                if address:
+                    return Client(address=address).get("/v1/status")
         found = json.loads(self.run("status", "--json").stdout)
         assert isinstance(found, dict)
         self._control = found["control"]

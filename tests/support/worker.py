@@ -429,6 +429,34 @@ def worker(app: Callable[..., Any], folder: Path, setup: Setup | None = None, /)
         running.close()
 
 
+class Shared:
+    """Workers for tests that only send them bytes: one for each application and setup, made when it is first asked for.
+
+    Whoever gets one counts from what it has served and said before, and leaves it as it was. All have to end in order
+    when the module is over.
+    """
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._made: list[tuple[Callable[[str], Callable[..., Any]], Setup, Worker]] = []
+        self._stack = contextlib.ExitStack()
+
+    def worker(self, application: Callable[[str], Callable[..., Any]], setup: Setup) -> Worker:
+        """Return the worker that serves what `application` gives for its kind; a new one if that has ended."""
+        for app, its_setup, made in self._made:
+            if app is application and its_setup == setup and not made.is_over():
+                return made
+        made = self._stack.enter_context(worker(application(setup.kind), self._folder(), setup))
+        self._made.append((application, setup, made))
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
 def _listening(family: socket.AddressFamily, folder: Path) -> socket.socket:
     sock = socket.socket(family)
     if family == socket.AF_UNIX:
