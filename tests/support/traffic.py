@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CLIENT_TIMEOUT = 20.0
-PAUSE = 0.008
-"""Seconds: enough requests for anything to be noticed, and the processors are not all taken by the clients."""
+PAUSE = 0.02
+"""Seconds: enough requests for anything to be noticed, and the processors are not all taken by clients and answers."""
 
 
 @dataclass(slots=True)

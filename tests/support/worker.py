@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.metadata
+import importlib
 import logging
 import os
 import signal
@@ -55,8 +55,6 @@ for name in ("sync", "threads", "asgi", "tornado"):
     importlib.import_module(f"unicornd.workers.kinds.{name}")
 # Read once here, and not by each worker that is forked. Not gevent and eventlet: all would have both of them in them.
 
-ENTRY_POINTS = importlib.metadata.entry_points()
-"""Of all packages, read once: gevent asks for some 25 times while it patches, and reads them all each time (0.3 s)."""
 CLIENT_TIMEOUT = 20.0
 BACKLOG = 512
 GATE_PAUSE = 0.005
@@ -278,7 +276,6 @@ class Worker:
         orders = signals.install(on_quit=lambda: None, on_abort=lambda: None, log=log)
         os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # half of its start, and no name is resolved here
         kind = load_kind(setup.kind)
-        importlib.metadata.entry_points = ENTRY_POINTS.select
         gc.freeze()  # gevent looks at all that the collector knows; what other tests left would fail (a dead proxy)
         prepare(kind)
         host, port = (self.address[:2]) if isinstance(self.address, tuple) else ("", 0)

@@ -6,6 +6,7 @@ Run in the worker's main thread. `serve` does the work; here is how greenlets wa
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import gevent
@@ -35,8 +36,17 @@ READ, WRITE = 1, 2
 
 
 def prepare() -> None:
-    """Patch the standard library; before hooks and application are imported."""
-    monkey.patch_all()
+    """Patch the standard library; before hooks and application are imported.
+
+    gevent asks for plugins at each of 25 steps, and each time the entry points of all installed packages are read: 0.3 s
+    where there are a hundred. Here they are read once.
+    """
+    asked = metadata.entry_points
+    metadata.entry_points = asked().select
+    try:
+        monkey.patch_all()
+    finally:
+        metadata.entry_points = asked
 
 
 def run(context: WorkerContext) -> None:

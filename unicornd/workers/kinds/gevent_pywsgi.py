@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
-from gevent import monkey, pywsgi
+from gevent import pywsgi
 
 from unicornd.dataclass import replace
 from unicornd.http.errors import Refusal
@@ -25,6 +25,7 @@ from unicornd.observe.scoreboard import FAILED, GONE
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
 from unicornd.workers.greenloop import stacks_of_greenlets
 from unicornd.workers.kinds.gevent import GeventLoop
+from unicornd.workers.kinds.gevent import prepare as patch
 from unicornd.workers.kinds.gevent_pywsgi_tls import encrypted, shake_hands
 from unicornd.workers.line import Interruption
 from unicornd.workers.serve import MOST_DISCARDED, Server
@@ -55,7 +56,7 @@ PIECE_BYTES = 64 * 1024
 
 def prepare() -> None:
     """Patch the standard library; before hooks and application are imported."""
-    monkey.patch_all()
+    patch()
 
 
 def run(context: WorkerContext) -> None:
