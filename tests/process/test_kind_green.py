@@ -17,14 +17,14 @@ from tests.corpus.requests import ACCEPTED, CASES, Case
 from tests.support.fleet import Fleet, fleet_in
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
-from tests.support.worker import POLICY, Gate, Setup, Worker, request, worker
+from tests.support.worker import POLICY, Gate, Setup, Shared, Worker, request, worker
 from unicornd.dataclass import replace
 from unicornd.http.limits import Limits
 from unicornd.units import Seconds
 from unicornd.workers.asgi.policy import AsgiPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 KINDS = ["gevent", "eventlet"]
 SHORT = Seconds(0.3)
@@ -32,6 +32,12 @@ NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 LIMITS = Limits(request_line=256, header_count=20, header_size=256, body_size=1000)
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with Shared(lambda: tmp_path_factory.mktemp("worker")) as made:
+        yield made
 
 
 def ok(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -46,6 +52,14 @@ def sleepy(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         while not path.exists():
             time.sleep(0.01)
     return ok(environ, start_response)
+
+
+def to_ok(_kind: str) -> Callable[..., Iterable[bytes]]:
+    return ok
+
+
+def to_echo(_kind: str) -> Callable[..., Iterable[bytes]]:
+    return echo
 
 
 def echo(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -142,16 +156,16 @@ def test_a_body_is_read_while_it_arrives(tmp_path: Path, kind: str) -> None:
 
 @each_kind
 def test_a_client_that_expects_it_is_told_to_continue_when_the_application_reads(
-    tmp_path: Path, kind: str
+    shared: Shared, kind: str
 ) -> None:
     fields = "Content-Length: 4\r\nExpect: 100-continue\r\n"
-    with worker(echo, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+    with shared.worker(to_echo, Setup(kind=kind)).connect() as client:
         for _ in range(2):  # the connection is kept
             client.send(request("/", method="POST", fields=fields))
             assert client.read().code == 100
             client.send(b"body")
             assert client.read().body == b"body"
-    with worker(ok, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+    with shared.worker(to_ok, Setup(kind=kind)).connect() as client:
         client.send(request("/", method="POST", fields=fields))
         response = client.read()
         assert (response.code, response.fields["connection"]) == (200, "close")
@@ -162,9 +176,12 @@ def test_a_client_that_expects_it_is_told_to_continue_when_the_application_reads
 @each_kind
 @pytest.mark.parametrize(("size", "is_kept"), [(100_000, True), (5_000_000, False)])
 def test_a_body_that_is_not_read_does_not_become_the_next_request(
-    tmp_path: Path, kind: str, size: int, *, is_kept: bool
+    shared: Shared, kind: str, size: int, *, is_kept: bool
 ) -> None:
-    with worker(ok, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+    running = shared.worker(to_ok, Setup(kind=kind))
+    eventually(lambda: running.reading().connections == 0, "those of before are closed")
+    before = running.reading().requests
+    with running.connect() as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             client.send(request("/", method="POST", body=b"GET /smuggled HTTP/1.1\r\n".ljust(size, b"x")))
         assert client.read().body == b"ok"
@@ -173,22 +190,18 @@ def test_a_body_that_is_not_read_does_not_become_the_next_request(
         else:
             with contextlib.suppress(ConnectionResetError):
                 assert client.finish().is_at_end()
-        eventually(lambda: running.reading().requests == 1 + is_kept, "nothing else was served")
+        eventually(lambda: running.reading().requests == before + 1 + is_kept, "nothing else was served")
+
+
+BROKEN = {
+    "cut": request("/", method="POST", fields="Content-Length: 9\r\n") + b"a",
+    "cut chunked": request("/", method="POST", fields="Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n",
+    "malformed": request("/", method="POST", fields="Transfer-Encoding: chunked\r\n") + b"xyz\r\n",
+}
 
 
 @each_kind
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (request("/", method="POST", fields="Content-Length: 9\r\n") + b"a", 400),
-        (request("/", method="POST", fields="Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n", 400),
-        (request("/", method="POST", fields="Transfer-Encoding: chunked\r\n") + b"xyz\r\n", 400),
-    ],
-    ids=["cut", "cut chunked", "malformed"],
-)
-def test_a_body_that_is_broken_raises_again_and_again(
-    tmp_path: Path, kind: str, sent: bytes, status: int
-) -> None:
+def test_a_body_that_is_broken_raises_again_and_again(tmp_path: Path, kind: str) -> None:
     raised = tmp_path / "raised"
 
     def app(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
@@ -200,9 +213,11 @@ def test_a_body_that_is_broken_raises_again_and_again(
                     file.write("x")
         raise OSError("gives up")
 
-    with worker(app, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
-        assert client.send(sent).finish().read().code == status
-        assert raised.read_text() == "xx"
+    with worker(app, tmp_path, Setup(kind=kind)) as running:
+        for number, (name, sent) in enumerate(BROKEN.items(), start=1):
+            with running.connect() as client:
+                assert client.send(sent).finish().read().code == 400, name
+            assert raised.read_text() == number * "xx", name
         assert "Traceback" not in running.log(), "it is the client's fault"
 
 
@@ -365,27 +380,32 @@ def test_an_application_may_take_the_connection_over(tmp_path: Path, kind: str) 
         eventually(lambda: running.reading().connections == 0, "it is closed")
 
 
+STATUSES = {"/switched": "101 Switching Protocols", "/answered": "200 OK"}
+
+
 @each_kind
-@pytest.mark.parametrize("status", ["101 Switching Protocols", "200 OK"])
-def test_what_is_answered_after_the_connection_was_taken_over_goes_nowhere(
-    tmp_path: Path, kind: str, status: str
-) -> None:
+def test_what_is_answered_after_the_connection_was_taken_over_goes_nowhere(tmp_path: Path, kind: str) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ["unicornd.socket"].sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\n\r\nHELLO")
-        start_response(status, [("Content-Length", "4")])
+        start_response(STATUSES[environ["PATH_INFO"]], [("Content-Length", "4")])
         return [b"text"]
 
     with worker(app, tmp_path, Setup(kind=kind)) as running:
-        with running.connect() as client:
-            client.send(request(fields="Connection: Upgrade\r\nUpgrade: shout\r\n"))
-            received = b"".join(iter(lambda: client.sock.recv(100), b""))
-        assert received == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\n\r\nHELLO"
+        for path in STATUSES:
+            with running.connect() as client:
+                client.send(request(path, fields="Connection: Upgrade\r\nUpgrade: shout\r\n"))
+                received = b""
+                while data := client.sock.recv(100):
+                    received += data
+            assert received == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\n\r\nHELLO", path
         assert "Traceback" not in running.log()
 
 
 @each_kind
-def test_a_request_to_upgrade_that_is_ignored_is_an_ordinary_one(tmp_path: Path, kind: str) -> None:
-    with worker(ok, tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+def test_a_request_to_upgrade_that_is_ignored_is_an_ordinary_one(shared: Shared, kind: str) -> None:
+    running = shared.worker(to_ok, Setup(kind=kind))
+    eventually(lambda: running.reading().connections == 0, "those of before are closed")
+    with running.connect() as client:
         for _ in range(3):
             assert client.get(fields="Connection: Upgrade\r\nUpgrade: h2c\r\n").body == b"ok"
         eventually(lambda: running.reading().connections == 1, "it was one connection")

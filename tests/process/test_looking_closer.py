@@ -127,7 +127,7 @@ def application(environ, start_response):
     return [b"ok"]
 """,
 }
-WAITING["eventlet"] = WAITING["gevent_pywsgi"] = WAITING["gevent"]
+WAITING["eventlet"] = WAITING["gevent"]
 
 
 def how_many_in_inner(told: str) -> int:

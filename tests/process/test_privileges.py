@@ -156,8 +156,10 @@ def _word(each: Path, *, unix: dict[str, str], arbiters: set[str], log: str) -> 
     return names[target]
 
 
-@pytest.mark.parametrize("preload", [False, True], ids=["alone", "preload"])
-@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize(
+    ("kind", "preload"),
+    [*((kind, False) for kind in EVERY_KIND), *((kind, True) for kind in ("threads", "gevent", "asgi"))],
+)
 def test_a_worker_is_its_user_and_holds_only_what_the_table_names(
     fleet: Fleet, kind: str, *, preload: bool
 ) -> None:

@@ -47,10 +47,14 @@ def start(ctl: Ctl) -> tuple[str, int]:
 
 
 @pytest.mark.timeout(600)  # gevent and django take two minutes on a machine that does something else, too
-@pytest.mark.parametrize("is_keepalive", [False, True], ids=["new-connections", "keep-alive"])
 @pytest.mark.parametrize(
-    ("framework", "kind", "threads"),
-    [("django", "threads", 4), ("flask", "sync", 1), ("django", "gevent", 1), ("flask", "eventlet", 1)],
+    ("framework", "kind", "threads", "is_keepalive"),
+    [
+        ("django", "threads", 4, True),
+        ("flask", "sync", 1, False),
+        ("django", "gevent", 1, True),
+        ("flask", "eventlet", 1, False),
+    ],
 )
 def test_a_deployment_lives_through_a_day(
     tmp_path: Path, framework: str, kind: str, *, threads: int, is_keepalive: bool
