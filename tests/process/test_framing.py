@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.kinds import ASGI, EVERY_KIND, keeps_alive
+from tests.support.rows import check_rows
 from tests.support.worker import POLICY, Setup, request, worker
 from unicornd.dataclass import dataclass, replace
 from unicornd.http.limits import Limits
@@ -207,32 +208,36 @@ def check_next(rest: bytes, answer: Answer) -> None:
 
 @pytest.mark.parametrize("way", ["whole", "parts"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-@pytest.mark.parametrize("name", CASES)
-def test_every_response_has_one_framing(running: Worker, name: str, method: str, way: str) -> None:
-    case, number = CASES[name], list(CASES).index(name)
-    received = exchanged(running, request(f"/{way}/{number}", method=method) + NEXT)
-    answer, rest = read_answer(received, method=method)
-    assert answer.code == (case.code or int(case.status[:3]))
-    if case.code is None:
-        if method != "HEAD":
-            assert answer.body == case.body
-        if case.has_length is not None:
-            assert ("content-length" in answer.fields) is case.has_length
-        assert rest or answer.fields["connection"].lower() == "close"
-    check_next(rest, answer)
+def test_every_response_has_one_framing(running: Worker, method: str, way: str) -> None:
+    def check(name: str) -> None:
+        case, number = CASES[name], list(CASES).index(name)
+        received = exchanged(running, request(f"/{way}/{number}", method=method) + NEXT)
+        answer, rest = read_answer(received, method=method)
+        assert answer.code == (case.code or int(case.status[:3]))
+        if case.code is None:
+            if method != "HEAD":
+                assert answer.body == case.body
+            if case.has_length is not None:
+                assert ("content-length" in answer.fields) is case.has_length
+            assert rest or answer.fields["connection"].lower() == "close"
+        check_next(rest, answer)
+
+    check_rows(((name, name) for name in CASES), check)
 
 
 @pytest.mark.parametrize("fields", ["", "Connection: keep-alive\r\n"])
-@pytest.mark.parametrize("name", CASES)
-def test_a_client_of_http_1_0_is_sent_no_chunks(running: Worker, name: str, fields: str) -> None:
-    case, number = CASES[name], list(CASES).index(name)
-    sent = f"GET /parts/{number} HTTP/1.0\r\nHost: x\r\n{fields}\r\n".encode() + NEXT
-    answer, rest = read_answer(exchanged(running, sent), method="GET")
-    assert answer.code == (case.code or int(case.status[:3]))
-    assert "transfer-encoding" not in answer.fields
-    if case.code is None:
-        assert answer.body == case.body
-    check_next(rest, answer)
+def test_a_client_of_http_1_0_is_sent_no_chunks(running: Worker, fields: str) -> None:
+    def check(name: str) -> None:
+        case, number = CASES[name], list(CASES).index(name)
+        sent = f"GET /parts/{number} HTTP/1.0\r\nHost: x\r\n{fields}\r\n".encode() + NEXT
+        answer, rest = read_answer(exchanged(running, sent), method="GET")
+        assert answer.code == (case.code or int(case.status[:3]))
+        assert "transfer-encoding" not in answer.fields
+        if case.code is None:
+            assert answer.body == case.body
+        check_next(rest, answer)
+
+    check_rows(((name, name) for name in CASES), check)
 
 
 def test_a_body_without_a_length_that_breaks_is_not_taken_for_whole(tmp_path: Path) -> None:
@@ -265,18 +270,21 @@ UPGRADES = {
 
 @pytest.mark.parametrize("path", ["/size", "/unread"])
 @pytest.mark.parametrize("is_chunked", [False, True])
-@pytest.mark.parametrize("name", UPGRADES)
 def test_a_body_is_a_body_whatever_upgrade_is_offered(
-    running: Worker, name: str, path: str, *, is_chunked: bool
+    running: Worker, path: str, *, is_chunked: bool
 ) -> None:
     framing = "Transfer-Encoding: chunked\r\n" if is_chunked else f"Content-Length: {len(BODY)}\r\n"
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{UPGRADES[name]}{framing}\r\n".encode()
-    sent = head + (CHUNKED if is_chunked else BODY) + NEXT
-    answer, rest = read_answer(exchanged(running, sent), method="POST")
     size = len(BODY) + 5 * is_chunked
-    assert (answer.code, answer.body) == (200, b"%d" % size if path == "/size" else b"ok")
-    assert rest or answer.fields["connection"].lower() == "close"
-    check_next(rest, answer)
+
+    def check(fields: str) -> None:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{fields}{framing}\r\n".encode()
+        sent = head + (CHUNKED if is_chunked else BODY) + NEXT
+        answer, rest = read_answer(exchanged(running, sent), method="POST")
+        assert (answer.code, answer.body) == (200, b"%d" % size if path == "/size" else b"ok")
+        assert rest or answer.fields["connection"].lower() == "close"
+        check_next(rest, answer)
+
+    check_rows(UPGRADES.items(), check)
 
 
 @pytest.mark.parametrize("name", ["h2c", "shout"])

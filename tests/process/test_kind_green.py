@@ -15,6 +15,7 @@ import simple_websocket
 
 from tests.corpus.requests import ACCEPTED, CASES, Case
 from tests.support.fleet import Fleet, fleet_in
+from tests.support.rows import check_rows
 from tests.support.traffic import Traffic
 from tests.support.waiting import eventually
 from tests.support.worker import POLICY, Gate, Setup, Shared, Worker, request, worker
@@ -79,10 +80,6 @@ def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-def ids(case: Case) -> str:
-    return case.name
-
-
 def converse(running: Worker, pieces: Iterable[bytes]) -> bytes:
     """Send pieces one after the other, then close our side; return everything that is answered."""
     with running.connect() as client:
@@ -109,30 +106,41 @@ def check(case: Case, received: bytes) -> None:
         assert body.startswith(case.body)
 
 
-@pytest.mark.parametrize("case", CASES, ids=ids)
-def test_a_request_of_the_corpus_whole_and_in_pieces(corpus: Worker, case: Case) -> None:
-    check(case, converse(corpus, [case.raw]))
-    step = 1 if len(case.raw) < 100 else len(case.raw) // 50
-    check(case, converse(corpus, [case.raw[at : at + step] for at in range(0, len(case.raw), step)]))
+def named(cases: Iterable[Case]) -> Iterator[tuple[str, Case]]:
+    return ((case.name, case) for case in cases)
 
 
-@pytest.mark.parametrize("case", ACCEPTED, ids=ids)
-def test_a_request_of_the_corpus_that_is_cut_short_is_never_answered_with_200(
-    corpus: Worker, case: Case
-) -> None:
-    for end in {1, len(case.raw) // 2, len(case.raw) - 1}:
-        assert b"HTTP/1.1 200 " not in converse(corpus, [case.raw[:end]])
+def test_a_request_of_the_corpus_whole(corpus: Worker) -> None:
+    check_rows(named(CASES), lambda case: check(case, converse(corpus, [case.raw])))
 
 
-@pytest.mark.parametrize("case", CASES, ids=ids)
-def test_what_follows_a_request_of_the_corpus_is_read_from_its_beginning(corpus: Worker, case: Case) -> None:
-    received = converse(corpus, [case.raw + NEXT])
-    check(case, received)
-    count = received.count(b"HTTP/1.1 200 ")
-    if case.status is not None:
-        assert count == 0, "what follows a refused request was served"
-    elif b"Connection: close" not in received.partition(b"\r\n\r\n")[0]:
-        assert count == 2
+def test_a_request_of_the_corpus_in_pieces(corpus: Worker) -> None:
+    def in_pieces(case: Case) -> None:
+        step = 1 if len(case.raw) < 100 else len(case.raw) // 50
+        check(case, converse(corpus, [case.raw[at : at + step] for at in range(0, len(case.raw), step)]))
+
+    check_rows(named(CASES), in_pieces)
+
+
+def test_a_request_of_the_corpus_that_is_cut_short_is_never_answered_with_200(corpus: Worker) -> None:
+    def cut_short(case: Case) -> None:
+        for end in {1, len(case.raw) // 2, len(case.raw) - 1}:
+            assert b"HTTP/1.1 200 " not in converse(corpus, [case.raw[:end]])
+
+    check_rows(named(ACCEPTED), cut_short)
+
+
+def test_what_follows_a_request_of_the_corpus_is_read_from_its_beginning(corpus: Worker) -> None:
+    def followed(case: Case) -> None:
+        received = converse(corpus, [case.raw + NEXT])
+        check(case, received)
+        count = received.count(b"HTTP/1.1 200 ")
+        if case.status is not None:
+            assert count == 0, "what follows a refused request was served"
+        elif b"Connection: close" not in received.partition(b"\r\n\r\n")[0]:
+            assert count == 2
+
+    check_rows(named(CASES), followed)
 
 
 # Bodies that the application reads while they arrive.
