@@ -87,8 +87,9 @@ test-unit: $(VENV)/.installed-test
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=100
 
+# Four on two processors: half of a test's time it waits for what it has started.
 test-process: $(VENV)/.installed-test tools-test
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/process
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests/process
 
 bench: $(VENV)/.installed-bench tools-bench
 	$(BIN)/python -m tests.benchmarks
