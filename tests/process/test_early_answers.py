@@ -11,7 +11,7 @@ import pytest
 from tests.support.certificates import authority_in, client_context
 from tests.support.kinds import EVERY_KIND, application
 from tests.support.waiting import eventually
-from tests.support.worker import CLIENT_TIMEOUT, POLICY, Setup, worker
+from tests.support.worker import CLIENT_TIMEOUT, POLICY, Setup, Shared
 from unicornd.config.sections.tls import TlsSettings
 from unicornd.dataclass import replace
 from unicornd.http.limits import Limits
@@ -22,21 +22,28 @@ from unicornd.workers.tls import make_context
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
-    from pathlib import Path
 
 UPLOAD = 20_000_000
 """More than the buffers of both kernels take, so that it can only be sent while the other side reads."""
+LIMITED = replace(POLICY, limits=Limits(body_size=1000))
+HURRIED = replace(POLICY, body=Seconds(0.3))
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND)
 
 
-@pytest.fixture(params=["plain", "tls"])
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with Shared(lambda: tmp_path_factory.mktemp("worker")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
 def ways(
-    request: pytest.FixtureRequest, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     """What server and client speak TLS with."""
     if request.param == "plain":
         return None, None
-    authority = authority_in(tmp_path)
+    authority = authority_in(tmp_path_factory.mktemp("certificates"))
     own = authority.sign("server")
     settings = TlsSettings(certfile=own.certificate, keyfile=own.key)
     return make_context(settings), client_context(authority)
@@ -49,45 +56,36 @@ def upload(path: str, fields: str = "") -> bytes:
 
 @every_kind
 def test_a_body_that_is_too_large_can_be_sent_whole_and_413_be_read(
-    tmp_path: Path, kind: str, ways: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+    shared: Shared, kind: str, ways: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 ) -> None:
-    policy = replace(POLICY, limits=Limits(body_size=1000))
     ours, theirs = ways
-    with (
-        worker(application(kind), tmp_path, Setup(kind=kind, policy=policy, tls=ours)) as running,
-        running.connect(theirs) as client,
-    ):
+    with shared.worker(application, Setup(kind=kind, policy=LIMITED, tls=ours)).connect(theirs) as client:
         assert client.send(upload("/")).read().code == 413
 
 
 @every_kind
 @pytest.mark.parametrize("fields", ["", "Connection: close\r\n"], ids=["kept", "closed"])
 def test_an_application_that_does_not_read_the_body_answers_a_client_that_sends_it_whole(
-    tmp_path: Path, kind: str, fields: str, ways: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+    shared: Shared, kind: str, fields: str, ways: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 ) -> None:
     ours, theirs = ways
-    with (
-        worker(application(kind), tmp_path, Setup(kind=kind, tls=ours)) as running,
-        running.connect(theirs) as client,
-    ):
+    with shared.worker(application, Setup(kind=kind, tls=ours)).connect(theirs) as client:
         answer = client.send(upload("/", fields)).read()
         assert (answer.code, answer.body) == (200, b"ok")
 
 
 @every_kind
 def test_a_head_that_is_refused_may_be_followed_by_what_its_client_had_to_say(
-    tmp_path: Path, kind: str
+    shared: Shared, kind: str
 ) -> None:
-    with worker(application(kind), tmp_path, Setup(kind=kind)) as running, running.connect() as client:
+    with shared.worker(application, Setup(kind=kind)).connect() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: x\r\n\r\n" + bytes(UPLOAD))
         assert client.read().code == 400
 
 
 @every_kind
-def test_a_body_that_comes_too_slowly_may_still_be_sent_behind_408(tmp_path: Path, kind: str) -> None:
-    policy = replace(POLICY, body=Seconds(0.3))
-    app = application(kind)
-    with worker(app, tmp_path, Setup(kind=kind, policy=policy)) as running, running.connect() as client:
+def test_a_body_that_comes_too_slowly_may_still_be_sent_behind_408(shared: Shared, kind: str) -> None:
+    with shared.worker(application, Setup(kind=kind, policy=HURRIED)).connect() as client:
         head, _, body = upload("/echo").partition(b"\r\n\r\n")
         client.send(head + b"\r\n\r\n")
         first = client.sock.recv(8, socket.MSG_PEEK)  # the answer has come
@@ -97,14 +95,12 @@ def test_a_body_that_comes_too_slowly_may_still_be_sent_behind_408(tmp_path: Pat
 
 @every_kind
 def test_a_client_that_has_read_its_early_answer_and_closes_leaves_nothing_open(
-    tmp_path: Path, kind: str
+    shared: Shared, kind: str
 ) -> None:
-    policy = replace(POLICY, limits=Limits(body_size=1000))
-    setup = Setup(kind=kind, policy=policy)
-    with worker(application(kind), tmp_path, setup) as running:
-        with running.connect() as client:
-            assert client.send(upload("/")[:2_000_000]).read().code == 413
-        eventually(lambda: not running.has_clients(), "the worker has closed it")
+    running = shared.worker(application, Setup(kind=kind, policy=LIMITED))
+    with running.connect() as client:
+        assert client.send(upload("/")[:2_000_000]).read().code == 413
+    eventually(lambda: not running.has_clients(), "the worker has closed it")
 
 
 @contextlib.contextmanager
