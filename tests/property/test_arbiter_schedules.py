@@ -228,7 +228,7 @@ class Core(RuleBasedStateMachine):
 
 TestCore = pytest.mark.timeout(600)(Core.TestCase)  # a minute, alone on a slow machine
 TestCore.settings = settings(
-    max_examples=300,
+    max_examples=150,
     stateful_step_count=50,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
