@@ -190,8 +190,13 @@ def test_what_a_request_has_started_dies_of_signals_and_its_worker_serves_on(fle
     assert "died" not in fleet.log
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plain", "preload"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, ()) for kind in EVERY_KIND),
+        *((kind, ("--preload",)) for kind in ("threads", "gevent", "asgi")),
+    ],
+)
 def test_what_requests_start_around_a_reload_dies_of_term_or_with_its_worker(
     fleet: Fleet, kind: str, options: tuple[str, ...]
 ) -> None:
@@ -225,8 +230,13 @@ def test_what_requests_start_around_a_reload_dies_of_term_or_with_its_worker(
     assert "told to" not in fleet.log, "nobody had to be ended"
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        *((kind, signal.SIGQUIT) for kind in EVERY_KIND),
+        *((kind, signal.SIGINT) for kind in ("threads", "gevent", "asgi")),
+    ],
+)
 def test_a_quick_stop_leaves_nothing_of_what_requests_have_started(
     fleet: Fleet, kind: str, number: signal.Signals
 ) -> None:

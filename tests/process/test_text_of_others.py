@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.controls import FORGED, HOSTILE, controls_in
 from tests.support.fleet import Fleet, fleet_in
-from tests.support.kinds import EVERY_KIND, site
+from tests.support.kinds import site
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def test_a_fleet_that_cannot_start_tells_so_in_plain_text(fleet: Fleet) -> None:
     assert_is_clean(fleet.folder / "log")
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("kind", ["threads", "asgi", "gevent_pywsgi", "tornado"])  # each has its own words
 def test_the_path_of_a_request_commands_no_terminal(fleet: Fleet, kind: str) -> None:
     fleet.write("site_app.py", site(kind).replace('path == "/stuck"', 'path.startswith("/stuck")'))
     more = '[admin]\nbind = "127.0.0.1:0"\n[logging.access]\nfile = "access.log"\n[server]'
