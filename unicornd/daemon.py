@@ -17,32 +17,38 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from unicornd import __version__, escaping
-from unicornd.arbiter.changeover import Changeover, Estate
+from unicornd.arbiter.context import ArbiterContext
+from unicornd.arbiter.control_service import ControlService
+from unicornd.arbiter.core import Core
 from unicornd.arbiter.crowding import Crowding
 from unicornd.arbiter.daemonize import STDERR, daemonize, kept_streams
 from unicornd.arbiter.enquiries import Enquiries
+from unicornd.arbiter.eventlog import EventLog
 from unicornd.arbiter.events import HaltAsked, PoolDeclared
+from unicornd.arbiter.hooks import ArbiterHooks
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
 from unicornd.arbiter.logwatch import LogWatch
-from unicornd.arbiter.loop import Loop, Means
+from unicornd.arbiter.loop import Loop, Participants
 from unicornd.arbiter.mending import Mending
-from unicornd.arbiter.narration import Narrator
 from unicornd.arbiter.operations import Operations
 from unicornd.arbiter.pidfile import Pidfile
-from unicornd.arbiter.port import Port
+from unicornd.arbiter.postmortems import Postmortems
+from unicornd.arbiter.processes import ProcessTable
 from unicornd.arbiter.reception import Reception
 from unicornd.arbiter.reload import Deployments, config_path, writer_of
 from unicornd.arbiter.retiring import Retiring
-from unicornd.arbiter.seats import Seats
+from unicornd.arbiter.service import ServiceStatus
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Halt
 from unicornd.arbiter.strangers import Strangers
-from unicornd.arbiter.succession import Baton, Birth, confirm_main
 from unicornd.arbiter.survey import Survey
 from unicornd.arbiter.telemetry import Telemetry
-from unicornd.arbiter.tellers import ArbiterHooks
-from unicornd.arbiter.upgrade import Origin
+from unicornd.arbiter.upgrade.handoff import take_handoff
+from unicornd.arbiter.upgrade.incoming import Baton, StartContext, confirm_main
+from unicornd.arbiter.upgrade.launch import LaunchCommand
+from unicornd.arbiter.upgrade.outgoing import OutgoingUpgrade
+from unicornd.arbiter.upgrade.successor import Successor
 from unicornd.arbiter.wakeup import HEARD, Wakeup
 from unicornd.arbiter.watching import Watching, watched_of
 from unicornd.config.exposed import exposed
@@ -52,28 +58,26 @@ from unicornd.config.resolved import count_of, name_of, socket_mode_of, under_th
 from unicornd.control.address import ControlAddress
 from unicornd.control.listening import ControlSocket, open_control_socket
 from unicornd.control.peers import make_peer_rule, socket_mode
+from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
 from unicornd.forking import BOUNDARY
 from unicornd.observe import logs
 from unicornd.observe.logfile import write_at_once
 from unicornd.sockets.inherit import take_passed
-from unicornd.sockets.legacy import take_legacy
 from unicornd.sockets.notify import Notifier
 from unicornd.sockets.store import Store, split_passed
-from unicornd.units import Monotonic
+from unicornd.units import Monotonic, Pid
 from unicornd.workers.registry import share_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from unicornd.arbiter.actions import Leave
     from unicornd.arbiter.reload import Deployment
     from unicornd.arbiter.snapshots import Watched
-    from unicornd.arbiter.succession import Bequest
+    from unicornd.arbiter.upgrade.handoff import Handoff, StateTransfer
     from unicornd.config.loaded import Loaded, Sources
-    from unicornd.sockets.legacy import Legacy
-    from unicornd.sockets.listener import Listener
-    from unicornd.units import Pid
+    from unicornd.sockets.inherit import Passed
 
 USUAL_KIND = "threads"
 """`sync` is made of it."""
@@ -96,10 +100,10 @@ def run_daemon(first: Callable[[], tuple[Sources, Loaded]]) -> DaemonExit:
     Raises:
         UnicorndError: the start is refused; a terminal that started a daemon has been told already.
     """
-    legacy = take_legacy(os.environ)
-    baton = Baton(legacy) if legacy is not None else None
+    handoff = take_handoff(os.environ)
+    baton = Baton(handoff) if handoff is not None else None
     try:
-        return _run(first, legacy, baton=baton)
+        return _run(first, handoff, baton=baton)
     except UnicorndError as error:
         if baton is None:
             raise
@@ -108,31 +112,30 @@ def run_daemon(first: Callable[[], tuple[Sources, Loaded]]) -> DaemonExit:
 
 
 def _run(
-    first: Callable[[], tuple[Sources, Loaded]], legacy: Legacy | None, *, baton: Baton | None
+    first: Callable[[], tuple[Sources, Loaded]], handoff: Handoff | None, *, baton: Baton | None
 ) -> DaemonExit:
-    origin = Origin.of(sys.orig_argv, sys.executable, arguments=sys.argv[1:], environ=dict(os.environ))
-    given = legacy.passed if legacy is not None else take_passed(os.environ, os.getpid())
+    command = LaunchCommand.of(
+        sys.orig_argv, sys.executable, arguments=sys.argv[1:], environ=dict(os.environ)
+    )
+    given = handoff.passed if handoff is not None else take_passed(os.environ, os.getpid())
     passed, stored = split_passed(given)
-    notifier = Notifier.from_environ(os.environ, os.getpid())
-    notifier.is_heard = legacy is None
+    notifier = Notifier.from_environ(os.environ, os.getpid(), is_main=handoff is None)
     store = Store.from_environ(os.environ, notifier, passed=stored)
     sources, loaded = first()
     address = ControlAddress(loaded, sources)
     kept = kept_streams(is_asked_for=loaded.settings.process.inherit_stdio)
     is_daemon = loaded.settings.process.daemon
     verdict = baton or (daemonize(kept) if is_daemon else None)
+    start = StartContext(command=command, verdict=verdict, handoff=handoff, baton=baton)
     try:
         fallback_log = address.fallback_log if is_daemon and STDERR not in kept else ""
-        deployments = Deployments(
-            sources,
-            passed,
-            store=store,
-            fallback_log=fallback_log,
-            instance=address.instance,
-            legacy=legacy,
+        arbiter = Assembly(
+            Inherited(passed=passed, store=store, sources=sources, fallback_log=fallback_log),
+            loaded,
+            address=address,
+            start=start,
+            notifier=notifier,
         )
-        birth = Birth(origin=origin, verdict=verdict, legacy=legacy, baton=baton)
-        arbiter = Assembly(deployments, loaded, address=address, birth=birth, notifier=notifier)
         return arbiter.run()
     except UnicorndError as error:
         if verdict is None:
@@ -157,162 +160,242 @@ def describe(error: UnicorndError) -> str:
     return "\n".join([*lines, f"  hint: {escaping.one_line(error.hint)}"] if error.hint else lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What this process has from whoever started it.
+
+    Attributes:
+        passed: descriptors that systemd has passed on.
+        store: listeners that it keeps over a restart.
+        sources: where the configuration is read from, each time anew.
+        fallback_log: where a daemon logs that would log to standard error; empty for a process that has one.
+    """
+
+    passed: tuple[Passed, ...]
+    store: Store
+    sources: Sources
+    fallback_log: str
+
+
 class Assembly:
     """The arbiter's parts, made in the order in which they may fail.
 
+    Each is given what it needs when it is made, and nothing later: who needs whom is read off `_assemble` from top to
+    bottom.
+
     Args:
-        deployments: the first one is started here.
-        loaded: its settings.
+        inherited: from whoever started us.
+        loaded: the settings of the first deployment, which is started here.
         address: of the control socket.
-        birth: where this process comes from.
+        start: how this process was started.
         notifier: tells systemd how the fleet is.
     """
 
     def __init__(
         self,
-        deployments: Deployments,
+        inherited: Inherited,
         loaded: Loaded,
         *,
         address: ControlAddress,
-        birth: Birth,
+        start: StartContext,
         notifier: Notifier,
     ) -> None:
         self._stack = ExitStack()
-        self._deployments = deployments
         self._loaded = loaded
         self._settings = loaded.settings
         self._address = address
-        self._birth = birth
-        self._verdict = birth.verdict
-        self._size = birth.size(count_of(loaded.settings.workers))
+        self._start = start
+        self._verdict = start.verdict
+        if self._verdict is not None:
+            BOUNDARY.own(self._verdict)
+        self._size = start.size(count_of(loaded.settings.workers))
         self._notifier = notifier
         self._log = logging.getLogger(logs.ERROR_LOG)
         self._journal = Journal(time.time)
-        self._selector = selectors.DefaultSelector()
+        self._selector = BOUNDARY.own(selectors.DefaultSelector())
         self._wakeup = Wakeup()
         self._kernel = LinuxKernel()  # before a hook can have children
+        self._successor = Successor(self._kernel, self._selector)
+        self._deployments = Deployments(
+            inherited.sources,
+            inherited.passed,
+            store=inherited.store,
+            fallback_log=inherited.fallback_log,
+            instance=address.instance,
+            handoff=start.handoff,
+            is_shared=lambda: not start.is_alone or self._successor.pid is not None,
+        )
         self._control: ControlSocket | None = None
         self._pidfile: Pidfile | None = None
 
     def run(self) -> DaemonExit:
         """Start, supervise, clean up."""
         with self._stack:
-            loop = self._assemble()
+            loop, core, outgoing = self._assemble()
             try:
                 leave = loop.run()
-                self._changeover.say_farewell()
+                outgoing.say_farewell()
                 return self._conclude(leave)
             except Exception:  # noqa: BLE001 - told in the log, with its traceback
                 # A defect of ours must not take requests with it: the workers are drained before we leave.
-                self._log.exception("the arbiter has a defect; the fleet is stopped")
-                loop.take(HaltAsked(at=Monotonic(time.monotonic()), halt=Halt.GRACEFUL))
+                self._log.exception("internal error in the arbiter; the fleet is stopped")
+                core.take(HaltAsked(at=Monotonic(time.monotonic()), halt=Halt.GRACEFUL))
                 loop.run()
                 return DaemonExit.FAILED
 
-    def _assemble(self) -> Loop:
+    def _assemble(self) -> tuple[Loop, Core, OutgoingUpgrade]:
+        last = self._prepare()
+        hooks = self._load_hooks()
+        deployment = self._deployments.start(self._loaded)
+        self._stack.callback(self._deployments.close_listeners)
+        context = self._context(hooks)
+        hooks.show(self._deployments, context.processes)
+        enquiries = Enquiries(self._kernel, self._selector)
+        self._stack.callback(enquiries.end)
+        reception = Reception(self._selector, clock=self._kernel.now, log=self._log)
+        self._stack.callback(reception.close)
+        outgoing = OutgoingUpgrade(
+            context,
+            self._successor,
+            command=self._start.command,
+            notifier=self._notifier,
+            control=self._control,
+            reception=reception,
+            before_exec=lambda: hooks.call("pre_exec"),
+        )
+        dead = Postmortems(self._kernel.now, time.time)
+        survey = Survey(
+            context,
+            instance=self._address.instance,
+            control=self._control.address if self._control is not None else None,
+        )
+        service = ControlService(context, enquiries=enquiries, survey=survey, outgoing=outgoing, dead=dead)
+        loop = self._loop(context, service, hooks=hooks, enquiries=enquiries, dead=dead, reception=reception)
+        self._answer(context, service, reception=reception)
+        self._prepare_memory(deployment)
+        self._tell_start(deployment)
+        hooks.call("when_ready")
+        context.core.take(PoolDeclared(at=self._kernel.now(), pool=deployment.pool(self._size)))
+        last.callback(hooks.call, "on_exit")
+        return loop, context.core, outgoing
+
+    def _loop(
+        self,
+        context: ArbiterContext,
+        service: ControlService,
+        *,
+        hooks: ArbiterHooks,
+        enquiries: Enquiries,
+        dead: Postmortems,
+        reception: Reception,
+    ) -> Loop:
+        """Name everybody who takes part in the loop's turns."""
+        strangers = self._strangers(hooks, context.processes)
+        participants = Participants(
+            signals=service.take_signal,
+            tickers=(
+                context.service.tick,
+                enquiries.tick,
+                service.tick,
+                context.processes.tick,
+                strangers.tick,
+                *self._watchers(context),
+                self._watching(service).tick,
+                self._successor.tick,
+                reception.tick,
+            ),
+            death_claims=(enquiries.take_death, self._successor.take_death),
+            death_observers=(dead.observe, hooks.observe_death),
+            postponed=(enquiries.postpone, self._successor.postpone),
+            leaves=strangers.leaves,
+        )
+        return Loop(context, self._wakeup, participants=participants)
+
+    def _prepare(self) -> ExitStack:
+        """Have logs, signals, control socket and pidfile; return what is called when all of these are gone."""
         settings = self._settings
         self._deployments.open_first_logs(settings)
         if self._verdict is not None:  # what applications print has to go somewhere
             self._verdict.fill_streams(logs.error_fd())
-        last = self._stack.enter_context(ExitStack())  # when pidfile and sockets are gone
+        last = self._stack.enter_context(ExitStack())
         self._wakeup.install()
         self._open_control()
         if settings.process.pidfile is not None:
             self._pidfile = Pidfile.write(
                 settings.process.pidfile,
                 os.getpid(),
-                predecessor=self._birth.predecessor,
+                predecessor=self._start.predecessor,
                 writer=writer_of(settings),
             )
+            BOUNDARY.own(self._pidfile)
             self._stack.callback(self._pidfile.remove)
-        BOUNDARY.arm((*HEARD, signal.SIGPIPE), self._wakeup.close)  # nothing else is there yet
-        hooks = self._call_operator()
-        deployment = self._deployments.start(self._loaded)
-        self._stack.callback(self._deployments.close_listeners)
-        means = self._means()
-        port = self._port(means)
-        loop = port.loop
-        hooks.connect(loop, port, deployments=self._deployments)
-        self._leave_to(hooks, loop)
-        retiring = Retiring(loop, lambda: self._deployments.present.settings.workers)
-        loop.tickers += [retiring.tick, Telemetry(loop, self._deployments).tick]
-        self._look_around(loop)
-        self._watch_files(port, loop)
-        self._receive(port)
-        self._prepare_upgrades(port, loop, hooks=hooks)
-        self._answer(loop)
-        self._prepare_memory(deployment)
-        pool = deployment.pool(self._size)
-        self._tell_start(deployment)
-        BOUNDARY.arm((*HEARD, signal.SIGPIPE), lambda: self._leave_behind(loop, ()))
-        hooks.call("when_ready")
-        loop.take(PoolDeclared(at=means.kernel.now(), pool=pool))
-        last.callback(hooks.call, "on_exit")
-        return loop
+        # Hooks run from now on, and may fork.
+        BOUNDARY.arm((*HEARD, signal.SIGPIPE), BOUNDARY.close_owned)
+        return last
 
-    def _call_operator(self) -> ArbiterHooks:
-        """Load the hooks, and call the first ones."""
+    def _load_hooks(self) -> ArbiterHooks:
+        """Load the operator's hooks, and call the first ones."""
         self._deployments.settle_in(self._settings)
-        cfg = under_their_names(self._settings, self._address.instance)
-        hooks = ArbiterHooks.load(self._settings.hooks, cfg, log=self._log, name=self._address.instance)
+        hooks = ArbiterHooks.load(
+            self._settings.hooks,
+            under_their_names(self._settings, self._address.instance),
+            log=self._log,
+            name=self._address.instance,
+            next_deployment=lambda: self._deployments.next,
+        )
         hooks.call_starting(self._size)
         return hooks
 
-    def _leave_to(self, hooks: ArbiterHooks, loop: Loop) -> None:
-        """Leave to the hooks what they have started."""
-
-        def is_worker(pid: Pid) -> bool:
-            loop.seats.meet_all()
-            return pid in loop.seats.seated
-
-        strangers = Strangers(
-            self._kernel, is_worker=is_worker, has_hooks=lambda: hooks.are_set, reap=loop.reap
-        )
-        loop.leaves = strangers.leaves
-        loop.tickers.append(strangers.tick)
-
-    def _means(self) -> Means:
-        return Means(
+    def _context(self, hooks: ArbiterHooks) -> ArbiterContext:
+        """Make what the other parts share. The order of the observers is that in which they are told."""
+        spawner = Spawner(self._kernel, prepare=hooks.prepare)
+        processes = ProcessTable(spawner, self._selector, kernel=self._kernel)
+        eventlog, operations = EventLog(self._log, self._journal), Operations()
+        service = ServiceStatus(self._notifier, successor=self._successor, on_serving=self._tell_ready)
+        return ArbiterContext(
             kernel=self._kernel,
             selector=self._selector,
-            wakeup=self._wakeup,
+            core=Core(
+                eventlog.observe, operations.observe, processes.observe, service.observe, hooks.observe
+            ),
+            processes=processes,
             deployments=self._deployments,
-            operations=Operations(),
-            narrator=Narrator(self._log, self._journal),
-            notifier=self._notifier,
+            operations=operations,
+            eventlog=eventlog,
+            journal=self._journal,
+            service=service,
             log=self._log,
         )
 
-    def _port(self, means: Means) -> Port:
-        """Make the loop, and what speaks for it."""
-        self._enquiries = Enquiries(
-            means.kernel, self._selector, leave_behind=lambda: self._leave_behind(loop, ())
-        )
-        self._stack.callback(self._enquiries.end)
-        port = Port(means, journal=self._journal, enquiries=self._enquiries)
-        loop = port.loop = Loop(means, on_signal=port.take_signal, on_ready=self._tell_ready)
-        self._selector.register(self._wakeup, selectors.EVENT_READ, loop.take_signals)
-        spawner = Spawner(means.kernel, leave_behind=lambda kept: self._leave_behind(loop, kept))
-        loop.seats = Seats(spawner, self._selector, on_event=loop.take, kernel=means.kernel)
-        loop.claims_death.append(self._enquiries.take_death)
-        loop.tickers += [self._enquiries.tick, port.tick, loop.seats.tick]
-        loop.on_late.append(self._enquiries.postpone)
-        port.survey = Survey(
-            loop,
-            means,
-            instance=self._address.instance,
-            control=self._control.address if self._control is not None else None,
-            journal=self._journal,
-        )
-        return port
+    def _strangers(self, hooks: ArbiterHooks, processes: ProcessTable) -> Strangers:
+        """Leave to the hooks what they have started."""
 
-    def _receive(self, port: Port) -> None:
-        settings, legacy = self._settings, self._birth.legacy
-        self._reception = Reception(self._selector, port)
-        self._stack.callback(self._reception.close)
-        left = legacy.admin if legacy is not None else None
-        mode = socket_mode_of(settings.server, settings.process)
-        self._reception.open_admin(settings.admin, mode=mode, left=left)
+        def is_worker(pid: Pid) -> bool:
+            processes.meet_all()
+            return pid in processes.workers
+
+        return Strangers(self._kernel, is_worker=is_worker, has_hooks=lambda: hooks.are_set)
+
+    def _watchers(self, context: ArbiterContext) -> Iterator[Callable[[Monotonic], Monotonic | None]]:
+        """Yield who looks what happens to the fleet: to its size, its listeners, to those who wait, to its logs."""
+        core, processes, deployments = context.core, context.processes, self._deployments
+        yield Retiring(core, processes, settings=lambda: deployments.present.settings.workers).tick
+        yield Telemetry(core, processes, deployments=deployments).tick
+        yield Mending(core, deployments, log=self._log).tick
+        yield Crowding(core, processes, deployments=deployments).tick
+        yield LogWatch(processes, self._journal).tick
+
+    def _watching(self, service: ControlService) -> Watching:
+        """Have files watched that a reload may be wanted for."""
+        folder = str(working_folder())
+
+        def wanted() -> Watched:
+            settings = self._deployments.present.settings
+            return watched_of(settings.reload, settings.app, folder=folder)
+
+        watching = Watching(self._kernel, self._selector, wanted=wanted, changed=service.reload_for)
+        self._stack.callback(watching.end)
+        return watching
 
     def _open_control(self) -> None:
         """Open the control socket; one that cannot be had is a line in the log, one that answers is the end.
@@ -323,9 +406,9 @@ class Assembly:
         control = self._settings.control
         if not control.enabled:
             return
-        legacy = self._birth.legacy
-        if legacy is not None and legacy.control is not None:
-            self._control = ControlSocket.inherited(legacy.control, legacy.control_address)
+        handoff = self._start.handoff
+        if handoff is not None and handoff.control is not None:
+            self._control = ControlSocket.inherited(handoff.control, handoff.control_address)
             self._stack.callback(self._remove_control)
             return
         rule = make_peer_rule(control)
@@ -349,103 +432,30 @@ class Assembly:
         if self._control is not None and not self._deployments.is_shared():
             self._control.remove()
 
-    def _prepare_upgrades(self, port: Port, loop: Loop, *, hooks: ArbiterHooks) -> None:
-        estate = Estate(
-            origin=self._birth.origin,
-            control=self._control,
-            admin=self._reception.admin,
-            let_go=self._reception.stop_listening,
-            leave=lambda _legacy: hooks.call("pre_exec"),
-        )
-        self._changeover = port.changeover = Changeover(
-            loop, port.means, estate=estate, journal=self._journal
-        )
-        self._deployments.is_shared = lambda: (
-            not self._birth.is_alone or self._changeover.successor is not None
-        )
-
-    def _answer(self, loop: Loop) -> None:
+    def _answer(self, context: ArbiterContext, service: ControlService, *, reception: Reception) -> None:
         """Answer at the control socket; as the new arbiter of an upgrade, when the predecessor does not any more."""
-        if self._birth.baton is None:
-            self._reception.take_over(self._control, self._settings.control)
+        settings, handoff = self._settings, self._start.handoff
+        left = handoff.admin if handoff is not None else None
+        mode = socket_mode_of(settings.server, settings.process)
+        reception.open_admin(settings.admin, service, mode=mode, left=left)
+        if self._start.baton is None:
+            reception.take_over(self._control, settings.control, service=service)
             return
-        self._birth.baton.watch(
+        self._start.baton.watch(
             self._selector,
-            lambda: self._promote(loop),
-            heard=lambda bequest: self._inherit(bequest, loop),
-            gone=lambda: self._settle_alone(loop),
+            lambda: self._promote(context, service, reception=reception),
+            heard=lambda transfer: _inherit(transfer, context),
+            gone=lambda: confirm_main(self._notifier, self._kernel, predecessor=self._start.predecessor),
         )
 
-    def _inherit(self, bequest: Bequest, loop: Loop) -> None:
-        loop.seats.inherit(bequest.counted)
-        self._journal.inherit(bequest.journal)
-        if bequest.upgrade is not None:
-            loop.means.operations.inherit(bequest.upgrade)
-
-    def _promote(self, loop: Loop) -> None:
+    def _promote(self, context: ArbiterContext, service: ControlService, *, reception: Reception) -> None:
         """The predecessor is gone, or has left everything to us."""
-        self._log.info("this unicornd is the only one now")
-        self._journal.append("upgrade.promoted", "this unicornd is the only one now")
+        context.eventlog.record("upgrade.promoted", "upgrade finished: this process is now the only arbiter")
         if self._pidfile is not None and self._settings.process.pidfile is not None:
             self._pidfile.promote(self._settings.process.pidfile)
-        self._reception.take_over(self._control, self._settings.control)
-        self._notifier.is_heard = True
-        self._notifier.main(os.getpid())
+        reception.take_over(self._control, self._settings.control, service=service)
+        context.service.take_over(Pid(os.getpid()), context.core.state)
         self._deployments.take_over_store()
-        if loop.served_at is not None:
-            self._notifier.ready(loop.status_line())
-
-    def _settle_alone(self, loop: Loop) -> None:
-        """The predecessor is gone."""
-        confirm_main(
-            self._notifier,
-            self._kernel,
-            predecessor=self._birth.predecessor,
-            leave_behind=lambda: self._leave_behind(loop, ()),
-        )
-
-    def _look_around(self, loop: Loop) -> None:
-        """Have it seen what happens to the fleet: to its listeners, to those who wait, to its logs."""
-        looks = (
-            Mending(loop, self._deployments).tick,
-            Crowding(loop, self._deployments).tick,
-            LogWatch(loop, self._journal).tick,
-        )
-        loop.tickers += looks
-
-    def _watch_files(self, port: Port, loop: Loop) -> None:
-        folder = str(working_folder())
-
-        def wanted() -> Watched:
-            settings = self._deployments.present.settings
-            return watched_of(settings.reload, settings.app, folder=folder)
-
-        watching = Watching(
-            port.means.kernel,
-            self._selector,
-            wanted=wanted,
-            changed=port.reload_for,
-            leave_behind=lambda: self._leave_behind(loop, ()),
-        )
-        loop.tickers.append(watching.tick)
-        self._stack.callback(watching.end)
-
-    def _leave_behind(self, loop: Loop, kept: tuple[Listener, ...]) -> None:
-        """In a forked child: close whatever is the arbiter's."""
-        for listener in self._deployments.all_listeners():
-            if listener not in kept:
-                listener.sock.close()
-        self._selector.close()
-        self._wakeup.close()
-        self._reception.leave_behind()
-        loop.seats.leave_behind()
-        self._enquiries.leave_behind()
-        self._changeover.leave_behind()
-        if self._verdict is not None:
-            self._verdict.close()
-        if self._pidfile is not None:
-            self._pidfile.close()
-        gc.unfreeze()
 
     def _prepare_memory(self, deployment: Deployment) -> None:
         """Load what every worker needs, and keep the collector from touching it: it is shared copy-on-write."""
@@ -493,3 +503,11 @@ class Assembly:
         elif logs.stream_of(self._settings.logging.error) is None:
             write_at_once(f"{describe(error)}\n".encode("utf-8", "backslashreplace"), is_last=True)
         return code
+
+
+def _inherit(transfer: StateTransfer, context: ArbiterContext) -> None:
+    """Go on where the predecessor was: with what it had counted, written down, and been asked for."""
+    context.processes.inherit(transfer.counted)
+    context.journal.inherit(transfer.journal)
+    if transfer.upgrade is not None:
+        context.operations.inherit(transfer.upgrade)

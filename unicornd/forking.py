@@ -18,10 +18,11 @@ import stat
 import sys
 from _thread import get_ident  # of threads, whatever a library of greenlets makes of it
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 _new_epoll = select.epoll
 """Held on to: gevent and eventlet take it away."""
@@ -29,10 +30,44 @@ _Socket = socket.socket
 """As it is before a library of greenlets patches the module."""
 
 
+class Closable(Protocol):
+    """Something open that this process has."""
+
+    def close(self) -> None:
+        """Let go of it; a second time does nothing."""
+
+
+T = TypeVar("T", bound=Closable)
+
+
+class OwnedFd:
+    """A descriptor that no child keeps: the arbiter's end of a pipe."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        BOUNDARY.own(self)
+
+    def fileno(self) -> int:
+        """Its number; -1 when it is closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close it, once."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
 class Boundary:
-    """What a process gives up in a child that somebody else forks; one a process, `BOUNDARY`."""
+    """What a process gives up in a child; one a process, `BOUNDARY`.
+
+    The arbiter registers what it opens as it opens it (`own`), and its own children close all of that but what they are
+    given (`close_owned`): no list elsewhere has to know of a new socket. A child that somebody else forks gives up what
+    `arm` was told.
+    """
 
     def __init__(self) -> None:
+        self._owned: WeakSet[Closable] = WeakSet()
         self._give_up: Callable[[], None] | None = None
         self._handlers: dict[int, object] = {}
         self._is_ours = False
@@ -48,6 +83,23 @@ class Boundary:
         """
         self._handlers = {number: signal.getsignal(number) for number in signals}
         self._give_up = give_up
+
+    def own(self, thing: T) -> T:
+        """Register something that no child of this process keeps, and return it; what is gone is forgotten by itself."""
+        self._owned.add(thing)
+        return thing
+
+    def close_owned(self, kept: Collection[Closable] = ()) -> None:
+        """In a child: close what the parent owns, and own nothing.
+
+        Args:
+            kept: what the child goes on with.
+        """
+        for thing in tuple(self._owned):
+            if all(thing is not each for each in kept):
+                with suppress(OSError):  # somebody has closed its descriptor behind its back
+                    thing.close()
+        self._owned.clear()
 
     def end_child(self) -> None:
         """End this process if it is such a child that has come back into our code, which is not for it."""

@@ -13,9 +13,10 @@ from unicornd.arbiter.kernel import Death, LinuxKernel
 from unicornd.units import Monotonic, Pid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from unicornd.arbiter.kernel import Kernel
+    from unicornd.forking import Closable
 
 
 class FakeKernel:
@@ -42,7 +43,7 @@ class FakeKernel:
     def now(self) -> Monotonic:
         return Monotonic(self.time)
 
-    def fork(self, child: Callable[[], int]) -> Pid:  # noqa: ARG002 - the other side of a fork is elsewhere
+    def fork(self, child: Callable[[], int], *, kept: Collection[Closable] | None = ()) -> Pid:  # noqa: ARG002 - the other side of a fork is elsewhere
         if self.refusal is not None:
             raise self.refusal
         self._last += 1

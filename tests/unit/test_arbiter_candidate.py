@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unicornd.arbiter.candidate import moved
+from unicornd.arbiter.upgrade.candidate import moved
 
 STARTED = {"VIRTUAL_ENV": "/srv/blue", "PATH": "/srv/blue/bin:/opt/bin:/usr/bin", "SHOP": "1"}
 

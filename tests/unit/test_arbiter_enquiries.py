@@ -21,9 +21,10 @@ from unicornd.errors import ConfigError
 from unicornd.units import Monotonic, Pid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from unicornd.arbiter.kernel import Kernel
+    from unicornd.forking import Closable
 
 
 class Asker:
@@ -32,7 +33,7 @@ class Asker:
     def __init__(self, kernel: Kernel | None = None) -> None:
         self.kernel = kernel or LinuxKernel()
         self.selector = selectors.DefaultSelector()
-        self.enquiries = Enquiries(self.kernel, self.selector, leave_behind=lambda: None)
+        self.enquiries = Enquiries(self.kernel, self.selector)
         self.told: list[object] = []
         self.claimed: list[int] = []
 
@@ -138,7 +139,7 @@ def test_when_to_look_again_is_known_and_nothing_is_told_after_the_end(asker: As
 class Exhausted(LinuxKernel):
     """There are too many processes."""
 
-    def fork(self, child: Callable[[], int]) -> Pid:
+    def fork(self, child: Callable[[], int], *, kept: Collection[Closable] | None = ()) -> Pid:  # noqa: ARG002
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), child)
 
 

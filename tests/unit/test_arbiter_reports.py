@@ -19,11 +19,11 @@ from tests.support.waiting import eventually
 from tests.unit.test_worker_channel import HOSTILE
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import Spawn
+from unicornd.arbiter.eventlog import EventLog
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.kernel import LinuxKernel
-from unicornd.arbiter.narration import Narrator
+from unicornd.arbiter.processes import ProcessTable
 from unicornd.arbiter.reports import MOST_AT_ONCE, MOST_IN_A_LIFE
-from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Blueprint, Spawner
 from unicornd.arbiter.state import Phase, Role
 from unicornd.arbiter.wakeup import hear
@@ -35,7 +35,7 @@ from unicornd.workers.order import close_seat, receive_order
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unicornd.arbiter.spawn import Seated
+    from unicornd.arbiter.spawn import WorkerHandle
 
 READY = encode_report(ReadyReport(kind="sync"))
 RETIRING = encode_report(RetiringReport(why="it is tired"))
@@ -49,8 +49,7 @@ class Arbiter:
         self.selector = selectors.DefaultSelector()
         self.happened: list[events.Event] = []
         self.defect: Exception | None = None
-        spawner = Spawner(self.kernel, leave_behind=lambda _listeners: None)
-        self.seats = Seats(spawner, self.selector, on_event=self._take, kernel=self.kernel)
+        self.processes = ProcessTable(Spawner(self.kernel), self.selector, kernel=self.kernel)
 
     def _take(self, event: events.Event) -> None:
         self.happened.append(event)
@@ -64,34 +63,40 @@ class Arbiter:
                 signal.pause()
 
         action = Spawn(pool="web", slot=Slot(1), generation=Generation(1), why="the test wants it", role=role)
-        return self.seats.fill(action, blueprint(run)).pid
+        return self.processes.fill(action, blueprint(run)).pid
 
     def ask(self) -> int:
         action = Spawn(pool="web", slot=Slot(1), generation=Generation(1), why="the test wants it")
-        return self.seats.ask(action, blueprint(lambda _seat: 1))[0]
+        return self.processes.ask(action, blueprint(lambda _seat: 1))[0]
 
     def of(self, kind: type[events.Event]) -> list[events.Event]:
         return [event for event in self.happened if isinstance(event, kind)]
 
     def await_event(self, kind: type[events.Event], count: int = 1) -> None:
         def is_there() -> bool:
-            hear(self.selector, 0.01)
+            self.hear(0.01)
             return len(self.of(kind)) >= count
 
         eventually(is_there, f"{count} × {kind.__name__}")
 
-    def hears(self, seated: Seated) -> bool:
+    def hear(self, seconds: float) -> None:
+        hear(self.selector, seconds, after_each=self.deliver)
+
+    def deliver(self) -> None:
+        self.processes.deliver(self._take)
+
+    def hears(self, seated: WorkerHandle) -> bool:
         return seated.channel.fileno() in self.selector.get_map()
 
     def reap(self, pid: Pid) -> None:
         self.kernel.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        self.seats.vacate(pid)
+        self.processes.vacate(pid)
+        self.deliver()
 
     def close(self) -> None:
-        for pid in (*self.seats.seated, *self.seats.molds):
+        for pid in (*self.processes.workers, *self.processes.molds):
             self.reap(pid)
-        self.seats.leave_behind()
         self.selector.close()
 
 
@@ -152,7 +157,7 @@ def test_a_worker_becomes_ready_once(arbiter: Arbiter) -> None:
     arbiter.spawn(say(READY, READY, encode_report(ReadyReport(kind="other")), RETIRING))
     arbiter.await_event(events.ReplacementAsked)
     assert len(arbiter.of(events.BecameReady)) == 1
-    assert arbiter.seats.kind == "sync"
+    assert arbiter.processes.kind == "sync"
 
 
 @pytest.mark.parametrize("datagram", [RETIRING, READY, b"nonsense", b""])
@@ -164,7 +169,7 @@ def test_who_reports_without_end_is_heard_in_turns_and_then_not_at_all(
             while True:
                 seat.channel.send(datagram)
 
-    seated = arbiter.seats.seated[arbiter.spawn(flood)]
+    seated = arbiter.processes.workers[arbiter.spawn(flood)]
     turns = 0
 
     def is_over() -> bool:
@@ -184,7 +189,7 @@ def test_who_reports_without_end_is_heard_in_turns_and_then_not_at_all(
 
 def hear_one(arbiter: Arbiter) -> bool:
     is_there = bool(arbiter.selector.select(0.01))
-    hear(arbiter.selector, 0)
+    arbiter.hear(0)
     return is_there
 
 
@@ -228,7 +233,7 @@ def test_a_defect_that_a_report_meets_ends_its_worker_only(
     arbiter: Arbiter, caplog: pytest.LogCaptureFixture
 ) -> None:
     arbiter.defect = RecursionError("too deep")
-    seated = arbiter.seats.seated[arbiter.spawn(say(READY, RETIRING))]
+    seated = arbiter.processes.workers[arbiter.spawn(say(READY, RETIRING))]
     arbiter.await_event(events.Distrusted)
     assert not arbiter.of(events.ReplacementAsked)
     assert not arbiter.hears(seated)
@@ -270,7 +275,7 @@ def test_a_mold_that_answers_in_a_workers_place_is_not_believed(
     assert (failed.ticket, distrusted.pid) == (ticket, mold)
     assert distrusted.why.startswith("it was asked to fork worker 1, and process ")
     assert why in distrusted.why
-    assert not arbiter.seats.seated
+    assert not arbiter.processes.workers
 
 
 def test_a_mold_that_closes_a_workers_channel_has_not_forked_it(arbiter: Arbiter) -> None:
@@ -297,14 +302,15 @@ def test_a_worker_that_does_not_come_is_given_up_when_its_mold_is_gone_and_someb
     os.close(reader)
     os.close(writer)
     now = arbiter.kernel.now()
-    assert arbiter.seats.tick(now) is None, "the mold is there: the plan knows how long it may take"
+    assert arbiter.processes.tick(now) is None, "the mold is there: the plan knows how long it may take"
     arbiter.reap(mold)
-    until = arbiter.seats.tick(now)
+    until = arbiter.processes.tick(now)
     assert until is not None
     assert now < until <= now + 10.0
     assert not arbiter.happened
-    assert arbiter.seats.tick(until) == until, "what follows from that is to be planned at once"
-    assert arbiter.seats.tick(until) is None
+    assert arbiter.processes.tick(until) == until, "what follows from that is to be planned at once"
+    assert arbiter.processes.tick(until) is None
+    arbiter.deliver()
     os.kill(holder, signal.SIGKILL)
     [event] = arbiter.happened
     assert isinstance(event, events.SpawnFailed)
@@ -333,7 +339,7 @@ def test_a_new_child_that_says_so_is_a_worker_once(arbiter: Arbiter) -> None:
     with channel[0]:
         newborn = arbiter.kernel.fork(live)
     arbiter.await_event(events.Spawned)
-    assert list(arbiter.seats.seated) == [newborn]
+    assert list(arbiter.processes.workers) == [newborn]
 
 
 def test_a_mold_takes_orders_from_its_arbiter_only(arbiter: Arbiter) -> None:
@@ -344,8 +350,8 @@ def test_a_mold_takes_orders_from_its_arbiter_only(arbiter: Arbiter) -> None:
             seat.channel.send(encode_report(RetiringReport(why=str(error))))
         close_seat(order_of(seat))
 
-    mold = arbiter.seats.molds[arbiter.spawn(live, Role.MOLD)]
-    stranger = arbiter.kernel.fork(lambda: mold.channel.send(b"{}") and 0)
+    mold = arbiter.processes.molds[arbiter.spawn(live, Role.MOLD)]
+    stranger = arbiter.kernel.fork(lambda: mold.channel.send(b"{}") and 0, kept=None)
     os.waitpid(stranger, 0)
     arbiter.ask()
     arbiter.await_event(events.SpawnFailed)
@@ -361,5 +367,5 @@ def test_only_a_worker_that_was_booting_is_told_to_be_ready(phase: Phase, count:
     child = make_child(1, phase=phase)
     event = events.BecameReady(at=child.born_at, pid=child.pid)
     state = make_state(1, child)
-    Narrator(logging.getLogger("unicornd"), journal).tell(event, previous=state, state=state)
+    EventLog(logging.getLogger("unicornd"), journal).observe(event, previous=state, state=state)
     assert journal.last == count

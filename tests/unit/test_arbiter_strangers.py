@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ from tests.support.kernel import FakeKernel
 from unicornd.arbiter.strangers import PATIENCE, Strangers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from unicornd.units import Pid
 
 
@@ -25,7 +28,6 @@ class Reaper:
             self.kernel,
             is_worker=self.workers.__contains__,
             has_hooks=lambda: self.has_hooks,
-            reap=self.reap,
         )
 
     def reap(self) -> None:
@@ -37,8 +39,13 @@ class Reaper:
 
 
 @pytest.fixture
-def reaper() -> Reaper:
-    return Reaper()
+def reaper() -> Iterator[Reaper]:
+    made = Reaper()
+    former = signal.signal(
+        signal.SIGCHLD, lambda _number, _frame: made.reap()
+    )  # as the loop does with its next turn
+    yield made
+    signal.signal(signal.SIGCHLD, former)
 
 
 def test_a_hooks_child_is_left_for_a_minute_and_then_reaped(reaper: Reaper) -> None:

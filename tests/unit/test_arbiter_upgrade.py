@@ -15,11 +15,12 @@ import pytest
 
 from tests.support.waiting import eventually
 from unicornd.arbiter.kernel import LinuxKernel
-from unicornd.arbiter.succession import MAX_BEQUEST_BYTES, Baton, Bequest
-from unicornd.arbiter.upgrade import UNCLEAR, Ends, Origin, Upgrade
+from unicornd.arbiter.upgrade.handoff import MAX_TRANSFER_BYTES, VARIABLE, Handoff, StateTransfer
+from unicornd.arbiter.upgrade.incoming import Baton
+from unicornd.arbiter.upgrade.launch import LaunchCommand
+from unicornd.arbiter.upgrade.successor import UNCLEAR, Successor
 from unicornd.arbiter.wakeup import hear
 from unicornd.observe.metrics import Totals
-from unicornd.sockets.legacy import VARIABLE, Legacy
 from unicornd.units import Pid
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def child(text):
 READY = b'{"code": 0, "text": ""}'
 
 
-def left_by(pid: int, baton: int) -> Legacy:
-    return Legacy(
+def left_by(pid: int, baton: int) -> Handoff:
+    return Handoff(
         pid=Pid(pid), baton=baton, control=None, control_address="", admin=None, handover=(), listeners=(), passed=()
     )  # fmt: skip
 
@@ -52,14 +53,18 @@ class Old:
         self.kernel = LinuxKernel()
         self.selector = selectors.DefaultSelector()
         self.ended: list[object] = []
-        ends = Ends(ready=self.ended.append, failed=self.ended.append)
-        self.upgrade = Upgrade(self.kernel, self.selector, ends=ends)
+        self.upgrade = Successor(self.kernel, self.selector)
 
     def start(self, code: str) -> Pid:
         command = (sys.executable, "-c", SAY + code + "\nsignal.pause()")
-        origin = Origin(program=command, arguments=(), folder="/", environ=dict(os.environ))
+        launch = LaunchCommand(program=command, arguments=(), folder="/", environ=dict(os.environ))
         return self.upgrade.start(
-            origin, lambda _left: None, legacy=lambda baton: left_by(os.getpid(), baton), seconds=60
+            launch,
+            lambda _left: None,
+            handoff=lambda baton: left_by(os.getpid(), baton),
+            seconds=60,
+            on_ready=self.ended.append,
+            on_failure=self.ended.append,
         )
 
     def turn(self) -> bool:
@@ -147,13 +152,13 @@ def new() -> Iterator[New]:
         yield made
 
 
-PROMOTION = Bequest(counted=Totals(requests=3), is_promotion=True)
+PROMOTION = StateTransfer(counted=Totals(requests=3), is_promotion=True)
 
 
 def test_a_predecessor_of_another_release_is_waited_for_if_it_is_not_understood(new: New) -> None:
     for line in (
         b"{}", b"nonsense", b'{"counted": {"moons": 1}, "is_promotion": true}', b"[]", b"[" * 60_000, b"\xff",
-        json.dumps({"counted": {}, "is_promotion": True, "upgrade": []}).encode(), b"x" * (2 * MAX_BEQUEST_BYTES),
+        json.dumps({"counted": {}, "is_promotion": True, "upgrade": []}).encode(), b"x" * (2 * MAX_TRANSFER_BYTES),
     ):  # fmt: skip
         new.ours.sendall(line + b"\n")
         new.turn()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.control_port import CONFIG_REFUSAL, FakePort, make_child, make_facts, make_state
 from unicornd.arbiter.kernel import Death
-from unicornd.arbiter.postmortems import examine
+from unicornd.arbiter.postmortems import Ended, examine
 from unicornd.arbiter.routes import ANSWER_SECONDS, ANSWERS, MAX_WAIT, PREVIEW_SECONDS, make_route
 from unicornd.arbiter.state import Role
 from unicornd.arbiter.view import ListenerFacts
@@ -412,9 +412,13 @@ def test_postmortems_tell_what_was_lost() -> None:
         in_flight=(InFlight(cell=0, since=Monotonic(8.0), text="GET /cart"),),
     )  # fmt: skip
     death = Death(pid=child.pid, code=None, signal=9, peak_memory=1024)
-    port.died = (
-        examine(child, death, name="worker 1", reading=row, was_oom=True, now=Monotonic(10.0), wall=0.0),
-        examine(child, death, name="worker 1", reading=None, was_oom=False, now=Monotonic(10.0), wall=0.0),
+    port.died = tuple(
+        examine(
+            Ended(child=child, death=death, handle=None, reading=reading, was_oom=reading is not None),
+            now=Monotonic(10.0),
+            wall=0.0,
+        )
+        for reading in (row, None)
     )
     shown: Any = check(ask(port, "GET", "/v1/postmortems"), "Postmortems")
     told, blind = shown["postmortems"]

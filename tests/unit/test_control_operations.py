@@ -11,7 +11,7 @@ from unicornd.arbiter.fold import fold
 from unicornd.arbiter.journal import Journal
 from unicornd.arbiter.operations import MAX_STEPS, REMEMBERED, Kind, Operations, Outcome
 from unicornd.arbiter.state import DISK_IS_NEWER, Child, Halt, Order, Phase, Rollout, State
-from unicornd.arbiter.succession import MAX_BEQUEST_BYTES, Bequest
+from unicornd.arbiter.upgrade.handoff import MAX_TRANSFER_BYTES, StateTransfer
 from unicornd.dataclass import replace
 from unicornd.errors import CtlExit
 from unicornd.observe.metrics import Totals
@@ -368,9 +368,11 @@ def test_what_the_predecessor_has_done_is_known_and_counted_on_from() -> None:
     for number in range(1, 1001):
         journal.append("thing.happened", "x" * 500, number=number)
     entries = journal.since(0)
-    line = Bequest(counted=Totals(requests=3), upgrade=upgrade, is_promotion=True, journal=entries).line()
-    assert len(line) < MAX_BEQUEST_BYTES
-    told = Bequest.of(line)
+    line = StateTransfer(
+        counted=Totals(requests=3), upgrade=upgrade, is_promotion=True, journal=entries
+    ).line()
+    assert len(line) < MAX_TRANSFER_BYTES
+    told = StateTransfer.of(line)
     assert told.journal == entries[-len(told.journal) :], "the newest ones that fit"
     assert len(told.journal) > 50
     assert (told.counted, told.is_promotion, told.upgrade) == (Totals(requests=3), True, upgrade)
@@ -379,4 +381,4 @@ def test_what_the_predecessor_has_done_is_known_and_counted_on_from() -> None:
     assert ended(after, "upgrade-2") == upgrade
     assert after.running is None
     assert after.begin(Kind.SCALE, title="t", pool="web", now=LATER).id == "scale-3"
-    assert Bequest.of(Bequest(counted=Totals()).line()) == Bequest(counted=Totals())
+    assert StateTransfer.of(StateTransfer(counted=Totals()).line()) == StateTransfer(counted=Totals())

@@ -33,7 +33,7 @@ FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 PLACES = ("unicornd/", "tests/", "docs/", "configs/", "schemas/", "systemd/", ".ci/")
-NARRATION = "".join(path.read_text() for path in (ROOT / "unicornd/arbiter").glob("*.py"))
+NARRATION = "".join(path.read_text() for path in (ROOT / "unicornd/arbiter").rglob("*.py"))
 END_OF_COMMAND = frozenset({"||", "&&", "|", ";", ">", "2>"})
 
 

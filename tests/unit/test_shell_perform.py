@@ -13,8 +13,8 @@ from tests.support.kernel import FakeKernel
 from unicornd.arbiter import events
 from unicornd.arbiter.actions import AbandonRollout, Command, FinishRollout, Spawn
 from unicornd.arbiter.perform import perform
+from unicornd.arbiter.processes import ProcessTable
 from unicornd.arbiter.reload import Deployments
-from unicornd.arbiter.seats import Seats
 from unicornd.arbiter.spawn import Spawner
 from unicornd.arbiter.state import Order
 from unicornd.config.layers import load
@@ -25,8 +25,9 @@ from unicornd.units import Generation, Monotonic, Pid, Slot
 from unicornd.workers import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+    from unicornd.forking import Closable
     from unicornd.workers.context import Seat
 
 
@@ -37,8 +38,8 @@ class Eavesdropper(FakeKernel):
         super().__init__()
         self.seats: list[Seat] = []
 
-    def fork(self, child: Callable[[], int]) -> Pid:
-        pid = super().fork(child)
+    def fork(self, child: Callable[[], int], *, kept: Collection[Closable] | None = ()) -> Pid:
+        pid = super().fork(child, kept=kept)
         free = child.__closure__ or ()
         (seat,) = [cell.cell_contents for cell in free if type(cell.cell_contents).__name__ == "Seat"]
         self.seats.append(seat)
@@ -56,8 +57,7 @@ class World:
         self.kernel = Eavesdropper()
         self.selector = selectors.DefaultSelector()
         self.happened: list[events.Event] = []
-        spawner = Spawner(self.kernel, leave_behind=lambda _listeners: None)
-        self.seats = Seats(spawner, self.selector, on_event=self.happened.append, kernel=self.kernel)
+        self.processes = ProcessTable(Spawner(self.kernel), self.selector, kernel=self.kernel)
         sources = Sources(folder=folder)
         self.deployments = Deployments(sources, (), store=Store(Notifier()))
         self.deployments.start(load(sources))
@@ -65,8 +65,17 @@ class World:
     def perform(
         self, action: Spawn | Command | FinishRollout | AbandonRollout, *, is_quick: bool = True
     ) -> list[events.Event]:
-        made = perform(action, self.kernel, seats=self.seats, deployments=self.deployments, is_quick=is_quick)
-        return list(made)
+        made = list(
+            perform(
+                action,
+                self.kernel,
+                processes=self.processes,
+                deployments=self.deployments,
+                is_quick=is_quick,
+            )
+        )
+        self.processes.deliver(self.happened.append)
+        return made
 
     def spawn(self, slot: int = 1, generation: int = 1) -> Pid:
         spawn = Spawn(pool="web", slot=Slot(slot), generation=Generation(generation), why="the test wants it")
@@ -75,8 +84,8 @@ class World:
         return event.pid
 
     def close(self) -> None:
-        for pid in tuple(self.seats.seated):
-            self.seats.vacate(pid)
+        for pid in tuple(self.processes.workers):
+            self.processes.vacate(pid)
         self.deployments.close_listeners()
         self.selector.close()
 
@@ -98,7 +107,7 @@ def command(pid: Pid, order: Order) -> Command:
 
 def test_spawn_forks_and_keeps_the_other_ends(world: World) -> None:
     pid = world.spawn(slot=3)
-    seated = world.seats.seated[pid]
+    seated = world.processes.workers[pid]
     assert (seated.slot, seated.generation, seated.age) == (3, 1, 1)
     assert [seat.slot for seat in world.kernel.seats] == [3]
 
@@ -116,7 +125,7 @@ def test_a_refused_fork_is_an_event_and_leaves_no_descriptor(
         generation=Generation(1),
         reason="Resource temporarily unavailable",
     )
-    assert not world.seats.seated
+    assert not world.processes.workers
     assert open_descriptors() == before
 
 
@@ -151,7 +160,7 @@ def test_a_worker_that_somebody_else_has_reaped_is_let_go(world: World) -> None:
     assert world.perform(command(pid, Order.DRAIN)) == [
         events.Exited(at=Monotonic(1000.0), pid=pid, code=None, signal=None)
     ]
-    assert pid not in world.seats.seated
+    assert pid not in world.processes.workers
 
 
 def test_finishing_a_rollout_adopts_the_new_settings_and_closes_what_only_the_old_had(world: World) -> None:

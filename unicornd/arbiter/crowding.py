@@ -13,7 +13,8 @@ from unicornd.arbiter.troubles import Saturation
 from unicornd.sockets.queues import queue_of
 
 if TYPE_CHECKING:
-    from unicornd.arbiter.loop import Loop
+    from unicornd.arbiter.core import Core
+    from unicornd.arbiter.processes import ProcessTable
     from unicornd.arbiter.reload import Deployments
     from unicornd.units import Monotonic
 
@@ -26,31 +27,33 @@ class Crowding:
     """A ticker of the loop, which wakes nobody: it looks when the rows are read.
 
     Args:
-        loop: has the workers' rows and takes the event.
+        core: has the state and takes the event.
+        processes: have the workers' rows.
         deployments: have the listeners.
     """
 
-    def __init__(self, loop: Loop, deployments: Deployments) -> None:
-        self._loop = loop
+    def __init__(self, core: Core, processes: ProcessTable, *, deployments: Deployments) -> None:
+        self._core = core
+        self._processes = processes
         self._deployments = deployments
         self._saturation = Saturation()
         self._next_look = 0.0
 
     def tick(self, now: Monotonic) -> None:
         """Look, if it is time."""
-        state = self._loop.state
+        state = self._core.state
         if now < self._next_look or state.halt is not Halt.NO or state.has_left_listeners:
             return
         self._next_look = now + LOOK_SECONDS
-        seated = self._loop.seats.seated
-        rows = [seated[pid].row for pid, child in state.children.items()
-                if child.phase is Phase.READY and pid in seated]  # fmt: skip
+        workers = self._processes.workers
+        rows = [workers[pid].row for pid, child in state.children.items()
+                if child.phase is Phase.READY and pid in workers]  # fmt: skip
         if not rows:
             return
-        has_room = self._loop.seats.kind in BOUNDED and not all(row.is_full(now) for row in rows)
+        has_room = self._processes.kind in BOUNDED and not all(row.is_full(now) for row in rows)
         waiting = 0 if has_room else sum(row.waiting() for row in rows) + self._queued()
         if (event := self._saturation.look(now, waiting=waiting, has_room=has_room)) is not None:
-            self._loop.take(event)
+            self._core.take(event)
 
     def _queued(self) -> int:
         queues = (queue_of(listener) for listener in self._deployments.present.listeners)

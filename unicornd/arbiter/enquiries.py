@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 from unicornd.apart import PART_BYTES, LateError, answer_in, is_whole, tell
 from unicornd.arbiter.wakeup import HEARD
 from unicornd.dataclass import dataclass
+from unicornd.forking import OwnedFd
 from unicornd.units import Monotonic, Pid, Seconds
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _Enquiry:
         told: what has come of it.
     """
 
-    reader: int
+    reader: OwnedFd
     until: Monotonic
     seconds: float
     then: Callable[[Callable[[], object]], None]
@@ -49,15 +50,11 @@ class Enquiries:
     Args:
         kernel: forks.
         selector: hears the answers.
-        leave_behind: closes what is the arbiter's, in the child.
     """
 
-    def __init__(
-        self, kernel: Kernel, selector: selectors.BaseSelector, *, leave_behind: Callable[[], None]
-    ) -> None:
+    def __init__(self, kernel: Kernel, selector: selectors.BaseSelector) -> None:
         self._kernel = kernel
         self._selector = selector
-        self._leave_behind = leave_behind
         self._open: dict[Pid, _Enquiry] = {}
         self._answered: set[Pid] = set()
 
@@ -73,14 +70,13 @@ class Enquiries:
         Raises:
             OSError: no process can be made.
         """
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+        fd, writer = os.pipe()
+        os.set_blocking(fd, False)
+        reader = OwnedFd(fd)
 
         def answer() -> int:
-            os.close(reader)
             os.setpgid(0, 0)  # what it starts can be ended with it, and ends by itself if we are gone
             signal.alarm(int(seconds) + 1)
-            self._leave_behind()
             for number in HEARD:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -90,7 +86,7 @@ class Enquiries:
         try:
             pid = self._kernel.fork(answer)
         except OSError:
-            os.close(reader)
+            reader.close()
             raise
         finally:
             os.close(writer)
@@ -134,13 +130,8 @@ class Enquiries:
         for pid, enquiry in self._open.items():
             self._kill(pid)
             self._forget(enquiry)
-            os.close(enquiry.reader)
+            enquiry.reader.close()
         self._open.clear()
-
-    def leave_behind(self) -> None:
-        """Close our ends, in a forked child."""
-        for enquiry in self._open.values():
-            os.close(enquiry.reader)
 
     def _read(self, pid: Pid) -> None:
         enquiry = self._open.get(pid)
@@ -148,7 +139,7 @@ class Enquiries:
             return
         while True:
             try:
-                part = os.read(enquiry.reader, PART_BYTES)
+                part = os.read(enquiry.reader.fileno(), PART_BYTES)
             except BlockingIOError:
                 return
             enquiry.told += part
@@ -163,11 +154,11 @@ class Enquiries:
         enquiry = self._open.pop(pid)
         self._answered.add(pid)
         self._forget(enquiry)
-        os.close(enquiry.reader)
+        enquiry.reader.close()
         enquiry.then(answer)
 
     def _forget(self, enquiry: _Enquiry) -> None:
-        if enquiry.reader in self._selector.get_map():
+        if enquiry.reader.fileno() in self._selector.get_map():
             self._selector.unregister(enquiry.reader)
 
     def _kill(self, pid: Pid) -> None:

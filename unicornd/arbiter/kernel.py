@@ -5,6 +5,7 @@ Used by the arbiter's loop. `LinuxKernel` is the real one; the tests run the sam
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -20,7 +21,9 @@ from unicornd.observe.memory import kill_counter_of
 from unicornd.units import Monotonic, Pid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    from unicornd.forking import Closable
 
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -47,8 +50,12 @@ class Kernel(Protocol):
     def now(self) -> Monotonic:
         """CLOCK_MONOTONIC."""
 
-    def fork(self, child: Callable[[], int]) -> Pid:
+    def fork(self, child: Callable[[], int], *, kept: Collection[Closable] | None = ()) -> Pid:
         """Run `child` in a new process, which ends with the code that it returns.
+
+        Args:
+            child: what it does.
+            kept: what it keeps of all that the arbiter owns (`forking.BOUNDARY`). None: everything, it executes a program.
 
         Raises:
             OSError: no process can be made.
@@ -94,14 +101,14 @@ class LinuxKernel:
         """See `Kernel`."""
         return Monotonic(time.monotonic())
 
-    def fork(self, child: Callable[[], int]) -> Pid:
+    def fork(self, child: Callable[[], int], *, kept: Collection[Closable] | None = ()) -> Pid:
         """See `Kernel`. Signals stay blocked in the child until it has handlers of its own."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             with BOUNDARY.ours():
                 pid = fork()
             if pid == 0:
-                _be(child)
+                _be(child, kept)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self._forked.add(Pid(pid))
@@ -211,12 +218,15 @@ def _children() -> Iterator[Pid]:
             yield from (Pid(int(pid)) for pid in file.read_text().split())
 
 
-def _be(child: Callable[[], int]) -> None:
+def _be(child: Callable[[], int], kept: Collection[Closable] | None) -> None:
     """Be the child: whatever happens, this process never returns into the arbiter's code."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # now: a library of greenlets may set its own
+        if kept is not None:
+            BOUNDARY.close_owned(kept)
+            gc.unfreeze()  # the arbiter has frozen what it shares with its workers; they collect their own
         code = child()
     except BaseException:  # noqa: BLE001 - told, then the process ends
         import traceback  # noqa: PLC0415 - only in a disaster

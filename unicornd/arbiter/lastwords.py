@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unicornd.arbiter.kernel import Kernel
-    from unicornd.arbiter.spawn import Seated
+    from unicornd.arbiter.spawn import WorkerHandle
     from unicornd.units import Pid
 
 MOMENT = 0.3
@@ -40,21 +40,21 @@ class LastWords:
 
     Args:
         kernel: sends the signals.
-        seated_of: returns what is held of a child that has not been reaped, or None.
+        handle_of: returns what is held of a child that has not been reaped, or None.
         log: gets the stacks.
     """
 
     def __init__(
-        self, kernel: Kernel, *, seated_of: Callable[[Pid], Seated | None], log: logging.Logger
+        self, kernel: Kernel, *, handle_of: Callable[[Pid], WorkerHandle | None], log: logging.Logger
     ) -> None:
         self._kernel = kernel
-        self._seated_of = seated_of
+        self._handle_of = handle_of
         self._log = log
         self._asked: dict[Pid, _Asked] = {}
 
     def ask(self, pid: Pid, name: str) -> None:
         """Ask a child for its stacks; it is killed when they are there, or after a moment."""
-        seated = self._seated_of(pid)
+        seated = self._handle_of(pid)
         if seated is None or pid in self._asked or self._kernel.is_stopped(pid):
             self._kernel.kill(pid, signal.SIGKILL)
             return
@@ -65,7 +65,7 @@ class LastWords:
     def tick(self, now: Monotonic) -> Monotonic | None:
         """Look who has written them; return when to look again."""
         for pid, asked in tuple(self._asked.items()):
-            seated = self._seated_of(pid)
+            seated = self._handle_of(pid)
             if seated is None:  # it has died
                 del self._asked[pid]
             elif now < asked.until:

@@ -12,7 +12,7 @@ from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
     from unicornd.arbiter.journal import Journal
-    from unicornd.arbiter.loop import Loop
+    from unicornd.arbiter.processes import ProcessTable
 
 LOOK_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
@@ -23,12 +23,12 @@ class LogWatch:
     """Tries again, and tells.
 
     Args:
-        loop: knows the workers.
+        processes: what they have counted.
         journal: for `unicornctl events`.
     """
 
-    def __init__(self, loop: Loop, journal: Journal) -> None:
-        self._loop = loop
+    def __init__(self, processes: ProcessTable, journal: Journal) -> None:
+        self._processes = processes
         self._journal = journal
         self._pause = Pause()
         self._next_try = 0.0
@@ -41,7 +41,7 @@ class LogWatch:
         """Do what is due; return when something is due again."""
         if now >= self._next_look:  # the rows are swept once a second anyway: it need not be called for this
             self._next_look = now + LOOK_SECONDS
-            lost = self._loop.seats.lost_lines() - self._told
+            lost = self._processes.lost_lines() - self._told
             if lost > 0 and now >= self._next_entry:
                 self._tell(lost, now)
         return self._push(now)
@@ -61,7 +61,7 @@ class LogWatch:
         self._silence = FIRST_PAUSE if is_new else min(2 * self._silence, LONGEST_PAUSE)
         self._next_entry = now + self._silence
         self._told += lost
-        counted = self._loop.seats.counted().lost_lines
+        counted = self._processes.counted().lost_lines
         more = "one log line" if lost == 1 else f"{lost} log lines"
         text = f"{more} could not be written: nobody reads them, or the disk is full"
         facts = {f"{log}_total": lines for log, lines in counted.items() if lines}

@@ -15,7 +15,9 @@ from unicornd.errors import UnicorndError
 from unicornd.sockets.shut import listen_again, shut_among
 
 if TYPE_CHECKING:
-    from unicornd.arbiter.loop import Loop
+    import logging
+
+    from unicornd.arbiter.core import Core
     from unicornd.arbiter.reload import Deployments
     from unicornd.sockets.listener import Listener
     from unicornd.units import Monotonic, Pid
@@ -30,12 +32,14 @@ class Mending:
     """A ticker of the loop, which wakes nobody: it looks when the rows are read.
 
     Args:
-        loop: has the state and takes the events.
+        core: has the state and takes the events.
         deployments: have the listeners.
+        log: gets what cannot be mended.
     """
 
-    def __init__(self, loop: Loop, deployments: Deployments) -> None:
-        self._loop = loop
+    def __init__(self, core: Core, deployments: Deployments, *, log: logging.Logger) -> None:
+        self._core = core
+        self._log = log
         self._deployments = deployments
         self._next_look = 0.0
         self._next_reopening = 0.0
@@ -45,7 +49,7 @@ class Mending:
 
     def tick(self, now: Monotonic) -> None:
         """Look, if it is time."""
-        state = self._loop.state
+        state = self._core.state
         if now < self._next_look or state.halt is not Halt.NO or state.has_left_listeners:
             return
         self._next_look = now + LOOK_SECONDS
@@ -55,7 +59,7 @@ class Mending:
             self._mend(listener, now)
         # One that listens again counts as shut until the next look finds it open: perhaps it is shut again and again.
         if names != state.shut_listeners:
-            self._loop.take(ListenersLooked(at=now, shut=names))
+            self._core.take(ListenersLooked(at=now, shut=names))
         if self._stale:
             self._replace_workers(now)
 
@@ -73,21 +77,21 @@ class Mending:
         except OSError as error:
             self._tell(f"{listener.bound} cannot be listened on again: {error.strerror}")
         else:
-            self._stale = frozenset(self._loop.state.children)
+            self._stale = frozenset(self._core.state.children)
 
     def _replace_workers(self, now: Monotonic) -> None:
         """Those that were there when a socket was opened anew accept from the dead one."""
-        if self._loop.state.rollouts:
+        if self._core.state.rollouts:
             return
-        children = self._loop.state.children
+        children = self._core.state.children
         self._stale = self._stale.intersection(children)
         for pid in sorted(self._stale):
             if children[pid].phase is Phase.READY and not children[pid].is_retiring:
-                self._loop.take(ReplacementAsked(at=now, pid=pid, why=WHY))
+                self._core.take(ReplacementAsked(at=now, pid=pid, why=WHY))
             if children[pid].phase is not Phase.BOOTING:
                 self._stale -= {pid}
 
     def _tell(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
-            self._loop.means.log.error("%s", text)
+            self._log.error("%s", text)

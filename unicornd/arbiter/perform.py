@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from unicornd.arbiter.kernel import Kernel
+    from unicornd.arbiter.processes import ProcessTable
     from unicornd.arbiter.reload import Deployments
-    from unicornd.arbiter.seats import Seats
 
 _SIGNALS: Mapping[Order, int] = {
     Order.EXPIRE: signals.EXPIRE,
@@ -33,7 +33,7 @@ def perform(
     action: Spawn | Command | FinishRollout | AbandonRollout | LeaveListeners,
     kernel: Kernel,
     *,
-    seats: Seats,
+    processes: ProcessTable,
     deployments: Deployments,
     is_quick: bool = True,
 ) -> Iterator[events.Event]:
@@ -42,20 +42,20 @@ def perform(
     Args:
         action: of the plan.
         kernel: does it.
-        seats: the workers' ends.
+        processes: the workers and molds.
         deployments: how workers are made.
         is_quick: whether the fleet stops at once. Otherwise whoever is to quit is taken to be booting, and finishes what it
             has if it is ready by now (`signals.DISMISS`).
     """
     match action:
         case Spawn():
-            yield _spawn(action, kernel, seats=seats, deployments=deployments)
+            yield _spawn(action, kernel, processes=processes, deployments=deployments)
         case Command():
-            is_dismissed = action.order is Order.QUIT and not is_quick and action.pid in seats.seated
+            is_dismissed = action.order is Order.QUIT and not is_quick and action.pid in processes.workers
             if kernel.kill(action.pid, signals.DISMISS if is_dismissed else _SIGNALS[action.order]):
                 yield events.Ordered(at=kernel.now(), pid=action.pid, order=action.order)
             else:  # somebody else has reaped it: nobody will tell us of its death
-                seats.vacate(action.pid)
+                processes.vacate(action.pid)
                 yield events.Exited(at=kernel.now(), pid=action.pid, code=None, signal=None)
         case FinishRollout():
             deployments.adopt()
@@ -70,12 +70,14 @@ def perform(
             assert_never(action)
 
 
-def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployments) -> events.Event:
+def _spawn(
+    action: Spawn, kernel: Kernel, *, processes: ProcessTable, deployments: Deployments
+) -> events.Event:
     """Fork, or ask a mold to; a worker of a molded generation says itself when it is there."""
     blueprint = deployments.blueprint(action.generation)
     try:
         if action.role is Role.WORKER and blueprint.mold is not None:
-            ticket, mold = seats.ask(action, blueprint)
+            ticket, mold = processes.ask(action, blueprint)
             return events.SpawnAsked(
                 at=kernel.now(),
                 ticket=ticket,
@@ -86,7 +88,7 @@ def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployme
             )
         if action.role is Role.MOLD:
             kernel.adopt_orphans()
-        seated = seats.fill(action, blueprint)
+        handle = processes.fill(action, blueprint)
     except OSError as error:
         return events.SpawnFailed(
             at=kernel.now(),
@@ -97,7 +99,7 @@ def _spawn(action: Spawn, kernel: Kernel, *, seats: Seats, deployments: Deployme
         )
     return events.Spawned(
         at=kernel.now(),
-        pid=seated.pid,
+        pid=handle.pid,
         pool=action.pool,
         slot=action.slot,
         generation=action.generation,

@@ -8,18 +8,40 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.fold import name_of
 from unicornd.arbiter.state import Order, Phase
 from unicornd.dataclass import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from unicornd.arbiter.kernel import Death
+    from unicornd.arbiter.spawn import WorkerHandle
     from unicornd.arbiter.state import Child
     from unicornd.observe.scoreboard import Reading
     from unicornd.units import Generation, Monotonic, Pid, Slot
 
 REMEMBERED = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A child that has ended, with all that the arbiter had of it.
+
+    Attributes:
+        child: as it was before; death: how the kernel says that it ended.
+        handle: the arbiter's ends of it, closed by now; None: it was never met.
+        reading: the last one of its row, or None.
+        was_oom: whether the kernel killed it for lack of memory.
+        stacks: where its threads were, if it was asked before it was killed.
+    """
+
+    child: Child
+    death: Death
+    handle: WorkerHandle | None
+    reading: Reading | None
+    was_oom: bool
+    stacks: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +89,25 @@ class Postmortem:
 
 
 class Postmortems:
-    """The last ones."""
+    """The last ones.
 
-    def __init__(self) -> None:
+    Args:
+        clock: CLOCK_MONOTONIC.
+        wall: seconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], Monotonic], wall: Callable[[], float]) -> None:
+        self._clock, self._wall = clock, wall
         self._kept: deque[Postmortem] = deque(maxlen=REMEMBERED)
 
     def __iter__(self) -> Iterator[Postmortem]:
         """Newest first."""
         return reversed(self._kept)
+
+    def observe(self, ended: Ended) -> None:
+        """Keep what is known of a child that has ended, unless it was asked to in peace."""
+        if is_worth_one(ended.child):
+            self.keep(examine(ended, now=self._clock(), wall=self._wall()))
 
     def keep(self, postmortem: Postmortem) -> None:
         """Keep one; of equal failures to boot the last one stands for all."""
@@ -100,21 +133,12 @@ def is_worth_one(child: Child) -> bool:
     return not is_in_peace
 
 
-def examine(
-    child: Child,
-    death: Death,
-    *,
-    name: str,
-    reading: Reading | None,
-    was_oom: bool,
-    now: Monotonic,
-    wall: float,
-    stacks: str = "",
-) -> Postmortem:
+def examine(ended: Ended, *, now: Monotonic, wall: float) -> Postmortem:
     """Return what is known of a child's end."""
+    child, death, reading = ended.child, ended.death, ended.reading
     return Postmortem(
         wall=wall,
-        name=name,
+        name=name_of(child),
         slot=child.slot,
         pid=child.pid,
         generation=child.generation,
@@ -124,11 +148,11 @@ def examine(
         lived=now - child.born_at,
         requests=reading.requests if reading is not None else 0,
         peak_memory=death.peak_memory,
-        was_oom=was_oom,
+        was_oom=ended.was_oom,
         lost=tuple(Loss(request=each.text, age=now - each.since) for each in reading.in_flight)
         if reading is not None
         else (),
         failure=child.failure,
-        stacks=stacks,
+        stacks=ended.stacks,
         first=wall,
     )

@@ -12,19 +12,22 @@ from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.hosts import make_host_rule
 from unicornd.control.peers import make_peer_rule
 from unicornd.control.server import ControlServer
+from unicornd.forking import BOUNDARY
 from unicornd.sockets.listener import Ownership, open_listener
 
 if TYPE_CHECKING:
+    import logging
     import selectors
     import socket
     from collections.abc import Callable, Collection
 
-    from unicornd.arbiter.port import Port
+    from unicornd.arbiter.control_service import ControlService
     from unicornd.config.sections.admin import AdminSettings
     from unicornd.config.sections.control import ControlSettings
     from unicornd.control.exchange import Gate
     from unicornd.control.listening import ControlSocket
     from unicornd.sockets.listener import Listener
+    from unicornd.units import Monotonic
 
 ADMIN_BACKLOG = 128
 
@@ -34,25 +37,32 @@ class Reception:
 
     Args:
         selector: the loop's.
-        port: what they speak for.
+        clock: CLOCK_MONOTONIC.
+        log: says where they listen.
 
     Attributes:
         admin: the listener of [admin], or None.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, port: Port) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, *, clock: Callable[[], Monotonic], log: logging.Logger
+    ) -> None:
         self._selector = selector
-        self._port = port
+        self._clock = clock
+        self._log = log
         self._servers: list[ControlServer] = []
         self._has_to_wait = False
         self._admin_hosts: tuple[str, ...] = ()
         self.admin: Listener | None = None
 
-    def open_admin(self, settings: AdminSettings, *, mode: int, left: Listener | None) -> None:
+    def open_admin(
+        self, settings: AdminSettings, service: ControlService, *, mode: int, left: Listener | None
+    ) -> None:
         """Listen for [admin].
 
         Args:
             settings: where, or nowhere, and to which Host names there is an answer.
+            service: answers.
             mode: of a Unix socket.
             left: the predecessor's listener, or None. If it is the same, answer there when that is gone: what has been
                 counted until then is in its answers.
@@ -63,21 +73,25 @@ class Reception:
         address, self._admin_hosts = settings.bind, settings.hosts
         if left is not None and left.address == address:
             self.admin, self._has_to_wait = left, True
+            BOUNDARY.own(left.sock)
             return
         if left is not None:
             left.sock.close()  # who connects there would wait in vain
         if address is not None:
             self.admin = open_listener(address, backlog=ADMIN_BACKLOG, ownership=Ownership(mode=mode))
-            self._serve_admin()
+            BOUNDARY.own(self.admin.sock)
+            self._serve_admin(service)
 
-    def take_over(self, control: ControlSocket | None, settings: ControlSettings) -> None:
+    def take_over(
+        self, control: ControlSocket | None, settings: ControlSettings, *, service: ControlService
+    ) -> None:
         """Answer at the control socket; and at what a predecessor has left."""
         if control is not None:
             rule = make_peer_rule(settings)
-            self._serve(control.sock, among=tuple(Endpoint), authorize=rule.authorize)
+            self._serve(control.sock, service, among=tuple(Endpoint), authorize=rule.authorize)
         if self._has_to_wait:
             self._has_to_wait = False
-            self._serve_admin()
+            self._serve_admin(service)
 
     def stop_listening(self) -> None:
         """Let nobody new in; who is connected is still answered."""
@@ -89,28 +103,25 @@ class Reception:
         for server in self._servers:
             server.close()
 
-    def leave_behind(self) -> None:
-        """Close every socket, in a forked child."""
-        if self.admin is not None:
-            self.admin.sock.close()
-        for server in self._servers:
-            for sock in server.sockets:
-                sock.close()
+    def tick(self, now: Monotonic) -> Monotonic | None:
+        """Give the servers a turn; return when the next one wants another."""
+        moments = [moment for server in self._servers if (moment := server.tick(now)) is not None]
+        return min(moments, default=None)
 
-    def _serve_admin(self) -> None:
+    def _serve_admin(self, service: ControlService) -> None:
         if self.admin is not None:
             gate = make_host_rule(self._admin_hosts, self.admin.address).authorize
-            self._serve(self.admin.sock, among=READ_ONLY, authorize=lambda _sock: gate)
-            self._port.means.log.info("admin pages at %s", self.admin.bound)
+            self._serve(self.admin.sock, service, among=READ_ONLY, authorize=lambda _sock: gate)
+            self._log.info("admin pages at %s", self.admin.bound)
 
     def _serve(
         self,
         sock: socket.socket,
+        service: ControlService,
         *,
         among: Collection[Endpoint],
         authorize: Callable[[socket.socket], Gate | None],
     ) -> None:
-        route = make_route(self._port, among=among)
-        server = ControlServer(self._selector, sock, route=route, authorize=authorize, clock=self._port.now)
+        route = make_route(service, among=among)
+        server = ControlServer(self._selector, sock, route=route, authorize=authorize, clock=self._clock)
         self._servers.append(server)
-        self._port.loop.tickers.append(server.tick)

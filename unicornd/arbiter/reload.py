@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.reading import read
 from unicornd.arbiter.spawn import Blueprint
 from unicornd.arbiter.state import Patience, Pool
+from unicornd.arbiter.upgrade.handoff import Handoff
 from unicornd.config.instance import as_said
 from unicornd.config.kinds import kind_of
 from unicornd.config.loaded import in_force, needing_restart
@@ -24,9 +25,9 @@ from unicornd.config.record import replaced
 from unicornd.config.resolved import count_of, socket_mode_of, under_their_names
 from unicornd.dataclass import dataclass, replace
 from unicornd.errors import ConfigError, ListenError
+from unicornd.forking import BOUNDARY
 from unicornd.observe import logs
 from unicornd.sockets.inherit import expand
-from unicornd.sockets.legacy import Legacy
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.sockets.sharing import is_port_shared, lead_back, lead_elsewhere
@@ -117,10 +118,10 @@ class Deployments:
         passed: descriptors that systemd has passed on.
         store: listeners that it keeps over a restart.
         fallback_log: where a daemon logs that would log to standard error; empty for a process that has one.
-        legacy: what the predecessor in an upgrade has left, or None.
+        handoff: what the predecessor in an upgrade has left, or None.
+        is_shared: says whether another arbiter uses the listeners, too: then they are only let go of.
 
     Attributes:
-        is_shared: says whether another arbiter uses the listeners, too: then they are only let go of.
         present: what serves.
         next: what is on trial, or None.
         unapplied: what the last reload has read and only a restart applies, a line each.
@@ -134,19 +135,22 @@ class Deployments:
         store: Store,
         fallback_log: str = "",
         instance: str = "unicornd",
-        legacy: Legacy | None = None,
+        handoff: Handoff | None = None,
+        is_shared: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._legacy = legacy
-        self.is_shared: Callable[[], bool] = lambda: False
+        self._handoff = handoff
+        self.is_shared = is_shared
         self._instance = instance
         self._sources = sources
         self._fallback_log = fallback_log
         self._passed = passed
         self._store = store
+        for listener in (*(handoff.listeners if handoff is not None else ()), *store.returned):
+            BOUNDARY.own(listener.sock)
         self._adopted: set[Listener] = set()
         self._path = tuple(sys.path)
         self._left: set[Listener] = set()
-        self._generation = Generation(legacy.generation if legacy is not None else 0)
+        self._generation = Generation(handoff.generation if handoff is not None else 0)
         self._files: Mapping[str, OpenLog] = {}
         self.present: Deployment
         self.next: Deployment | None = None
@@ -183,7 +187,7 @@ class Deployments:
         Raises:
             UnicorndError: something that it needs is not there.
         """
-        left = self._legacy.listeners if self._legacy is not None else ()
+        left = self._handoff.listeners if self._handoff is not None else ()
         tls = tls_context(loaded.settings)
         listeners = self._opened(loaded.settings, (*left, *self._store.returned))
         self.present = self._made(loaded, listeners, tls=tls, files=self._files)
@@ -242,12 +246,12 @@ class Deployments:
         """Return what was read with the places of the logs as they are here."""
         return _with_settings(loaded, self.with_log(loaded.settings))
 
-    def legacy(
+    def handoff(
         self, baton: int, *, size: int, control: ControlSocket | None, admin: Listener | None
-    ) -> Legacy:
+    ) -> Handoff:
         """Return what a successor gets; `size`: how many workers are wanted."""
         handover = self.present.blueprint.handover
-        return Legacy(
+        return Handoff(
             pid=Pid(os.getpid()),
             baton=baton,
             control=control.sock.fileno() if control is not None else None,
@@ -297,6 +301,7 @@ class Deployments:
                 hint="it has an abstract name, or others use it, too",
             )
         (fresh,) = open_wanted((listener.address,), (), manner=_manner(self.present.settings))
+        BOUNDARY.own(fresh.sock)
         self.present = _with_listener(self.present, fresh, old=listener)
         if self.next is not None:
             self.next = _with_listener(self.next, fresh, old=listener)
@@ -338,7 +343,7 @@ class Deployments:
 
     def take_over_store(self) -> None:
         """The predecessor speaks to systemd no more: what is kept over a restart is ours to say."""
-        left = self._legacy.listeners if self._legacy is not None else ()
+        left = self._handoff.listeners if self._handoff is not None else ()
         self._store.take_over(self.present.listeners, former=left)
 
     def keep_nothing(self) -> None:
@@ -382,7 +387,7 @@ class Deployments:
         if hasattr(self, "present"):
             shared = self.present.blueprint.handover
         else:
-            left = self._legacy.handover if self._legacy is not None else ()
+            left = self._handoff.handover if self._handoff is not None else ()
             shared = Handover.of(*left) if left else None
         return shared or Handover.open()
 
@@ -425,6 +430,8 @@ class Deployments:
         addresses = expand(settings.server.bind, self._passed, is_default=is_default)
         there = (*present, *self._adopted)
         wanted = open_wanted(addresses, there, manner=_manner(settings))
+        for listener in wanted:
+            BOUNDARY.own(listener.sock)
         self._adopted |= {listener for listener in wanted if listener.is_inherited}
         return wanted
 

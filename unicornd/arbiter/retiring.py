@@ -16,7 +16,8 @@ from unicornd.units import Monotonic, Seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unicornd.arbiter.loop import Loop
+    from unicornd.arbiter.core import Core
+    from unicornd.arbiter.processes import ProcessTable
     from unicornd.config.sections.workers import WorkersSettings
 
 LOOK_SECONDS = 1.0
@@ -28,12 +29,16 @@ class Retiring:
     """A ticker of the loop.
 
     Args:
-        loop: whose workers are looked at.
+        core: the state.
+        processes: the workers that are looked at.
         settings: returns the present ones.
     """
 
-    def __init__(self, loop: Loop, settings: Callable[[], WorkersSettings]) -> None:
-        self._loop = loop
+    def __init__(
+        self, core: Core, processes: ProcessTable, *, settings: Callable[[], WorkersSettings]
+    ) -> None:
+        self._core = core
+        self._processes = processes
         self._settings = settings
         self._ageing = Ageing()
         self._next_look = 0.0
@@ -42,7 +47,7 @@ class Retiring:
     def tick(self, now: Monotonic) -> Monotonic | None:
         """Look if it is time; return when to come again."""
         workers = self._settings()
-        if not (workers.max_age or workers.max_memory) or self._loop.state.halt is not Halt.NO:
+        if not (workers.max_age or workers.max_memory) or self._core.state.halt is not Halt.NO:
             return None
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
@@ -53,11 +58,11 @@ class Retiring:
         memory = {}
         if workers.max_memory and now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
-            for pid in self._loop.seats.seated:
+            for pid in self._processes.workers:
                 size = own_memory_of(pid)
                 if size is not None:
                     memory[pid] = size
         limits = Limits(age=Seconds(workers.max_age), memory=workers.max_memory)
-        retirement = self._ageing.choose(self._loop.state, limits, memory=memory, now=now)
+        retirement = self._ageing.choose(self._core.state, limits, memory=memory, now=now)
         if retirement is not None:
-            self._loop.take(ReplacementAsked(at=now, pid=retirement.pid, why=retirement.why))
+            self._core.take(ReplacementAsked(at=now, pid=retirement.pid, why=retirement.why))

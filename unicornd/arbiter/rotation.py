@@ -15,11 +15,11 @@ from unicornd.workers.renewal import send_logs
 
 if TYPE_CHECKING:
     from unicornd.arbiter.kernel import Kernel
+    from unicornd.arbiter.processes import ProcessTable
     from unicornd.arbiter.reload import Deployments
-    from unicornd.arbiter.seats import Seats
 
 
-def reopen_logs(deployments: Deployments, seats: Seats, *, kernel: Kernel) -> str:
+def reopen_logs(deployments: Deployments, processes: ProcessTable, *, kernel: Kernel) -> str:
     """Open all log files anew, here and in every worker and mold.
 
     A worker that its mold has just forked, or is about to, hears no signal yet: its channel holds the files until it
@@ -32,14 +32,14 @@ def reopen_logs(deployments: Deployments, seats: Seats, *, kernel: Kernel) -> st
     given, failed = logs.opened_anew((each.path for each in files), writer=deployments.writer)
     try:
         logs.reopen(given, files=files)
-        for channel in seats.channels:
+        for channel in processes.channels:
             try:
                 send_logs(channel, given)
             except OSError as error:
                 log = logging.getLogger(logs.ERROR_LOG)
                 log.warning("a worker keeps its old log files", extra={"why": error.strerror or str(error)})
-        seats.meet_all()
-        for pid in tuple(seats.seated):
+        processes.meet_all()
+        for pid in tuple(processes.workers):
             kernel.kill(pid, signal.SIGUSR1)
     finally:
         for fd in given.values():

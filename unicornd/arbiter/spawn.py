@@ -8,10 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from unicornd.arbiter.actions import Spawn
 from unicornd.arbiter.state import Role
 from unicornd.dataclass import dataclass
+from unicornd.forking import BOUNDARY, OwnedFd
 from unicornd.observe import logs
 from unicornd.observe.scoreboard import Row
 from unicornd.sockets.credentials import want_credentials
@@ -21,9 +24,6 @@ from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import send_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from unicornd.arbiter.actions import Spawn
     from unicornd.arbiter.kernel import Kernel
     from unicornd.sockets.listener import Listener
     from unicornd.units import Generation, Monotonic, Pid, Slot
@@ -51,7 +51,7 @@ class Blueprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seated:
+class WorkerHandle:
     """What the arbiter keeps of a worker or a mold: the other ends."""
 
     pid: Pid
@@ -78,9 +78,9 @@ class Awaited:
     row: Row
     channel: socket.socket
 
-    def seated(self, pid: Pid) -> Seated:
+    def arrived(self, pid: Pid) -> WorkerHandle:
         """Return what is kept of it when it is there."""
-        return Seated(
+        return WorkerHandle(
             pid=pid,
             slot=self.action.slot,
             generation=self.action.generation,
@@ -95,31 +95,35 @@ class Awaited:
         self.channel.close()
 
 
+Prepare = Callable[[Spawn, int], Mapping[str, Mapping[str, object]]]
+
+
+def _prepare_nothing(_action: Spawn, _age: int) -> Mapping[str, Mapping[str, object]]:
+    return {}
+
+
 class Spawner:
     """Forks workers and molds, or has molds fork workers.
 
     Args:
         kernel: forks.
-        leave_behind: closes, in the child, whatever is the arbiter's; it is given the listeners that are the child's.
-
-    Attributes:
-        keepsakes: returns what pre_fork has left for the worker of an age (`Seat.kept`).
+        prepare: called before each worker with its order and age; returns what is left for it (`Seat.kept`).
     """
 
-    def __init__(self, kernel: Kernel, *, leave_behind: Callable[[tuple[Listener, ...]], None]) -> None:
+    def __init__(self, kernel: Kernel, *, prepare: Prepare = _prepare_nothing) -> None:
         self._kernel = kernel
-        self._leave_behind = leave_behind
-        self.keepsakes: Callable[[int], Mapping[str, Mapping[str, object]]] = lambda _age: {}
+        self._prepare = prepare
         self._age = 0
-        reader, self._writer = os.pipe()
+        reader, writer = os.pipe()
         self._lifeline = Fd(reader)
+        self._writer = OwnedFd(writer)  # it ends with the arbiter alone
 
     @property
     def next_age(self) -> int:
         """The age that the next worker will have."""
         return self._age + 1
 
-    def spawn(self, action: Spawn, blueprint: Blueprint) -> Seated:
+    def spawn(self, action: Spawn, blueprint: Blueprint) -> WorkerHandle:
         """Fork a worker into the slot that `action` names, or a mold.
 
         Raises:
@@ -129,7 +133,9 @@ class Spawner:
         run = blueprint.mold if is_mold and blueprint.mold is not None else blueprint.run
         seat, ours = self._seat(action, blueprint, listeners=() if is_mold else blueprint.listeners)
         try:
-            pid = self._kernel.fork(lambda: self._live(seat, run, ours=ours))
+            pid = self._kernel.fork(
+                lambda: _live(seat, run), kept=[seat.row, *(each.sock for each in seat.listeners)]
+            )
         except OSError:
             seat.row.close()
             ours.close()
@@ -138,7 +144,7 @@ class Spawner:
             seat.channel.close()
         self._age += not is_mold
         ours.setblocking(False)
-        return Seated(
+        return WorkerHandle(
             pid=pid,
             slot=action.slot,
             generation=action.generation,
@@ -147,7 +153,7 @@ class Spawner:
             channel=ours,
         )
 
-    def ask(self, action: Spawn, blueprint: Blueprint, *, mold: Seated) -> Awaited:
+    def ask(self, action: Spawn, blueprint: Blueprint, *, mold: WorkerHandle) -> Awaited:
         """Ask a mold to fork the worker.
 
         Raises:
@@ -173,19 +179,17 @@ class Spawner:
             channel=ours,
         )
 
-    def leave_behind(self) -> None:
-        """Let go of the lifeline, in a forked child: it is to end with the arbiter."""
-        os.close(self._writer)
-
     def _seat(
         self, action: Spawn, blueprint: Blueprint, *, listeners: tuple[Listener, ...]
     ) -> tuple[Seat, socket.socket]:
-        row = Row.create(blueprint.cells)
+        kept = {} if action.role is Role.MOLD else self._prepare(action, self.next_age)
+        row = BOUNDARY.own(Row.create(blueprint.cells))
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
             row.close()
             raise
+        BOUNDARY.own(ours)
         for sock in (ours, theirs):  # before anybody can say anything: reports, and a mold's orders
             want_credentials(sock)
         seat = Seat(
@@ -198,14 +202,13 @@ class Spawner:
             channel=theirs,
             lifeline=self._lifeline,
             handover=blueprint.handover,
-            kept={} if action.role is Role.MOLD else self.keepsakes(self.next_age),
+            kept=kept,
         )
         return seat, ours
 
-    def _live(self, seat: Seat, run: Callable[[Seat], int], *, ours: socket.socket) -> int:
-        """The child: drop what is the arbiter's, then be what it is for."""
-        ours.close()
-        self._leave_behind(seat.listeners)
-        code = run(seat)
-        wind_up(seat.row, log=logging.getLogger(logs.ERROR_LOG))
-        return code
+
+def _live(seat: Seat, run: Callable[[Seat], int]) -> int:
+    """The child: be what it is for."""
+    code = run(seat)
+    wind_up(seat.row, log=logging.getLogger(logs.ERROR_LOG))
+    return code

@@ -7,6 +7,7 @@ that, but without hooks of the arbiter, nobody could ask.
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from unicornd.units import Monotonic, Seconds
@@ -28,7 +29,6 @@ class Strangers:
         kernel: knows whom it has forked, and the time.
         is_worker: says of another child whether it is a worker that a mold has forked.
         has_hooks: says whether code of the operator's runs in the arbiter.
-        reap: has all children that have ended reaped, but for those that are left.
     """
 
     def __init__(
@@ -37,12 +37,10 @@ class Strangers:
         *,
         is_worker: Callable[[Pid], bool],
         has_hooks: Callable[[], bool],
-        reap: Callable[[], None],
     ) -> None:
         self._kernel = kernel
         self._is_worker = is_worker
         self._has_hooks = has_hooks
-        self._reap = reap
         self._seen: dict[Pid, Monotonic] = {}
 
     def leaves(self, pid: Pid) -> bool:
@@ -55,6 +53,6 @@ class Strangers:
     def tick(self, now: Monotonic) -> Monotonic | None:
         """Reap those that were left for long enough; return when the next ones will be."""
         if any(now >= since + PATIENCE for since in self._seen.values()):
-            self._reap()
+            signal.raise_signal(signal.SIGCHLD)  # the loop looks again, in its next turn
         self._seen = {pid: since for pid, since in self._seen.items() if self._kernel.is_child(pid)}
         return min((Monotonic(since + PATIENCE) for since in self._seen.values()), default=None)

@@ -14,7 +14,8 @@ from unicornd.sockets.queues import queue_of
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
-    from unicornd.arbiter.loop import Loop
+    from unicornd.arbiter.core import Core
+    from unicornd.arbiter.processes import ProcessTable
     from unicornd.arbiter.reload import Deployments
     from unicornd.config.sections.metrics import MetricsSettings
 
@@ -26,12 +27,14 @@ class Telemetry:
     """Sends them.
 
     Args:
-        loop: knows the workers.
+        core: the state.
+        processes: what workers have counted.
         deployments: know where to.
     """
 
-    def __init__(self, loop: Loop, deployments: Deployments) -> None:
-        self._loop = loop
+    def __init__(self, core: Core, processes: ProcessTable, *, deployments: Deployments) -> None:
+        self._core = core
+        self._processes = processes
         self._deployments = deployments
         self._metrics: MetricsSettings | None = None
         self._statsd: Statsd | None = None
@@ -64,7 +67,7 @@ class Telemetry:
         self._workers = -1
 
     def _send_workers(self, statsd: Statsd, now: float) -> float:
-        workers = len(self._loop.state.children)
+        workers = len(self._core.state.children)
         if workers != self._workers or now >= self._next_gauge:
             self._workers = workers
             self._next_gauge = now + GAUGE_SECONDS
@@ -74,7 +77,7 @@ class Telemetry:
 
     def _news(self, statsd: Statsd) -> list[str]:
         """What has been counted since the last time, of what workers do not send themselves; gunicorn has no names for it."""
-        total = self._loop.seats.counted()
+        total = self._processes.counted()
         counts = {
             "requests.timeout": total.timeouts,
             "requests.lost": total.lost,
@@ -84,7 +87,7 @@ class Telemetry:
         }
         before, self._sent = self._sent or counts, counts
         more = {name: count - before[name] for name, count in counts.items()}
-        state = self._loop.state
+        state = self._core.state
         saturated = statsd.line("unicornd.saturated", int(state.saturated_since is not None), kind="gauge")
         return [saturated] + [
             statsd.line(f"unicornd.{name}", count, kind="counter") for name, count in more.items() if count

@@ -10,8 +10,11 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+from unicornd.forking import BOUNDARY
+
 if TYPE_CHECKING:
     import selectors
+    from collections.abc import Callable
 
 HEARD = (
     signal.SIGTERM,
@@ -34,7 +37,7 @@ class Wakeup:
     """The arbiter's signals."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
+        self._reader, self._writer = (BOUNDARY.own(each) for each in socket.socketpair())
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 
@@ -66,20 +69,18 @@ class Wakeup:
             for number in (*dict.fromkeys(n for n in numbers if n not in COUNTED), *counted)
         ]
 
-    def close(self) -> None:
-        """Close both ends: in a forked child, which has signals of its own."""
-        self._reader.close()
-        self._writer.close()
 
-
-def hear(selector: selectors.BaseSelector, timeout: float | None) -> None:
-    """Wait for what is watched, and call what is registered for it.
+def hear(
+    selector: selectors.BaseSelector, timeout: float | None, *, after_each: Callable[[], None] = lambda: None
+) -> None:
+    """Wait for what is watched, and call what is registered for it; after each of these calls, `after_each`.
 
     What an earlier one of the same wait has ended is passed over: its descriptor is closed, or another one's by now.
     """
     for key, mask in selector.select(timeout):
         if selector.get_map().get(key.fd) is key:
             key.data(mask)
+            after_each()
 
 
 def _do_nothing(_number: int, _frame: object) -> None:

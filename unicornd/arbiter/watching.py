@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.snapshots import Look, Watched, changed_since, first_change, snapshot
+from unicornd.forking import OwnedFd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,6 @@ class Watching:
         selector: hears it.
         wanted: returns what is to be watched now.
         changed: called with the path that has changed.
-        leave_behind: closes what is the arbiter's, in the child.
     """
 
     def __init__(
@@ -73,16 +73,14 @@ class Watching:
         *,
         wanted: Callable[[], Watched],
         changed: Callable[[str], None],
-        leave_behind: Callable[[], None],
     ) -> None:
         self._kernel = kernel
         self._selector = selector
         self._wanted = wanted
         self._changed = changed
-        self._leave_behind = leave_behind
         self._watched = Watched()
         self._pid: Pid | None = None
-        self._reader = -1
+        self._reader: OwnedFd | None = None
 
     def tick(self, _now: Monotonic) -> Monotonic | None:
         """Begin anew if something else is to be watched, or the process is gone."""
@@ -99,20 +97,19 @@ class Watching:
         if self._pid is not None:
             self._kernel.kill(self._pid, signal.SIGKILL)
             self._pid = None
-        if self._reader >= 0:
+        if self._reader is not None:
             self._selector.unregister(self._reader)
-            os.close(self._reader)
-            self._reader = -1
+            self._reader.close()
+            self._reader = None
 
     def _begin(self, wanted: Watched) -> None:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+        fd, writer = os.pipe()
+        os.set_blocking(fd, False)
+        reader = OwnedFd(fd)
         arbiter = os.getpid()
         began = time.time_ns()
 
         def watch() -> int:
-            os.close(reader)
-            self._leave_behind()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
@@ -121,7 +118,7 @@ class Watching:
         try:
             self._pid = self._kernel.fork(watch)
         except OSError:  # another time
-            os.close(reader)
+            reader.close()
             self._watched = Watched()
             return
         finally:
@@ -130,8 +127,10 @@ class Watching:
         self._selector.register(reader, selectors.EVENT_READ, self._read)
 
     def _read(self, _mask: int) -> None:
+        if self._reader is None:
+            return
         try:
-            said = os.read(self._reader, MAX_PATH_BYTES)
+            said = os.read(self._reader.fileno(), MAX_PATH_BYTES)
         except BlockingIOError:
             return
         if said:

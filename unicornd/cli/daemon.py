@@ -94,7 +94,7 @@ def _read(arguments: Sequence[str]) -> int | Asked | UnicorndError:
         sys.stdout.write(help_text())
         return DaemonExit.OK
     if "version" in command.actions:
-        from unicornd.arbiter.candidate import version_line  # noqa: PLC0415 - the daemon needs none of it
+        from unicornd.arbiter.upgrade.candidate import version_line  # noqa: PLC0415 - the daemon needs none of it
 
         sys.stdout.write(f"{version_line()}\n")
         return DaemonExit.OK

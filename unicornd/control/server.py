@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from unicornd.control.connection import Connection, Stage
+from unicornd.forking import BOUNDARY
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ControlServer:
         self._connections: dict[Connection, int] = {}
         self._resume_at: Monotonic | None = None
         self._is_listening = True
-        selector.register(listener, selectors.EVENT_READ, self._accept)
+        selector.register(BOUNDARY.own(listener), selectors.EVENT_READ, self._accept)
 
     def tick(self, now: Monotonic) -> Monotonic | None:
         """Let what waits see the new state; call it in each turn of the loop.
@@ -93,7 +94,7 @@ class ControlServer:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """Every socket that is open here: a forked child closes them."""
+        """Every socket that is open here."""
         return (self._listener, *(connection.sock for connection in self._connections))
 
     def _accept(self, _mask: int) -> None:
@@ -110,7 +111,7 @@ class ControlServer:
             self._admit(sock, now=now)
 
     def _admit(self, sock: socket.socket, *, now: Monotonic) -> None:
-        sock.setblocking(False)
+        BOUNDARY.own(sock).setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
             self._make_room()
         gate = self._authorize(sock)

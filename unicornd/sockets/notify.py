@@ -28,15 +28,20 @@ class Notifier:
         address: `$NOTIFY_SOCKET`: a path, or an abstract name that starts with `@`; empty for nobody.
         watchdog: how long the manager waits for a sign of life; 0 for ever.
 
-    Attributes:
-        is_heard: False while another process is the main one: the manager would not listen, and log that.
+        is_main: False while another process is the main one: the manager would not listen, and log that.
     """
 
-    def __init__(self, address: str = "", *, watchdog: Seconds = Seconds(0)) -> None:  # noqa: B008 - a NewType's call
+    def __init__(
+        self,
+        address: str = "",
+        *,
+        watchdog: Seconds = Seconds(0),  # noqa: B008 - a NewType's call
+        is_main: bool = True,
+    ) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
         self.watchdog = watchdog if address else Seconds(0)
-        self.is_heard = self._sock is not None
+        self._is_main = is_main
         if self._sock is not None:
             self._sock.setblocking(False)
 
@@ -46,13 +51,17 @@ class Notifier:
         return self._sock is not None
 
     @classmethod
-    def from_environ(cls, environ: MutableMapping[str, str], pid: int) -> Notifier:
+    def from_environ(cls, environ: MutableMapping[str, str], pid: int, *, is_main: bool = True) -> Notifier:
         """Read NOTIFY_SOCKET and WATCHDOG_USEC, and take them away: workers have no business there."""
         address = environ.pop("NOTIFY_SOCKET", "")
         interval, meant = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", str(pid))
         is_watched = interval.isdecimal() and meant == str(pid)
         watchdog = Seconds(int(interval) / MICROSECONDS if is_watched else 0.0)
-        return cls(address if address.startswith(("/", "@")) else "", watchdog=watchdog)
+        return cls(address if address.startswith(("/", "@")) else "", watchdog=watchdog, is_main=is_main)
+
+    def speak(self) -> None:
+        """This process is the main one from now on."""
+        self._is_main = True
 
     def ready(self, status: str) -> None:
         """The fleet serves (after the start, and after a reload however it ended)."""
@@ -112,7 +121,7 @@ class Notifier:
 
     def _send(self, *lines: str, fds: tuple[int, ...] = ()) -> bool:
         """Send one message, with descriptors (SCM_RIGHTS, unix(7)); return whether it has gone out."""
-        if self._sock is None or not self.is_heard:
+        if self._sock is None or not self._is_main:
             return False
         text = "\n".join(
             one_line(line.replace("\n", " ")) for line in lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from unicornd.arbiter.actions import Spawn
+from unicornd.arbiter import events
 from unicornd.arbiter.state import Role
 from unicornd.config.resolved import under_their_names
 from unicornd.errors import ConfigError, UnicorndError
@@ -18,14 +18,15 @@ from unicornd.workers.importing import prepare_hooks
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Self
 
-    from unicornd.arbiter.actions import Action
-    from unicornd.arbiter.loop import Loop
-    from unicornd.arbiter.port import Port
-    from unicornd.arbiter.reload import Deployments
-    from unicornd.arbiter.spawn import Seated
+    from unicornd.arbiter.actions import Spawn
+    from unicornd.arbiter.postmortems import Ended
+    from unicornd.arbiter.processes import ProcessTable
+    from unicornd.arbiter.reload import Deployment, Deployments
+    from unicornd.arbiter.spawn import WorkerHandle
+    from unicornd.arbiter.state import State
     from unicornd.config.sections.hooks import HooksSettings
     from unicornd.workers.hooks import Hooks
 
@@ -36,10 +37,14 @@ class ArbiterHooks:
     Args:
         hooks: loaded.
         server: what they get.
+        next_deployment: returns the one that is on trial, whose hooks a reload loads.
     """
 
-    def __init__(self, hooks: Hooks, server: ServerView) -> None:
+    def __init__(
+        self, hooks: Hooks, server: ServerView, *, next_deployment: Callable[[], Deployment | None]
+    ) -> None:
         self._hooks = hooks
+        self._next = next_deployment
         self._server = server
         self._were_set = False
         self._views: dict[int, WorkerView] = {}
@@ -47,7 +52,13 @@ class ArbiterHooks:
 
     @classmethod
     def load(
-        cls, settings: HooksSettings, cfg: Callable[[], object], *, log: logging.Logger, name: str
+        cls,
+        settings: HooksSettings,
+        cfg: Callable[[], object],
+        *,
+        log: logging.Logger,
+        name: str,
+        next_deployment: Callable[[], Deployment | None],
     ) -> Self:
         """Import the hooks that are set.
 
@@ -56,7 +67,7 @@ class ArbiterHooks:
         """
         hooks = load_arbiter_hooks(settings, log)
         server = ServerView(log=log, cfg=cfg, pid=os.getpid(), num_workers=0, proc_name=name)
-        return cls(hooks, server)
+        return cls(hooks, server, next_deployment=next_deployment)
 
     @property
     def are_set(self) -> bool:
@@ -86,41 +97,49 @@ class ArbiterHooks:
         self._server.num_workers = new
         self._hooks.call("nworkers_changed", self._server, new, old)
 
-    def connect(self, loop: Loop, port: Port, *, deployments: Deployments) -> None:
-        """Have the hooks called from now on."""
+    def show(self, deployments: Deployments, processes: ProcessTable) -> None:
+        """Have the hooks see listeners and workers from now on (`server.LISTENERS`, `server.WORKERS`)."""
         self._server.see(
             listeners=lambda: deployments.present.listeners,
-            workers=lambda: {pid: self._view_of(seated) for pid, seated in loop.seats.seated.items()},
+            workers=lambda: {pid: self._view_of(handle) for pid, handle in processes.workers.items()},
         )
-        loop.seats.keep(self._kept)
-        loop.before_spawn = lambda action: self._before_spawn(action, loop)
-        loop.on_exit = self._on_exit
-        port.on_reload = lambda: self._on_reload(deployments)
-        port.on_resize = self.call_resized
 
-    def _before_spawn(self, action: Action, loop: Loop) -> None:
-        if isinstance(action, Spawn) and action.role is Role.WORKER and self._hooks.has("pre_fork"):
-            age = loop.seats.next_age
-            worker = self._views[age] = self._view(0, age, slot=action.slot, generation=action.generation)
-            self._hooks.call("pre_fork", self._server, worker)
+    def prepare(self, action: Spawn, age: int) -> Mapping[str, Mapping[str, object]]:
+        """Call `pre_fork` for a worker, and return what it has left on both of its arguments: the worker has its own."""
+        if not self._hooks.has("pre_fork"):
+            return {}
+        worker = self._views[age] = self._view(0, age, slot=action.slot, generation=action.generation)
+        self._hooks.call("pre_fork", self._server, worker)
+        return {"server": self._server.kept, "worker": worker.kept}
 
-    def _kept(self, age: int) -> dict[str, dict[str, object]]:
-        """Return what pre_fork has left on both of its arguments: the worker has objects of its own."""
-        view = self._views.get(age)
-        return {} if view is None else {"server": self._server.kept, "worker": view.kept}
+    def observe(self, event: events.Event, *, previous: State, state: State) -> None:  # noqa: ARG002 - an observer's
+        """Call the hooks that are for what has happened."""
+        match event:
+            case events.Resized():
+                self.call_resized(event.size, previous.pools[event.pool].size)
+            case events.RolloutStarted():
+                before = previous.pools[event.pool.name].size
+                if event.pool.size != before:
+                    self.call_resized(event.pool.size, before)
+                self._reload()
+            case _:
+                pass
 
-    def _on_exit(self, seated: Seated) -> None:
+    def observe_death(self, ended: Ended) -> None:
+        """Call `child_exit` for a worker that has ended."""
+        if ended.handle is None or ended.child.role is not Role.WORKER:
+            return
         if self._hooks.has("child_exit"):
-            self._hooks.call("child_exit", self._server, self._view_of(seated))
-        self._views.pop(seated.age, None)
+            self._hooks.call("child_exit", self._server, self._view_of(ended.handle))
+        self._views.pop(ended.handle.age, None)
 
-    def _view_of(self, seated: Seated) -> WorkerView:
+    def _view_of(self, handle: WorkerHandle) -> WorkerView:
         """Return what hooks see of a worker, the same at each moment of its life: they keep things on it."""
-        view = self._views.get(seated.age)
+        view = self._views.get(handle.age)
         if view is None:
-            view = self._view(seated.pid, seated.age, slot=seated.slot, generation=seated.generation)
-            self._views[seated.age] = view
-        view.pid = seated.pid
+            view = self._view(handle.pid, handle.age, slot=handle.slot, generation=handle.generation)
+            self._views[handle.age] = view
+        view.pid = handle.pid
         return view
 
     def _view(self, pid: int, age: int, *, slot: int, generation: int) -> WorkerView:
@@ -133,13 +152,14 @@ class ArbiterHooks:
             cfg=lambda: self._server.cfg,
         )
 
-    def _on_reload(self, deployments: Deployments) -> None:
+    def _reload(self) -> None:
         """Take the hooks and settings of the next generation; hooks that cannot be loaded leave the old ones."""
-        if deployments.next is not None:
-            settings = deployments.next.settings
+        following = self._next()
+        if following is not None:
+            settings = following.settings
             self._server.renew(under_their_names(settings, self._server.proc_name))
             self._were_set = self.are_set
-            prepare_hooks(settings.app, deployments.next.folders)
+            prepare_hooks(settings.app, following.folders)
             try:
                 self._hooks = load_arbiter_hooks(settings.hooks, self._server.log)
             except ConfigError as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Fact = str | int | float | bool | None
 
 
-class Narrator:
+class EventLog:
     """Tells what happens.
 
     Args:
@@ -40,7 +40,7 @@ class Narrator:
         self._log = log
         self._journal = journal
 
-    def say(
+    def record(
         self,
         kind: str,
         text: str,
@@ -58,7 +58,7 @@ class Narrator:
         self._log.log(level, "%s%s", text, f"\n{detail}" if detail else "", extra=facts)
         self._journal.append(kind, text, **facts)
 
-    def tell(self, event: Event, *, previous: State, state: State) -> None:
+    def observe(self, event: Event, *, previous: State, state: State) -> None:
         """Tell what an event means."""
         match event:
             case events.Spawned():
@@ -67,7 +67,7 @@ class Narrator:
                 self._journal.append("worker.spawned", f"{name} spawned", **_who_spawned(event))
             case events.SpawnFailed():
                 text = f"worker {event.slot} cannot be forked: {event.reason}"
-                self.say("worker.spawn_failed", text, level=logging.ERROR, facts={"slot": event.slot})
+                self.record("worker.spawn_failed", text, level=logging.ERROR, facts={"slot": event.slot})
             case events.BecameReady() | events.BootFailed() | events.ReplacementAsked() | events.Exited():
                 child = child_of(previous, event.pid)
                 if child is not None:
@@ -76,17 +76,17 @@ class Narrator:
             case events.Resized():
                 before = previous.pools[event.pool].size
                 text = f"scaled from {before} to {event.size} workers"
-                self.say("fleet.scaled", text, facts={"size": event.size})
+                self.record("fleet.scaled", text, facts={"size": event.size})
             case events.RolloutStarted():
                 generation = event.pool.generation
-                self.say(
+                self.record(
                     "reload.started",
                     f"generation {generation} is booted beside the old one",
                     facts={"generation": generation},
                 )
             case events.RolloutFinished():
                 generation = state.pools[event.pool].generation
-                self.say(
+                self.record(
                     "reload.finished", f"generation {generation} serves", facts={"generation": generation}
                 )
             case events.RolloutAbandoned():
@@ -94,13 +94,13 @@ class Narrator:
             case events.HaltAsked():
                 if state.halt is not previous.halt:
                     how = "at once" if state.halt is Halt.QUICK else "gracefully"
-                    self.say("fleet.stopping", f"stopping {how}", facts={"workers": len(state.children)})
+                    self.record("fleet.stopping", f"stopping {how}", facts={"workers": len(state.children)})
             case events.ListenersLooked() | events.SaturationChanged():
                 self._tell_of_look(event, previous=previous)
             case _:
                 pass  # Beaten is no news; Ordered is told with its reason by `perform`; PoolDeclared by `daemon`
 
-    def tell_order(self, child: Child, order: Order, *, why: str) -> None:
+    def record_order(self, child: Child, order: Order, *, why: str) -> None:
         """Tell that a child is given an order, and why."""
         is_workless = child.phase is Phase.BOOTING or child.role is Role.MOLD  # nothing is lost with it
         is_normal = order is Order.DRAIN or (order is Order.QUIT and is_workless)
@@ -109,7 +109,7 @@ class Narrator:
             self._log.debug("%s", text, extra=_who(child))
             self._journal.append(f"worker.{order.value}", text, **_who(child))
         else:
-            self.say(f"worker.{order.value}", text, level=logging.WARNING, facts=_who(child))
+            self.record(f"worker.{order.value}", text, level=logging.WARNING, facts=_who(child))
 
     def _tell_of_child(
         self,
@@ -121,7 +121,7 @@ class Narrator:
                 pass  # it changes nothing
             case events.BecameReady():
                 seconds = round(event.at - child.born_at, 3)
-                self.say(
+                self.record(
                     "worker.ready",
                     f"{name_of(child)} is ready",
                     facts={**_who(child), "boot_seconds": seconds},
@@ -129,9 +129,9 @@ class Narrator:
             case events.BootFailed():
                 first, _, detail = event.reason.partition("\n")
                 text = f"{name_of(child)} cannot boot: {first}"
-                self.say("worker.boot_failed", text, level=logging.ERROR, detail=detail, facts=_who(child))
+                self.record("worker.boot_failed", text, level=logging.ERROR, detail=detail, facts=_who(child))
             case events.ReplacementAsked():
-                self.say(
+                self.record(
                     "worker.retiring",
                     f"{name_of(child)} is to be replaced: {event.why}",
                     facts=_who(child),
@@ -144,15 +144,17 @@ class Narrator:
         lived = round(event.at - child.born_at, 3)
         if child.ordered is not None or child.failure:
             text = f"{name_of(child)} has left ({how})"
-            self.say("worker.left", text, facts={**_who(child), "lived_seconds": lived})
+            self.record("worker.left", text, facts={**_who(child), "lived_seconds": lived})
         else:
             text = f"{name_of(child)} died: {how}"
-            self.say("worker.died", text, level=logging.ERROR, facts={**_who(child), "lived_seconds": lived})
+            self.record(
+                "worker.died", text, level=logging.ERROR, facts={**_who(child), "lived_seconds": lived}
+            )
 
     def _tell_of_crash_loop(self, at: Monotonic, *, previous: State, state: State) -> None:
         """Say it once, when it begins."""
         if (loop := crash_loop(state, at)) and not crash_loop(previous, at):
-            self.say("fleet.crash_looping", f"crash loop: {loop}", level=logging.ERROR)
+            self.record("fleet.crash_looping", f"crash loop: {loop}", level=logging.ERROR)
 
     def _tell_of_look(
         self, event: events.ListenersLooked | events.SaturationChanged, *, previous: State
@@ -160,20 +162,20 @@ class Narrator:
         if isinstance(event, events.ListenersLooked):
             self._tell_of_listeners(event, previous=previous)
         elif event.since is None:
-            self.say("fleet.keeps_up", "no longer saturated: workers take what comes")
+            self.record("fleet.keeps_up", "no longer saturated: workers take what comes")
         else:
             text = f"saturated: {plural(event.waiting, 'connection')} waiting, and no worker takes one"
             facts = {"waiting": event.waiting, "seconds": round(event.at - event.since, 3)}
-            self.say("fleet.saturated", text, level=logging.WARNING, facts=facts)
+            self.record("fleet.saturated", text, level=logging.WARNING, facts=facts)
 
     def _tell_of_listeners(self, event: events.ListenersLooked, *, previous: State) -> None:
         for address in event.shut:
             if address not in previous.shut_listeners:
                 text = f"a process of the fleet has shut {address} down: nobody can connect"
-                self.say("listener.shut", text, level=logging.ERROR, facts={"address": address})
+                self.record("listener.shut", text, level=logging.ERROR, facts={"address": address})
         for address in previous.shut_listeners:
             if address not in event.shut:
-                self.say("listener.open", f"{address} is open again", facts={"address": address})
+                self.record("listener.open", f"{address} is open again", facts={"address": address})
 
     def _tell_of_rollback(self, event: events.RolloutAbandoned, *, previous: State, state: State) -> None:
         rollout = previous.rollouts.get(event.pool)
@@ -181,7 +183,9 @@ class Narrator:
         failed, kept = previous.pools[event.pool].generation, state.pools[event.pool].generation
         text = f"generation {failed} is given up, generation {kept} stays: {first}"
         detail = DISK_IS_NEWER if state.pools[event.pool].is_disk_newer else ""
-        self.say("reload.rolled_back", text, level=logging.ERROR, facts={"generation": kept}, detail=detail)
+        self.record(
+            "reload.rolled_back", text, level=logging.ERROR, facts={"generation": kept}, detail=detail
+        )
 
 
 def _how_it_ended(event: events.Exited) -> str:

@@ -13,13 +13,12 @@ import selectors
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from unicornd.arbiter.journal import Entry
-from unicornd.arbiter.operations import Kind, Operation, Outcome, Step
-from unicornd.dataclass import asdict, dataclass
+from unicornd.arbiter.upgrade.handoff import MAX_TRANSFER_BYTES, StateTransfer
+from unicornd.dataclass import dataclass
+from unicornd.forking import BOUNDARY
 from unicornd.observe.logs import ERROR_LOG
-from unicornd.observe.metrics import Totals
 from unicornd.sockets.credentials import receive, want_credentials
 from unicornd.units import Seconds
 
@@ -28,80 +27,21 @@ if TYPE_CHECKING:
 
     from unicornd.arbiter.daemonize import Verdict
     from unicornd.arbiter.kernel import Kernel
-    from unicornd.arbiter.upgrade import Origin
+    from unicornd.arbiter.upgrade.handoff import Handoff
+    from unicornd.arbiter.upgrade.launch import LaunchCommand
     from unicornd.errors import DaemonExit
-    from unicornd.sockets.legacy import Legacy
     from unicornd.sockets.notify import Notifier
     from unicornd.units import Pid
 
-MAX_BEQUEST_BYTES = 80 * 1024
-MAX_JOURNAL_BYTES = 56 * 1024
-"""Of the journal that is left to the new arbiter: the newest entries that fit. A Unix socket takes 200 KiB at once."""
-MOST_ENTRIES = 400
-"""More would not fit."""
-TOLD = ("id", "title", "pool", "started_at", "ended_at", "result")
-"""Of an operation that is done."""
 LOOK_SECONDS = 0.01
 MANAGER_SECONDS = Seconds(60)
 """How long the service manager may take to read what it is told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bequest:
-    """What an arbiter says to the one that takes its place.
-
-    Attributes:
-        counted: what it has counted until now.
-        upgrade: the operation by which the other one takes over, which has ended: whoever waits for that will ask the
-            other one. None: there was no such operation, or it was told already.
-        is_promotion: the other one is the only one from now on.
-        journal: what has happened until now, oldest first, as far as it fits.
-    """
-
-    counted: Totals
-    upgrade: Operation | None = None
-    is_promotion: bool = False
-    journal: tuple[Entry, ...] = ()
-
-    def line(self) -> bytes:
-        """Return it as a line of JSON."""
-        said: dict[str, object] = {"counted": asdict(self.counted), "is_promotion": self.is_promotion}
-        if self.upgrade is not None:
-            steps = [asdict(step) for step in self.upgrade.steps]
-            said["upgrade"] = {**{name: getattr(self.upgrade, name) for name in TOLD}, "steps": steps}
-        said["journal"] = _fitting(self.journal)
-        return json.dumps(said).encode() + b"\n"
-
-    @classmethod
-    def of(cls, line: bytes) -> Bequest:
-        """Read one."""
-        said = json.loads(line)
-        upgrade = said.get("upgrade")
-        if upgrade is not None:
-            steps = tuple(Step(**step) for step in upgrade.pop("steps"))
-            upgrade = Operation(kind=Kind.UPGRADE, state=Outcome.DONE, steps=steps, **upgrade)
-        journal = tuple(Entry(**entry) for entry in said.get("journal", ()))
-        counted = Totals(**said["counted"])
-        return cls(counted=counted, upgrade=upgrade, is_promotion=said["is_promotion"], journal=journal)
-
-
-def _fitting(entries: tuple[Entry, ...]) -> list[dict[str, Any]]:
-    """Return the newest entries as JSON has them, as many as fit."""
-    found: list[dict[str, Any]] = []
-    left = MAX_JOURNAL_BYTES
-    for entry in reversed(entries):
-        said = asdict(entry)
-        left -= len(json.dumps(said)) + 2
-        if left < 0:
-            break
-        found.append(said)
-    return found[::-1]
-
-
-def _understood(line: bytes) -> Bequest | None:
+def _understood(line: bytes) -> StateTransfer | None:
     """Return what the predecessor says; None for what another release says in another way: its end says enough."""
     try:
-        return Bequest.of(line)
+        return StateTransfer.of(line)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         text = "what the old unicornd has counted is not understood: %s"
         logging.getLogger(ERROR_LOG).warning(text, error)
@@ -112,16 +52,16 @@ class Baton:
     """The new arbiter's end of the baton; has what `daemonize.Verdict` has.
 
     Args:
-        legacy: what the predecessor has left.
+        handoff: what the predecessor has left.
     """
 
-    def __init__(self, legacy: Legacy) -> None:
-        self._sock = socket.socket(fileno=legacy.baton)
+    def __init__(self, handoff: Handoff) -> None:
+        self._sock = BOUNDARY.own(socket.socket(fileno=handoff.baton))
         self._sock.setblocking(False)
         want_credentials(self._sock)
         self._has_spoken = False
         self._heard = b""
-        self.predecessor = legacy.pid
+        self.predecessor = handoff.pid
         self.is_promoted = False
 
     def fill_streams(self, fd: int) -> None:
@@ -139,7 +79,7 @@ class Baton:
         selector: selectors.BaseSelector,
         promoted: Callable[[], None],
         *,
-        heard: Callable[[Bequest], None],
+        heard: Callable[[StateTransfer], None],
         gone: Callable[[], None],
     ) -> None:
         """Listen to the predecessor, until it is gone.
@@ -157,14 +97,14 @@ class Baton:
             except BlockingIOError:
                 return
             *lines, self._heard = (self._heard + said).split(b"\n")
-            self._heard = self._heard[:MAX_BEQUEST_BYTES]  # what goes on without an end is not understood
-            bequests = [bequest for line in lines if (bequest := _understood(line)) is not None]
-            for bequest in bequests:
-                heard(bequest)
+            self._heard = self._heard[:MAX_TRANSFER_BYTES]  # what goes on without an end is not understood
+            transfers = [transfer for line in lines if (transfer := _understood(line)) is not None]
+            for transfer in transfers:
+                heard(transfer)
             if not said:
                 selector.unregister(self._sock)
                 self._sock.close()
-            is_over = not said or any(bequest.is_promotion for bequest in bequests)
+            is_over = not said or any(transfer.is_promotion for transfer in transfers)
             if is_over and not self.is_promoted:
                 self.is_promoted = True
                 promoted()
@@ -180,7 +120,7 @@ class Baton:
             BlockingIOError: nothing, or somebody else says something.
         """
         try:
-            message = receive(self._sock, MAX_BEQUEST_BYTES)
+            message = receive(self._sock, MAX_TRANSFER_BYTES)
         except BlockingIOError:
             raise
         except OSError:  # it has left without reading what we have said
@@ -204,9 +144,7 @@ class Baton:
         return self.is_promoted or os.getppid() != self.predecessor
 
 
-def confirm_main(
-    notifier: Notifier, kernel: Kernel, *, predecessor: int | None, leave_behind: Callable[[], None]
-) -> None:
+def confirm_main(notifier: Notifier, kernel: Kernel, *, predecessor: int | None) -> None:
     """Have the service manager know that we are its child now.
 
     When it was told that we are the main process, we were the predecessor's child; so systemd takes us for one whose end
@@ -217,7 +155,6 @@ def confirm_main(
         notifier: leads to the manager.
         kernel: forks.
         predecessor: whose child we were.
-        leave_behind: closes what is the arbiter's, in the child.
     """
     if not notifier.has_manager:
         return
@@ -225,7 +162,6 @@ def confirm_main(
     reader, writer = os.pipe()
 
     def stand_in() -> int:
-        leave_behind()
         os.close(writer)
         os.read(reader, 1)  # until the manager was told
         until = time.monotonic() + MANAGER_SECONDS
@@ -255,24 +191,24 @@ def _parent_of(pid: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class StartContext:
     """Where this process comes from.
 
     Attributes:
-        origin: how it was started.
+        command: how it was started.
         verdict: tells whoever started it how that went, or None.
-        legacy: what the predecessor in an upgrade has left, or None; baton: leads to it.
+        handoff: what the predecessor in an upgrade has left, or None; baton: leads to it.
     """
 
-    origin: Origin
+    command: LaunchCommand
     verdict: Verdict | Baton | None
-    legacy: Legacy | None
+    handoff: Handoff | None
     baton: Baton | None
 
     @property
     def predecessor(self) -> Pid | None:
         """The old arbiter, or None."""
-        return self.legacy.pid if self.legacy is not None else None
+        return self.handoff.pid if self.handoff is not None else None
 
     def size(self, in_file: int) -> int:
         """Return how many workers are wanted: what the predecessor had, unless the configuration has changed that.
@@ -280,7 +216,7 @@ class Birth:
         Args:
             in_file: what the configuration says.
         """
-        left = self.legacy
+        left = self.handoff
         return left.size if left is not None and left.size and left.file_size == in_file else in_file
 
     @property

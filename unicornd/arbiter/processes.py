@@ -1,6 +1,6 @@
-"""The workers' other ends: channels, rows, and what dead workers had counted.
+"""The process table: the living workers and molds with the arbiter's ends of them, and what dead ones had counted.
 
-Owned by the arbiter's loop. A report is read when its channel becomes readable, and at the latest before the worker's
+Owned by the arbiter's loop, which takes what they report as events (`deliver`). A report is read when its channel becomes readable, and at the latest before the worker's
 death is folded in: nothing that a worker said is lost because it died right after.
 
 No worker and no mold is believed more than it has to be (`reports`): one that says what ours never say is killed,
@@ -12,16 +12,20 @@ from __future__ import annotations
 import errno
 import logging
 import selectors
+from collections import deque
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from unicornd.arbiter import events
 from unicornd.arbiter.deadlines import SILENCE
 from unicornd.arbiter.molds import FORK_PATIENCE
 from unicornd.arbiter.reports import MOST_AT_ONCE, Reports, UntrueError, read_birth
-from unicornd.arbiter.state import Role
+from unicornd.arbiter.state import Halt, Role
+from unicornd.arbiter.troubles import Trouble, trouble_of
+from unicornd.observe.memory import OomWatch
 from unicornd.observe.metrics import Totals
 from unicornd.observe.outlet import lost_lines
 from unicornd.units import Monotonic
+from unicornd.workers import signals
 from unicornd.workers.channel import BootFailedReport, BornReport, ReadyReport, RetiringReport
 
 if TYPE_CHECKING:
@@ -29,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from unicornd.arbiter.actions import Spawn
-    from unicornd.arbiter.kernel import Kernel
-    from unicornd.arbiter.spawn import Awaited, Blueprint, Seated, Spawner
+    from unicornd.arbiter.kernel import Death, Kernel
+    from unicornd.arbiter.spawn import Awaited, Blueprint, Spawner, WorkerHandle
     from unicornd.arbiter.state import State
     from unicornd.observe.scoreboard import Reading
     from unicornd.units import Pid
@@ -38,34 +42,29 @@ if TYPE_CHECKING:
 
 SHORT_REQUEST = 0.25
 """Seconds that a request runs before the decision core hears of it: shorter ones decide nothing."""
+REPORTED = (events.BecameReady, events.BootFailed, events.ReplacementAsked)
+"""What a worker says of itself."""
 BEAT_STEP = 0.25
 """Seconds by which a heartbeat must have advanced to be news: well below the shortest timeouts.heartbeat in use, 1 s."""
 
 
-class Seats:
-    """What the arbiter holds of each living worker.
+class ProcessTable:
+    """Who lives, and what the arbiter has of each.
 
     Args:
         spawner: forks.
         selector: watches the channels.
-        on_event: takes what the workers report.
-        kernel: the clock.
+        kernel: the clock and the signals.
     """
 
-    def __init__(
-        self,
-        spawner: Spawner,
-        selector: selectors.BaseSelector,
-        *,
-        on_event: Callable[[events.Event], None],
-        kernel: Kernel,
-    ) -> None:
+    def __init__(self, spawner: Spawner, selector: selectors.BaseSelector, *, kernel: Kernel) -> None:
         self._spawner = spawner
         self._selector = selector
-        self._on_event = on_event
         self._kernel = kernel
-        self._seated: dict[Pid, Seated] = {}
-        self._molds: dict[Pid, Seated] = {}
+        self._oom_watch = OomWatch()
+        self._events: deque[events.Event] = deque()
+        self._workers: dict[Pid, WorkerHandle] = {}
+        self._molds: dict[Pid, WorkerHandle] = {}
         self._reports: dict[Pid, Reports] = {}
         self._awaited: dict[int, Awaited] = {}
         self._last_ticket = 0
@@ -79,33 +78,66 @@ class Seats:
         """As that worker has said."""
 
     @property
-    def seated(self) -> Mapping[Pid, Seated]:
-        """The living workers' ends."""
-        return self._seated
+    def workers(self) -> Mapping[Pid, WorkerHandle]:
+        """The living workers."""
+        return self._workers
 
-    @property
-    def next_age(self) -> int:
-        """The age that the next worker will have."""
-        return self._spawner.next_age
+    def deliver(self, take: Callable[[events.Event], None]) -> None:
+        """Hand over what workers and molds have reported, oldest first, each once.
 
-    def keep(self, keepsakes: Callable[[int], Mapping[str, Mapping[str, object]]]) -> None:
-        """Give each worker from now on what this returns for its age (`Seat.kept`)."""
-        self._spawner.keepsakes = keepsakes
+        A report that meets an internal error ends its worker alone.
+        """
+        while self._events:
+            event = self._events.popleft()
+            try:
+                take(event)
+            except Exception:
+                if not isinstance(event, REPORTED):
+                    raise
+                logging.getLogger("unicornd").exception(
+                    "internal error: a report could not be taken", extra={"pid": event.pid}
+                )
+                self._distrust(event.pid, "what it reported has met an internal error of the arbiter")
 
-    def seat_of(self, pid: Pid) -> Seated | None:
+    def observe(self, event: events.Event, *, previous: State, state: State) -> None:
+        """Follow what has happened: count troubles, know cgroups, tell workers that the end has been announced."""
+        if isinstance(event, events.BecameReady):
+            self._oom_watch.know(event.pid)
+        match trouble_of(event, previous=previous, state=state):
+            case Trouble.BOOT_FAILURE:
+                self.totals.boot_failures += 1
+            case Trouble.RESTART:
+                self.totals.restarts += 1
+            case _:
+                pass
+        is_announced = isinstance(event, events.HaltAsked) and event.halt is Halt.GRACEFUL
+        # Once the listeners are left, a new unicornd takes whom our workers let go.
+        if (
+            is_announced
+            and not state.has_left_listeners
+            and any(pool.patience.drain for pool in state.pools.values())
+        ):
+            for pid in self._workers:
+                self._kernel.kill(pid, signals.LAST_CALL)
+
+    def was_oom(self, death: Death) -> bool:
+        """Whether a child that was killed has been killed by the kernel, at the memory limit of its cgroup."""
+        return self._oom_watch.has_killed(death.pid, last=death.kill_counter, now=self._kernel.now())
+
+    def handle_of(self, pid: Pid) -> WorkerHandle | None:
         """Return what is held of a living worker or mold."""
-        return self._seated.get(pid) or self._molds.get(pid)
+        return self._workers.get(pid) or self._molds.get(pid)
 
-    def fill(self, action: Spawn, blueprint: Blueprint) -> Seated:
+    def fill(self, action: Spawn, blueprint: Blueprint) -> WorkerHandle:
         """Fork a worker.
 
         Raises:
             OSError: it cannot be had.
         """
-        seated = self._spawner.spawn(action, blueprint)
-        (self._molds if action.role is Role.MOLD else self._seated)[seated.pid] = seated
-        self._listen(seated)
-        return seated
+        handle = self._spawner.spawn(action, blueprint)
+        (self._molds if action.role is Role.MOLD else self._workers)[handle.pid] = handle
+        self._listen(handle)
+        return handle
 
     def ask(self, action: Spawn, blueprint: Blueprint) -> tuple[int, Pid]:
         """Ask the mold of the generation to fork a worker; return the ticket, and which mold that is.
@@ -147,10 +179,10 @@ class Seats:
                 self._give_up(ticket, "the mold is gone, and it has not come")
         return min((max(until, now) for until in orphans.values()), default=None)
 
-    def _listen(self, seated: Seated) -> None:
-        self._reports[seated.pid] = Reports(seated.channel, speaker=seated.pid)
+    def _listen(self, handle: WorkerHandle) -> None:
+        self._reports[handle.pid] = Reports(handle.channel, speaker=handle.pid)
         self._selector.register(
-            seated.channel, selectors.EVENT_READ, lambda _mask: self._read_reports(seated)
+            handle.channel, selectors.EVENT_READ, lambda _mask: self._read_reports(handle)
         )
 
     def _meet(self, ticket: int, *, reaped: Pid | None = None) -> None:
@@ -181,7 +213,7 @@ class Seats:
         self._selector.unregister(awaited.channel)
         awaited.close()
         action = awaited.action
-        self._on_event(
+        self._events.append(
             events.SpawnFailed(
                 at=self._kernel.now(),
                 pool=action.pool,
@@ -194,15 +226,15 @@ class Seats:
 
     def _is_newborn(self, pid: Pid, *, reaped: Pid | None) -> bool:
         """Whether it is a child of ours that we do not know yet."""
-        if pid in self._seated or pid in self._molds:
+        if pid in self._workers or pid in self._molds:
             return False
         return pid == reaped or self._kernel.is_child(pid)
 
     def _welcome(self, awaited: Awaited, pid: Pid, *, ticket: int) -> None:
         """The worker is there."""
         action = awaited.action
-        seated = self._seated[pid] = awaited.seated(pid)
-        self._on_event(
+        handle = self._workers[pid] = awaited.arrived(pid)
+        self._events.append(
             events.Spawned(
                 at=self._kernel.now(),
                 pid=pid,
@@ -212,35 +244,36 @@ class Seats:
                 ticket=ticket,
             )
         )
-        self._listen(seated)
-        self._read_reports(seated)
+        self._listen(handle)
+        self._read_reports(handle)
 
     def vacate(self, pid: Pid) -> Reading | None:
         """A worker has died: read its last reports and its last row, and let go of both."""
-        seated = self._seated.get(pid) or self._molds.get(pid)
-        if seated is None:
+        handle = self._workers.get(pid) or self._molds.get(pid)
+        if handle is None:
             return None
-        self._read_reports(seated, is_last=True)
+        self._read_reports(handle, is_last=True)
         self._reports.pop(pid, None)
         if self._molds.pop(pid, None) is None:
-            del self._seated[pid]
-        if self._is_watched(seated):
-            self._selector.unregister(seated.channel)
-        reading = seated.row.read(self._kernel.now())
+            del self._workers[pid]
+        if self._is_watched(handle):
+            self._selector.unregister(handle.channel)
+        self._oom_watch.forget(pid)
+        reading = handle.row.read(self._kernel.now())
         self.totals.add(reading)
         self.totals.lost += len(reading.lost)
-        seated.close()
+        handle.close()
         return reading
 
     def sweep(self, state: State, now: Monotonic) -> Iterator[events.Beaten]:
         """Read every row and yield what is news to the decision core."""
-        for pid, seated in self._seated.items():
+        for pid, handle in self._workers.items():
             child = state.children.get(pid)
             if child is None:
                 continue
             # As long as a worker has to react when it is told to give a request up: more it cannot ask for.
             grace = max(state.pools[child.pool].patience.kill, SILENCE)
-            beat, busy = seated.row.oldest(now, grace=grace)
+            beat, busy = handle.row.oldest(now, grace=grace)
             if busy is not None and now - busy < SHORT_REQUEST:
                 busy = None
             beat = max(beat, child.beat_at)
@@ -250,7 +283,7 @@ class Seats:
     def readings(self) -> dict[Pid, Reading]:
         """Return what all rows say now."""
         now = self._kernel.now()
-        return {pid: seated.row.read(now) for pid, seated in self._seated.items()}
+        return {pid: handle.row.read(now) for pid, handle in self._workers.items()}
 
     def inherit(self, counted: Totals) -> None:
         """Take over what the predecessor has counted; the last word counts."""
@@ -263,46 +296,33 @@ class Seats:
 
     def lost_lines(self) -> int:
         """Return how many log lines this process and its workers could not write until now; cheaper than `counted`."""
-        rows = (seated.row.lost_lines() for seated in self._seated.values())
+        rows = (handle.row.lost_lines() for handle in self._workers.values())
         return sum(sum(lost.values()) for lost in (lost_lines(), self.totals.lost_lines, *rows))
 
-    def leave_behind(self) -> None:
-        """Close everything, in a forked child."""
-        self._spawner.leave_behind()
-        for seated in (*self._seated.values(), *self._molds.values()):
-            seated.close()
-        for awaited in self._awaited.values():
-            awaited.close()
-
-    def _read_reports(self, seated: Seated, *, is_last: bool = False) -> None:
+    def _read_reports(self, handle: WorkerHandle, *, is_last: bool = False) -> None:
         """Read a few reports; `is_last`: all that it may have made, it is dead.
 
         The rest is read in the next turn of the loop: who reports without pause holds nobody else up.
         """
-        reports = self._reports.get(seated.pid)
+        reports = self._reports.get(handle.pid)
         if reports is None:  # its death has come in the same turn of the loop
             return
         try:
             for report in reports.read(reports.left if is_last else MOST_AT_ONCE):
-                self._take(seated.pid, report)
+                self._take(handle.pid, report)
         except UntrueError as error:
-            self._distrust(seated.pid, str(error))
-        except Exception:
-            logging.getLogger("unicornd").exception(
-                "internal error: a report could not be taken", extra={"pid": seated.pid}
-            )
-            self._distrust(seated.pid, "what it reported has met an internal error of the arbiter")
-        if reports.is_over and self._is_watched(seated):
-            self._selector.unregister(seated.channel)
+            self._distrust(handle.pid, str(error))
+        if reports.is_over and self._is_watched(handle):
+            self._selector.unregister(handle.channel)
 
     def _distrust(self, pid: Pid, why: str) -> None:
         """Have a worker or a mold killed, and hear nothing more of it."""
         if (reports := self._reports.get(pid)) is not None:
             reports.is_over = True
-        seated = self._seated.get(pid) or self._molds.get(pid)
-        if seated is not None and self._is_watched(seated):
-            self._selector.unregister(seated.channel)
-        self._on_event(events.Distrusted(at=self._kernel.now(), pid=pid, why=why))
+        handle = self._workers.get(pid) or self._molds.get(pid)
+        if handle is not None and self._is_watched(handle):
+            self._selector.unregister(handle.channel)
+        self._events.append(events.Distrusted(at=self._kernel.now(), pid=pid, why=why))
 
     def _take(self, pid: Pid, report: Report) -> None:
         now = self._kernel.now()
@@ -312,25 +332,25 @@ class Seats:
             case ReadyReport():
                 self.kind = report.kind or self.kind
                 self.gil = report.gil or self.gil
-                self._on_event(events.BecameReady(at=now, pid=pid))
+                self._events.append(events.BecameReady(at=now, pid=pid))
             case BootFailedReport():
                 reason = f"{report.text}\n{report.detail}".rstrip()
-                self._on_event(events.BootFailed(at=now, pid=pid, cause=report.cause, reason=reason))
+                self._events.append(events.BootFailed(at=now, pid=pid, cause=report.cause, reason=reason))
             case RetiringReport():
-                self._on_event(events.ReplacementAsked(at=now, pid=pid, why=report.why))
+                self._events.append(events.ReplacementAsked(at=now, pid=pid, why=report.why))
             case _:
                 assert_never(report)
 
     @property
-    def molds(self) -> Mapping[Pid, Seated]:
-        """The living molds' ends."""
+    def molds(self) -> Mapping[Pid, WorkerHandle]:
+        """The living molds."""
         return self._molds
 
     @property
     def channels(self) -> tuple[socket.socket, ...]:
         """Those of all workers and molds, also of workers that a mold was asked for."""
-        seated = (each.channel for each in (*self._seated.values(), *self._molds.values()))
-        return (*seated, *(each.channel for each in self._awaited.values()))
+        known = (each.channel for each in (*self._workers.values(), *self._molds.values()))
+        return (*known, *(each.channel for each in self._awaited.values()))
 
-    def _is_watched(self, seated: Seated) -> bool:
-        return seated.channel.fileno() in self._selector.get_map()
+    def _is_watched(self, handle: WorkerHandle) -> bool:
+        return handle.channel.fileno() in self._selector.get_map()

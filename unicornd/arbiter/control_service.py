@@ -1,6 +1,6 @@
-"""The loop's side of the control API: wishes in, facts out.
+"""What the arbiter does for the control API and for signals: wishes in, facts out.
 
-Run by the arbiter's loop, called by the control routes and for signals. Every call returns at once.
+Run by the arbiter's loop. Every call returns at once.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from unicornd.arbiter.candidate import Candidate
-    from unicornd.arbiter.changeover import Changeover
+    from unicornd.arbiter.context import ArbiterContext
     from unicornd.arbiter.enquiries import Enquiries
     from unicornd.arbiter.journal import Journal
-    from unicornd.arbiter.loop import Loop, Means
     from unicornd.arbiter.operations import Operation, Operations
-    from unicornd.arbiter.postmortems import Postmortem
+    from unicornd.arbiter.postmortems import Postmortem, Postmortems
     from unicornd.arbiter.survey import Survey
+    from unicornd.arbiter.upgrade.candidate import Candidate
+    from unicornd.arbiter.upgrade.outgoing import OutgoingUpgrade
     from unicornd.arbiter.view import Facts
     from unicornd.config.loaded import Loaded
     from unicornd.control.protocol import ConfigReport
@@ -69,55 +69,51 @@ SIGNAL_WISHES: Mapping[signal.Signals, Wish] = {
 }
 
 
-class Port:
-    """What the control routes need of the loop (`requests.ControlPort`).
+class ControlService:
+    """What the control routes need of the arbiter (`requests.ControlPort`).
 
     Args:
-        means: what the loop works with.
-        journal: what happened lately.
+        context: the arbiter's parts.
         enquiries: have other processes read and write configurations.
+        survey: gathers what `status` and the metrics show.
+        outgoing: what an upgrade does.
+        dead: the workers that have died.
     """
 
     def __init__(
         self,
-        means: Means,
+        context: ArbiterContext,
         *,
-        journal: Journal,
         enquiries: Enquiries,
+        survey: Survey,
+        outgoing: OutgoingUpgrade,
+        dead: Postmortems,
     ) -> None:
-        self._means = means
-        self._journal = journal
+        self._context = context
         self._enquiries = enquiries
-        self.loop: Loop
-        self.survey: Survey
-        self.changeover: Changeover
+        self._survey = survey
+        self._outgoing = outgoing
+        self._dead = dead
         self._has_pending_reload = False
-        self.on_reload: Callable[[], None] = lambda: None
-        self.on_resize: Callable[[int, int], None] = lambda _new, _old: None
-
-    @property
-    def means(self) -> Means:
-        """What the loop works with."""
-        return self._means
 
     @property
     def state(self) -> State:
         """The current state."""
-        return self.loop.state
+        return self._context.core.state
 
     @property
     def journal(self) -> Journal:
         """What happened lately."""
-        return self._journal
+        return self._context.journal
 
     @property
     def operations(self) -> Operations:
         """What is and was being done."""
-        return self._means.operations
+        return self._context.operations
 
     def now(self) -> Monotonic:
         """CLOCK_MONOTONIC."""
-        return self._means.kernel.now()
+        return self._context.kernel.now()
 
     def take_signal(self, number: signal.Signals) -> None:
         """Do what a signal wishes; a refusal can only be logged."""
@@ -126,15 +122,15 @@ class Port:
             return
         wish = SIGNAL_WISHES.get(number)
         if wish is None:
-            self._means.log.warning("%s is not available in this version", number.name)
+            self._context.log.warning("%s is not available in this version", number.name)
             return
-        self._means.log.info("received %s", number.name)
+        self._context.log.info("received %s", number.name)
         running = self.operations.running
         if isinstance(wish, Reload) and self._has_to_wait and self.state.halt is Halt.NO:
             # Nobody would repeat a signal: it is done when the other operation has ended, or the fleet serves.
             self._has_pending_reload = True
             what = running.id if running is not None else "the first worker to be ready"
-            self._means.log.info("%s waits for %s", number.name, what)
+            self._context.log.info("%s waits for %s", number.name, what)
         elif isinstance(wish, Scale) and self.state.halt is Halt.NO:
             self._resize_by(wish.count, number.name)
         else:
@@ -153,7 +149,7 @@ class Port:
 
     def reload_for(self, path: str) -> None:
         """A watched file has changed."""
-        self._means.narrator.say("reload.watched", f"{path} has changed", facts={"path": path})
+        self._context.eventlog.record("reload.watched", f"{path} has changed", facts={"path": path})
         if self._has_to_wait:
             self._has_pending_reload = True
         elif self.state.halt is Halt.NO:
@@ -167,10 +163,9 @@ class Port:
     def _tell_refusal(self, refusal: Refusal, name: str, *, is_reload: bool) -> None:
         """Nobody waits for the answer to a signal: it is in the log."""
         text = f"{name} refused: {refusal.message}"
-        self._means.narrator.say("signal.refused", text, level=logging.ERROR, detail=refusal.detail)
-        if is_reload:  # Type=notify-reload waits for an end of the reload
-            self._means.notifier.reloading("Reload refused", now=self.now())
-            self._means.notifier.ready(f"Reload refused: {refusal.message}")
+        self._context.eventlog.record("signal.refused", text, level=logging.ERROR, detail=refusal.detail)
+        if is_reload:
+            self._context.service.refuse_reload(refusal.message, now=self.now())
 
     def _resize_by(self, change: int, name: str) -> None:
         """TTIN and TTOU: one more or one fewer, the oldest, whatever else is going on; a fleet keeps at least one."""
@@ -178,37 +173,35 @@ class Port:
         size = pool.size + change
         if not 1 <= size <= MAX_WORKERS:
             text = f"{name} refused: cannot scale to {size} workers: a fleet has 1 to {MAX_WORKERS}"
-            self._means.log.warning("%s", text)
+            self._context.log.warning("%s", text)
             return
-        resized = Resized(at=self.now(), pool=pool.name, size=size, from_oldest=change < 0)
-        self.loop.take(resized)
-        self.on_resize(size, pool.size)
+        self._context.core.take(Resized(at=self.now(), pool=pool.name, size=size, from_oldest=change < 0))
 
     def ask_stacks(self, slot: Slot) -> Pid | Refusal:
         """Have the worker of a slot write its stacks."""
-        seated = [each for each in self.loop.seats.seated.values() if each.slot == slot]
-        if not seated:
+        workers = [each for each in self._context.processes.workers.values() if each.slot == slot]
+        if not workers:
             return no_worker(slot, self.state)
-        newest = max(seated, key=lambda each: each.age)
+        newest = max(workers, key=lambda each: each.age)
         newest.row.stacks.forget()
-        self._means.kernel.kill(newest.pid, signals.STACKS)
+        self._context.kernel.kill(newest.pid, signals.STACKS)
         return newest.pid
 
     def insist_on_stacks(self, pid: Pid) -> None:
         """Have it write them from inside a signal: it has not done so, something holds its interpreter."""
-        seated = self.loop.seats.seated.get(pid)
-        if seated is not None:
-            seated.row.stacks.insist()
-            self._means.kernel.kill(pid, signals.STACKS_AT_ONCE)
+        workers = self._context.processes.workers.get(pid)
+        if workers is not None:
+            workers.row.stacks.insist()
+            self._context.kernel.kill(pid, signals.STACKS_AT_ONCE)
 
     def stacks(self, pid: Pid) -> str:
         """Return what it has written."""
-        seated = self.loop.seats.seated.get(pid)
-        return seated.row.stacks.read() if seated is not None else ""
+        workers = self._context.processes.workers.get(pid)
+        return workers.row.stacks.read() if workers is not None else ""
 
     def postmortems(self) -> Iterable[Postmortem]:
         """Return the workers that have died, newest first."""
-        return self.loop.postmortems
+        return self._dead
 
     def submit(self, wish: Wish, *, is_final: bool = True, name: str = "") -> Operation | Refusal:
         """Set a wish going, or say why not.
@@ -225,48 +218,50 @@ class Port:
             return decision.joins
         match wish:
             case Reload():
-                asking, reading = "the configuration is being read", self._means.deployments.reading()
+                asking, reading = "the configuration is being read", self._context.deployments.reading()
                 return self._enquire(decision, reading, go_on=self._roll_out, asking=asking, name=name)
             case Scale(save=True):
                 return self._save(decision)
             case Upgrade():
                 return self._upgrade(decision, wish, name=name)
             case Reopen():
-                failure = reopen_logs(self._means.deployments, self.loop.seats, kernel=self._means.kernel)
+                failure = reopen_logs(
+                    self._context.deployments, self._context.processes, kernel=self._context.kernel
+                )
                 if failure:  # an event, too: the log itself may be what cannot be written
-                    self._means.narrator.say("logs.not_reopened", failure, level=logging.ERROR)
+                    self._context.eventlog.record("logs.not_reopened", failure, level=logging.ERROR)
                 return self._begin(decision, failure=failure)
             case Stop() if is_final:
-                self._means.deployments.keep_nothing()
+                self._context.deployments.keep_nothing()
                 return self._begin(decision)
             case _:
                 return self._begin(decision)
 
     def _upgrade(self, granted: Granted, wish: Upgrade, *, name: str) -> Operation | Refusal:
-        if self.changeover.successor is not None:
+        if self._outgoing.successor is not None:
             error = AlreadyRunningError(
-                f"an upgrade is there already: process {self.changeover.successor}",
+                f"an upgrade is there already: process {self._outgoing.successor}",
                 hint="end one of the two first",
             )
             return refusal_of(error, self.state)
 
         def go_on(found: Candidate) -> None:
             self.operations.accept()
-            for line in _changes(self.changeover.present, found):
+            for line in _changes(self._outgoing.present, found):
                 self.operations.note(line, now=self.now())
             try:
-                self.changeover.start(found, is_final=wish.is_final)
+                self._outgoing.start(found, is_final=wish.is_final)
             except OSError as error:
                 result = f"unicornd cannot be executed: {error.strerror}"
                 self.operations.end(Outcome.FAILED, result=result, now=self.now())
 
         asking = "the new unicornd is asked for its version"
-        examining = self.changeover.examining(wish.executable)
+        examining = self._outgoing.examining(wish.executable)
         return self._enquire(granted, examining, go_on=go_on, asking=asking, name=name)
 
     def preview_reload(self, then: Callable[[Sequence[str] | Refusal], None]) -> None:
         """Tell what a reload would change, or why it would be refused."""
-        deployments = self._means.deployments
+        deployments = self._context.deployments
 
         def changes(read: Loaded) -> Sequence[str]:
             return differences(deployments.present.loaded, deployments.here(read))
@@ -275,9 +270,9 @@ class Port:
 
     def preview_upgrade(self, wish: Upgrade, then: Callable[[Sequence[str] | Refusal], None]) -> None:
         """Tell what would be left, and what be executed, or why it would be refused."""
-        present = self.changeover.present
+        present = self._outgoing.present
         self._preview(
-            self.changeover.examining(wish.executable), lambda found: _changes(present, found), then=then
+            self._outgoing.examining(wish.executable), lambda found: _changes(present, found), then=then
         )
 
     def _preview(
@@ -299,15 +294,15 @@ class Port:
 
     def facts(self) -> Facts:
         """Return what the status shows beside the state."""
-        return self.survey.facts()
+        return self._survey.facts()
 
     def config(self) -> ConfigReport:
         """Return the effective settings with their origins."""
-        return self.survey.config()
+        return self._survey.config()
 
     def metrics(self) -> bytes:
         """Return the Prometheus text."""
-        return self.survey.metrics()
+        return self._survey.metrics()
 
     def _begin(self, granted: Granted, *, failure: str = "") -> Operation:
         operation = self.operations.begin(
@@ -321,11 +316,8 @@ class Port:
         return self._set_going(granted, operation)
 
     def _set_going(self, granted: Granted, operation: Operation) -> Operation:
-        before = only_pool(self.state).size
         for event in granted.events:
-            self.loop.take(event)
-        if granted.size is not None:
-            self.on_resize(granted.size, before)
+            self._context.core.take(event)
         return self.operations.find(operation.id) or operation
 
     def _enquire(
@@ -381,28 +373,27 @@ class Port:
             self._tell_refusal(refusal, name, is_reload=operation.kind is Kind.RELOAD)
         else:
             text = f"{operation.id} refused: {refusal.message}"
-            self._means.narrator.say("operation.refused", text, level=logging.ERROR, detail=refusal.detail)
+            self._context.eventlog.record(
+                "operation.refused", text, level=logging.ERROR, detail=refusal.detail
+            )
 
     def _roll_out(self, read: Loaded) -> None:
-        deployments = self._means.deployments
+        deployments = self._context.deployments
         deployment = deployments.prepare(read)
         self.operations.accept()
         for line in deployments.unapplied:
             text = f"not applied by a reload: {line}"
-            self._means.narrator.say("reload.restart_needed", text, level=logging.WARNING)
+            self._context.eventlog.record("reload.restart_needed", text, level=logging.WARNING)
             self.operations.note(text, now=self.now())
         pool = only_pool(self.state)
         file_size = count_of(deployment.settings.workers)
         was_changed = file_size != count_of(deployments.present.settings.workers)
         size = file_size if was_changed or not pool.size else pool.size
-        if size != pool.size:
-            self.on_resize(size, pool.size)
-        self.on_reload()
-        self.loop.take(RolloutStarted(at=self.now(), pool=deployment.pool(size)))
+        self._context.core.take(RolloutStarted(at=self.now(), pool=deployment.pool(size)))
 
     def _save(self, granted: Granted) -> Operation | Refusal:
         """Write the size to a drop-in; then change it."""
-        file = config_path(self._means.deployments.present)
+        file = config_path(self._context.deployments.present)
         if file is None:
             error = ConfigError("the fleet runs without a configuration file: there is no place to save to")
             return refusal_of(error, self.state)
@@ -420,12 +411,12 @@ class Port:
     def _drain_all(self) -> None:
         """WINCH, daemonized: keep the arbiter, let all workers go (gunicorn's half of an exchange by hand)."""
         pool = only_pool(self.state)
-        if not self._means.deployments.present.settings.process.daemon:
-            self._means.log.debug("SIGWINCH is for daemons; ignored")
+        if not self._context.deployments.present.settings.process.daemon:
+            self._context.log.debug("SIGWINCH is for daemons; ignored")
             return
-        self._means.log.info("received SIGWINCH: all workers leave")
-        self._means.deployments.renew_handover()
-        self.loop.take(Resized(at=self.now(), pool=pool.name, size=0))
+        self._context.log.info("received SIGWINCH: all workers leave")
+        self._context.deployments.renew_handover()
+        self._context.core.take(Resized(at=self.now(), pool=pool.name, size=0))
 
 
 def _write(file: Path, size: int | None) -> None:
