@@ -6,12 +6,14 @@ Run in the one thread of the worker.
 from __future__ import annotations
 
 import gc
+import threading
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from greenlet import greenlet
 
 from unicornd.dataclass import replace
 from unicornd.workers.chains import text_of
+from unicornd.workers.leaving import finish_threads
 
 if TYPE_CHECKING:
     import select
@@ -75,6 +77,20 @@ class RawListener:
         """Accept a connection (accept(2)); as the standard library does it."""
         fd, address = cast("Any", self._sock)._accept()  # noqa: SLF001 - socket.accept() itself makes a patched socket
         return self._make(self._sock.family, self._sock.type, self._sock.proto, fileno=fd), address
+
+
+def wait_for_threads(current: type) -> None:
+    """Have threads that are greenlets waited for at the end of the worker, as threads are in every kind.
+
+    A thread inherits from the one that starts it whether it is a daemon, and libraries call a greenlet that is no thread a
+    daemon: whatever a request starts would be cut off at each reload. In the kinds with threads it is not, and nobody says
+    `daemon=False` because the kind may change.
+
+    Args:
+        current: the class of what `threading.current_thread()` returns in a greenlet.
+    """
+    current.daemon = property(lambda _self: False)  # type: ignore[attr-defined]
+    threading._shutdown = finish_threads  # type: ignore[attr-defined] # noqa: SLF001 - called by `leaving.wind_up`
 
 
 def stacks_of_greenlets() -> str:

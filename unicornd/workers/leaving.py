@@ -22,7 +22,7 @@ from unicornd.units import Monotonic
 if TYPE_CHECKING:
     from unicornd.observe.scoreboard import Row
 
-BEAT_SECONDS = 1.0
+BEAT_SECONDS = 0.25
 TELL_AFTER = 2.0
 """Seconds after which the log says what is waited for."""
 
@@ -33,10 +33,10 @@ def wind_up(row: Row | None = None, *, log: logging.Logger | None = None) -> Non
     Takes as long as the application's threads take; the arbiter ends the process when timeouts.graceful is over.
 
     Args:
-        row: shows signs of life meanwhile.
+        row: shows signs of life meanwhile: whoever ends in good order is not stuck, and timeouts.heartbeat is not for it.
         log: is told what is waited for, if it takes long.
     """
-    if row is not None and _background():
+    if row is not None:
         start_new_thread(_attend, (row, log))
     try:
         threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - it has no public name, and os._exit skips it
@@ -68,20 +68,47 @@ def _end_pools() -> None:
                     process.terminate()
 
 
-def _background() -> list[str]:
-    """Return the names of the threads that may be waited for: executors' threads are daemons to nobody."""
+def background_threads() -> list[threading.Thread]:
+    """Return the threads that may be waited for: executors' threads are daemons to nobody.
+
+    Without the lock of `threading.enumerate`, which a library of greenlets has made its own: this is called from a thread
+    that has none of its greenlets.
+    """
+    known = tuple(threading._active.values())  # type: ignore[attr-defined] # noqa: SLF001 - see above
     return [
-        each.name for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon
+        each
+        for each in known
+        if each is not threading.main_thread()
+        and not each.daemon
+        and not isinstance(each, threading._DummyThread)  # noqa: SLF001 - whoever is none of threading's
     ]
 
 
+def finish_threads() -> None:
+    """Do what `threading._shutdown` does, where threads are greenlets: it waits for locks of the operating system.
+
+    Each wait lets the other greenlets run.
+    """
+    for finish in reversed(threading._threading_atexits):  # type: ignore[attr-defined] # noqa: SLF001 - executors' ends
+        finish()
+    while waited_for := background_threads():
+        for thread in waited_for:
+            thread.join()
+
+
 def _attend(row: Row, log: logging.Logger | None) -> None:
+    """Run in a thread of the operating system, also where the library's threads are greenlets."""
     began, is_told = monotonic(), False
     while True:
         now = monotonic()
         row.beat(Monotonic(now))
         if log is not None and not is_told and now - began >= TELL_AFTER:
             is_told = True
-            names = ", ".join(_background()) or "functions registered with atexit"
-            log.warning("the worker waits for %s before it ends; timeouts.graceful bounds that", names)
+            # In yet another thread: the log's lock may be a greenlet's, which only another greenlet can give back.
+            start_new_thread(_report_wait, (log,))
         sleep(BEAT_SECONDS)
+
+
+def _report_wait(log: logging.Logger) -> None:
+    names = ", ".join(each.name for each in background_threads()) or "functions registered with atexit"
+    log.warning("the worker waits for %s before it ends; timeouts.graceful bounds that", names)

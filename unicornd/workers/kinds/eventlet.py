@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unicornd.observe import logs
-from unicornd.workers.greenloop import stacks_of_greenlets, with_raw_listeners
+from unicornd.workers.greenloop import stacks_of_greenlets, wait_for_threads, with_raw_listeners
 from unicornd.workers.offered import tell_use
 from unicornd.workers.serve import Server
 
@@ -30,6 +30,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that it is deprecated is said in the log, once
     import eventlet
     from eventlet import event, hubs, patcher
+    from eventlet.green.threading import _GreenThread
     from eventlet.greenio import GreenSocket
 
 INTERFACE: Literal["wsgi"] = "wsgi"
@@ -49,6 +50,7 @@ def prepare() -> None:
         logging.disable(logging.NOTSET)
     for log_file in logs.log_files():
         log_file.createLock()
+    wait_for_threads(_GreenThread)
     process.ProcessPoolExecutor.__init__ = _refuse_pool  # type: ignore[method-assign] # the library is patched anyway
 
 

@@ -6,6 +6,7 @@ Run in the worker's main thread. `serve` does the work; here is how greenlets wa
 from __future__ import annotations
 
 import os
+import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,7 +15,7 @@ from gevent import monkey
 from gevent.event import Event
 from gevent.socket import socket as cooperative_socket
 
-from unicornd.workers.greenloop import stacks_of_greenlets, with_raw_listeners
+from unicornd.workers.greenloop import stacks_of_greenlets, wait_for_threads, with_raw_listeners
 from unicornd.workers.offered import tell_use
 from unicornd.workers.serve import Server
 
@@ -47,6 +48,7 @@ def prepare() -> None:
         monkey.patch_all()
     finally:
         metadata.entry_points = asked
+    wait_for_threads(threading._DummyThread)  # noqa: SLF001 - gevent has put its own there
 
 
 def run(context: WorkerContext) -> None:

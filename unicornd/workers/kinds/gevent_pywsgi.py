@@ -25,7 +25,7 @@ from unicornd.observe.scoreboard import FAILED, GONE
 from unicornd.workers.connection import HEAD, IDLE, RESPONSE
 from unicornd.workers.greenloop import stacks_of_greenlets
 from unicornd.workers.kinds.gevent import GeventLoop
-from unicornd.workers.kinds.gevent import prepare as patch
+from unicornd.workers.kinds.gevent import prepare as prepare  # noqa: PLC0414 - a kind has one (`registry`)
 from unicornd.workers.kinds.gevent_pywsgi_tls import encrypted, shake_hands
 from unicornd.workers.line import Interruption
 from unicornd.workers.serve import MOST_DISCARDED, Server
@@ -52,11 +52,6 @@ LENGTH = "content-length"
 SWITCHING = 101
 PIECE_BYTES = 64 * 1024
 """Of a response, under one time limit."""
-
-
-def prepare() -> None:
-    """Patch the standard library; before hooks and application are imported."""
-    patch()
 
 
 def run(context: WorkerContext) -> None:
