@@ -232,7 +232,7 @@ def test_a_reload_that_is_rolled_back_ends_with_5_and_the_traceback(served: Serv
     served.do(abandon)
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == CtlExit.ROLLED_BACK
-    assert "rolled back: generation 1 goes on serving: RuntimeError: broken" in err
+    assert "rolled back: still serving generation 1: RuntimeError: broken" in err
     assert '  File "shop.py", line 7' in err
 
 

@@ -111,7 +111,7 @@ def test_a_wrong_configuration_is_refused_and_what_is_next_is_not(fleet: Fleet, 
     _out, err = refused.communicate(timeout=60)
     assert refused.returncode == 78
     assert "cuont" in err
-    assert "generation 1 goes on serving" in err
+    assert "still serving generation 1" in err
     assert fleet.get().startswith("v1 ")
     if arguments == ["reload"]:
         fleet.await_log("reload-1 refused: ")

@@ -185,7 +185,7 @@ class FakePort:
 CONFIG_REFUSAL = Refusal(
     status=HTTPStatus.UNPROCESSABLE_ENTITY,
     exit_code=CtlExit.CONFIG,
-    message="the configuration is wrong; generation 1 goes on serving",
+    message="the configuration is wrong; still serving generation 1",
     detail="unicornd.toml:6: workers.cuont: unknown key, did you mean count?",
 )
 

@@ -17,7 +17,7 @@ from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, check_values, command_of,
 from unicornd.cli.exits import report, system_error
 from unicornd.cli.instances import Choice, find_client
 from unicornd.control.client import ControlError
-from unicornd.control.wording import duration, plural, size
+from unicornd.control.wording import duration, percent, plural, size
 from unicornd.errors import AppError, ConfigError, CtlExit
 
 WORDS = st.sampled_from(
@@ -263,3 +263,12 @@ def test_no_summary_in_the_help_is_cut(group: list[str], capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert "Commands:" in text
     assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "0%"), (0, 9, "0%"), (1, 10**6, "<0.1%"), (1, 999, "0.1%"), (99, 1000, "9.9%"), (12, 100, "12%"),
+     (999, 1000, "99%"), (10, 10, "100%"), (3, 0, "300%")],
+)  # fmt: skip
+def test_a_share_rounds_neither_to_nothing_nor_to_everything(part: int, whole: int, text: str) -> None:
+    assert percent(part, whole) == text

@@ -221,7 +221,7 @@ def test_an_abandoned_rollout_is_a_rolled_back_reload_with_the_traceback() -> No
     watch(operations, before, make_state(2), events.RolloutAbandoned(at=LATER, pool="web"))
     operation = ended(operations, "reload-1")
     assert operation.state is Outcome.ROLLED_BACK
-    assert operation.result == "rolled back, generation 1 goes on serving: RuntimeError: broken"
+    assert operation.result == "rolled back; still serving generation 1: RuntimeError: broken"
     assert operation.detail == "Traceback\n  line 7"
 
 

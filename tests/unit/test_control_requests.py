@@ -157,5 +157,5 @@ def test_an_error_becomes_a_refusal_that_says_what_goes_on(
 ) -> None:
     found = refusal_of(error, make_state(2))
     assert (found.status, found.exit_code) == (status, code)
-    assert found.message == f"{error.message}; generation 1 goes on serving"
+    assert found.message == f"{error.message}; still serving generation 1"
     assert (found.hint, found.detail) == ("do this", "line 3")

@@ -11,9 +11,10 @@ from unicornd.arbiter import view
 from unicornd.arbiter.events import ListenersLooked
 from unicornd.arbiter.fold import fold
 from unicornd.arbiter.journal import Journal
-from unicornd.arbiter.operations import Kind, Operations, Outcome
+from unicornd.arbiter.operations import ROLLED_BACK, Kind, Operations, Outcome
 from unicornd.arbiter.state import DISK_IS_NEWER, Backoff, Halt, Phase, Rollout, State
 from unicornd.dataclass import replace
+from unicornd.errors import CtlExit
 from unicornd.observe.scoreboard import BUCKETS, InFlight, Reading
 from unicornd.units import Monotonic, Pid, Seconds
 
@@ -166,6 +167,33 @@ def test_an_operation_shows_the_steps_that_were_not_seen() -> None:
     assert [(step.at, step.text) for step in shown.steps] == [(2.5, "second")]
     assert (shown.step_count, shown.seconds, shown.exit_code) == (2, 3.0, 5)
     assert shown.waiting_for == []
+
+
+def shown_reload(operations: Operations) -> tuple[str, str]:
+    facts = make_facts(last_reload=operations.last_reload)
+    last = view.status(make_state(2), facts, pool=POOL, running=None).last_reload
+    assert last is not None
+    return last.state, last.reason
+
+
+def test_of_a_refused_reload_the_first_error_is_shown() -> None:
+    operations = Operations()
+    operations.begin(Kind.RELOAD, title="reload", pool="web", now=NOW, asking="it is read")
+    operations.refuse(
+        CtlExit.CONFIG,
+        result="wrong; still serving generation 1",
+        now=NOW,
+        detail="  x.toml:3: one\nx.toml:4: two",
+    )
+    assert shown_reload(operations) == ("refused", "wrong; still serving generation 1: x.toml:3: one")
+
+
+def test_that_a_reload_was_rolled_back_is_said_once() -> None:
+    operations = Operations()
+    operations.begin(Kind.RELOAD, title="reload", pool="web", now=NOW)
+    result = f"{ROLLED_BACK}generation 1: RuntimeError: broken"
+    operations.end(Outcome.ROLLED_BACK, result=result, now=NOW, detail="Traceback")
+    assert shown_reload(operations) == ("rolled_back", "still serving generation 1: RuntimeError: broken")
 
 
 def test_times_are_iso_8601_in_utc() -> None:

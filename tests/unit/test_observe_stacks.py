@@ -65,3 +65,19 @@ def test_stacks_are_cut_at_the_size_of_their_file() -> None:
             row.stacks.fd
         )  # beyond the end: refused by the seal, and faulthandler does not care
         assert os.fstat(row.stacks.fd).st_size == MAX_STACKS_BYTES
+
+
+def test_what_a_dead_process_has_written_since_anybody_has_read_is_left() -> None:
+    with closing(Row.create(1)) as row:
+        stacks = row.stacks
+        assert stacks.left() == ""
+        faulthandler.dump_traceback(stacks.fd)
+        assert stacks.left().count("Current thread") == 1
+        stacks.forget()
+        stacks.write(b"Thread 1\n")
+        assert stacks.read() == "Thread 1\n"
+        assert stacks.left() == "", "somebody has read them"
+        faulthandler.dump_traceback(stacks.fd)
+        assert stacks.left().count("Current thread") == 1
+        stacks.write(b"Thread 2\n")
+        assert stacks.left() == "Thread 2\n"

@@ -387,7 +387,7 @@ class ControlService:
             self.operations.note(text, now=self.now())
         pool = only_pool(self.state)
         file_size = count_of(deployment.settings.workers)
-        was_changed = file_size != count_of(deployments.present.settings.workers)
+        was_changed = file_size != deployments.file_size
         size = file_size if was_changed or not pool.size else pool.size
         self._context.core.take(RolloutStarted(at=self.now(), pool=deployment.pool(size)))
 
@@ -400,6 +400,8 @@ class ControlService:
 
         def go_on(_written: None) -> None:
             self.operations.accept()
+            if granted.size is not None:
+                self._context.deployments.note_saved(granted.size)
             running = self.operations.running
             if running is not None:
                 self._set_going(granted, running)

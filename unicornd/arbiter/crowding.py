@@ -48,9 +48,8 @@ class Crowding:
         workers = self._processes.workers
         rows = [workers[pid].row for pid, child in state.children.items()
                 if child.phase is Phase.READY and pid in workers]  # fmt: skip
-        if not rows:
-            return
-        has_room = self._processes.kind in BOUNDED and not all(row.is_full(now) for row in rows)
+        # Without workers that serve, the fleet is down, which is told as that.
+        has_room = not rows or (self._processes.kind in BOUNDED and not all(row.is_full(now) for row in rows))
         waiting = 0 if has_room else sum(row.waiting() for row in rows) + self._queued()
         if (event := self._saturation.look(now, waiting=waiting, has_room=has_room)) is not None:
             self._core.take(event)

@@ -26,6 +26,7 @@ from unicornd.dataclass import dataclass, replace
 from unicornd.escaping import one_line
 from unicornd.frames import without_ours
 from unicornd.units import Monotonic, Seconds
+from unicornd.workers import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ SHORTEST_SWEEP = 0.05
 """How often the rows are read (seconds): a quarter of the shortest timeout, within these bounds."""
 GIVES_UP = frozenset({Order.ABORT, Order.EXPIRE})
 """Orders after which a request is lost; it has been told when the order was given."""
+FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT})
+"""Signals at which faulthandler writes stacks."""
 WAITING_LINE = 5.0
 """How often the log says for what a stop waits."""
 
@@ -236,7 +239,7 @@ class Loop:
             self._processes.meet_all(reaped=death.pid)
             self._take_reports()
         handle = self._processes.handle_of(death.pid)
-        stacks = self._last_stacks(death.pid)
+        stacks = self._last_stacks(death)
         reading = self._processes.vacate(death.pid)
         self._take_reports()
         child = child_of(self._core.state, death.pid)
@@ -249,6 +252,8 @@ class Loop:
         self._core.take(event)
         if reading is not None and child.ordered not in GIVES_UP:
             self._report_requests(reading, "was serving", slot=child.slot, pid=death.pid)
+        if stacks and not child.is_hung and child.ordered is not Order.EXPIRE:  # else it is in the log
+            self._log.error("%s was here\n%s", name_of(child), stacks.rstrip(), extra={"pid": death.pid})
         if was_killed:
             self._report_kill(name_of(child), was_oom=was_oom)
         ended = Ended(
@@ -257,11 +262,15 @@ class Loop:
         for observe in self._participants.death_observers:
             observe(ended)
 
-    def _last_stacks(self, pid: Pid) -> str:
-        handle, child = self._processes.handle_of(pid), child_of(self._core.state, pid)
-        if handle is None or child is None or not child.is_hung:
+    def _last_stacks(self, death: Death) -> str:
+        """Return where the threads of a child were that has not ended in peace, as far as it has written that."""
+        handle, child = self._processes.handle_of(death.pid), child_of(self._core.state, death.pid)
+        if handle is None or child is None:
             return ""
-        return without_ours(handle.row.stacks.read())
+        if child.is_hung:  # it was asked
+            return without_ours(handle.row.stacks.read())
+        is_fault = death.signal in FAULTS or death.code == signals.ABORTED
+        return without_ours(handle.row.stacks.left()) if is_fault or child.ordered in GIVES_UP else ""
 
     def _report_kill(self, name: str, *, was_oom: bool) -> None:
         """Somebody has killed a child, and it was not us."""

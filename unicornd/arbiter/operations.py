@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from unicornd.errors import CtlExit
     from unicornd.units import Monotonic, Pid
 
+ROLLED_BACK = "rolled back; still serving "
+"""How the result of an operation begins that was rolled back; whoever says that in another way leaves it out."""
 REMEMBERED = 50
 """Ended operations that are kept: an hour of a nervous deploy script, in some hundred kilobytes."""
 
@@ -370,7 +372,7 @@ def _roll_back(operation: Operation, moment: _Moment) -> Operation:
     pool = moment.state.pools[operation.pool]
     rollout = moment.previous.rollouts.get(operation.pool)
     first, _, detail = (rollout.reason if rollout is not None else "").partition("\n")
-    result = f"rolled back, generation {pool.generation} goes on serving" + (f": {first}" if first else "")
+    result = f"{ROLLED_BACK}generation {pool.generation}" + (f": {first}" if first else "")
     if pool.is_disk_newer:
         detail = f"{detail}\n{DISK_IS_NEWER}".lstrip("\n")
     return _end(operation, Outcome.ROLLED_BACK, now=moment.event.at, result=result, detail=detail)

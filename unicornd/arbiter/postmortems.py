@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unicornd.arbiter.kernel import Death
     from unicornd.arbiter.spawn import WorkerHandle
     from unicornd.arbiter.state import Child
-    from unicornd.observe.scoreboard import Reading
+    from unicornd.observe.scoreboard import InFlight, Reading
     from unicornd.units import Generation, Monotonic, Pid, Slot
 
 REMEMBERED = 50
@@ -63,7 +63,7 @@ class Postmortem:
         lived: seconds since its birth; `requests` how many it had answered.
         peak_memory: the most it had, in bytes.
         was_oom: whether the kernel killed something of our cgroup for lack of memory meanwhile.
-        lost: what it was serving.
+        lost: what it was serving; `timed_out` what it had given up: those clients were answered (504).
         failure: what it said when it could not boot.
         stacks: where its threads were, if it was asked before it was killed.
         count: how often the same failure has happened, the first time at `first` (seconds since the epoch).
@@ -82,6 +82,7 @@ class Postmortem:
     peak_memory: int
     was_oom: bool
     lost: tuple[Loss, ...]
+    timed_out: tuple[Loss, ...] = ()
     failure: str
     stacks: str = ""
     count: int = 1
@@ -133,6 +134,10 @@ def is_worth_one(child: Child) -> bool:
     return not is_in_peace
 
 
+def _loss(request: InFlight, now: Monotonic) -> Loss:
+    return Loss(request=request.text, age=now - request.since)
+
+
 def examine(ended: Ended, *, now: Monotonic, wall: float) -> Postmortem:
     """Return what is known of a child's end."""
     child, death, reading = ended.child, ended.death, ended.reading
@@ -149,7 +154,8 @@ def examine(ended: Ended, *, now: Monotonic, wall: float) -> Postmortem:
         requests=reading.requests if reading is not None else 0,
         peak_memory=death.peak_memory,
         was_oom=ended.was_oom,
-        lost=tuple(Loss(request=each.text, age=now - each.since) for each in reading.in_flight)
+        lost=tuple(_loss(each, now) for each in reading.lost) if reading is not None else (),
+        timed_out=tuple(_loss(each, now) for each in reading.in_flight if each.is_given_up)
         if reading is not None
         else (),
         failure=child.failure,

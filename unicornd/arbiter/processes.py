@@ -97,7 +97,9 @@ class ProcessTable:
                 logging.getLogger("unicornd").exception(
                     "internal error: a report could not be taken", extra={"pid": event.pid}
                 )
-                self._distrust(event.pid, "what it reported has met an internal error of the arbiter")
+                pid = event.pid
+                self._events = deque(each for each in self._events if getattr(each, "pid", None) != pid)
+                self._distrust(pid, "what it reported has met an internal error of the arbiter")
 
     def observe(self, event: events.Event, *, previous: State, state: State) -> None:
         """Follow what has happened: count troubles, know cgroups, tell workers that the end has been announced."""

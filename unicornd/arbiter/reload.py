@@ -155,6 +155,16 @@ class Deployments:
         self.present: Deployment
         self.next: Deployment | None = None
         self.unapplied: Sequence[str] = ()
+        self._saved_size: int | None = None
+
+    @property
+    def file_size(self) -> int:
+        """How many workers the configuration says, with what `scale --save` has laid over it since it was read."""
+        return count_of(self.present.settings.workers) if self._saved_size is None else self._saved_size
+
+    def note_saved(self, size: int) -> None:
+        """A number of workers was written beside the configuration: the next one that is read has it."""
+        self._saved_size = size
 
     @property
     def sources(self) -> Sources:
@@ -262,7 +272,7 @@ class Deployments:
             passed=self._passed,
             generation=self._generation,
             size=size,
-            file_size=count_of(self.present.settings.workers),
+            file_size=self.file_size,
         )
 
     def adopt(self) -> None:
@@ -271,6 +281,7 @@ class Deployments:
             _close_others(self.present.listeners, kept=self.next.listeners)
             former = self.present.files
             self.present, self.next = self.next, None
+            self._saved_size = None
             self._store.settle(self.present.listeners)
             prepare_hooks(self.present.settings.app, self.present.folders)
             try:

@@ -278,7 +278,7 @@ def refusal_of(error: UnicorndError, state: State) -> Refusal:
     return Refusal(
         status=STATUS_OF_CONFIG if is_config else HTTPStatus.CONFLICT,
         exit_code=CtlExit.CONFIG if is_config else CtlExit.FAILED,
-        message=f"{error.message}; generation {generation} goes on serving",
+        message=f"{error.message}; still serving generation {generation}",
         hint=error.hint,
         detail=error.detail,
     )

@@ -20,7 +20,7 @@ from unicornd.arbiter.troubles import crash_loop
 from unicornd.arbiter.upgrade.candidate import python_version
 from unicornd.arbiter.view import Facts, ListenerFacts
 from unicornd.config.kinds import kind_of
-from unicornd.config.resolved import count_of, name_of
+from unicornd.config.resolved import name_of
 from unicornd.control.protocol import ConfigReport, ConfigValue
 from unicornd.observe.memory import memory_of
 from unicornd.observe.metrics import Fleet, exposition
@@ -80,7 +80,7 @@ class Survey:
             listeners=self._listeners(deployment),
             readings=readings,
             memory=_memory((pid, *readings, *self._processes.molds)),
-            file_size=count_of(settings.workers),
+            file_size=self._context.deployments.file_size,
             requests=total.requests,
             errors=total.errors,
             restarts=total.restarts,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from unicornd.arbiter.operations import Kind, Outcome
+from unicornd.arbiter.operations import ROLLED_BACK, Kind, Outcome
 from unicornd.arbiter.state import DISK_IS_NEWER, Halt, Phase
 from unicornd.arbiter.troubles import crash_loop, saturation
 from unicornd.control import protocol
@@ -205,9 +205,17 @@ def _last_reload(facts: Facts) -> protocol.LastReload | None:
         age=_span(last.ended_at, facts.at),
         operation=last.id,
         state=_reload_state(last),
-        reason=last.result,
+        reason=_why(last),
         hint=last.hint,
     )
+
+
+def _why(reload: Operation) -> str:
+    """Return why a reload came to nothing, without the word for that; of a wrong configuration the first error, too."""
+    first = reload.detail.partition("\n")[0].strip() if reload.refused is not None else ""
+    why = reload.result.removeprefix(ROLLED_BACK)
+    why = f"still serving {why}" if why != reload.result else why
+    return f"{why}: {first}" if first else why
 
 
 def _reload_state(last: Operation) -> ReloadState:
@@ -251,6 +259,9 @@ def postmortem(died: Postmortem) -> protocol.Postmortem:
         peak_memory=died.peak_memory,
         was_oom=died.was_oom,
         lost=[protocol.InFlight(request=each.request, age=max(0.0, each.age)) for each in died.lost],
+        timed_out=[
+            protocol.InFlight(request=each.request, age=max(0.0, each.age)) for each in died.timed_out
+        ],
         failure=died.failure,
         stacks=died.stacks,
         count=died.count,

@@ -157,7 +157,7 @@ def conclude(session: Session, operation: Document) -> int:
         return CtlExit.DONE
     console = note_console()
     label = operation["state"].replace("_", " ")
-    result = operation["result"].removeprefix(f"{label}, ")
+    result = operation["result"].removeprefix(f"{label}; ")
     console.print(Text.assemble((f"{label}: ", "bold red"), result), soft_wrap=not console.is_terminal)
     show_traceback(console, operation["detail"])
     if hint := operation.get("hint"):  # an older unicornd says none

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unicornd.control.wording import duration, plural, size
+from unicornd.control.wording import duration, percent, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,8 +147,8 @@ def _memory(status: Document) -> str:
 def _traffic(totals: Document) -> Text:
     text = Text(plural(totals["requests"], "request"))
     if totals["errors"]:
-        share = 100 * totals["errors"] / max(totals["requests"], 1)
-        text.append(f", {plural(totals['errors'], 'error')} ({share:.2g}%)", style="yellow")
+        share = percent(totals["errors"], totals["requests"])
+        text.append(f", {plural(totals['errors'], 'error')} ({share})", style="yellow")
     if totals["restarts"]:
         text.append(f", {plural(totals['restarts'], 'worker')} died", style="yellow")
     return text

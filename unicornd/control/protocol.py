@@ -322,11 +322,14 @@ class Postmortem(Document):
     requests: int
     peak_memory: Annotated[int, About("bytes, the most it ever had")]
     was_oom: Annotated[bool, About("the kernel killed for lack of memory")]
-    lost: Annotated[list[InFlight], About("the requests that it had")]
+    lost: Annotated[list[InFlight], About("the requests that it had, whose clients got no answer")]
     failure: Annotated[str, About("what it said when it could not boot")]
     stacks: Annotated[
         str, About("where it was, if it was asked before it was killed: what of that is the application's")
     ] = ""
+    timed_out: Annotated[
+        list[InFlight], About("the requests that ran into timeouts.request: their clients got 504")
+    ] = []  # noqa: RUF012 - a document's default
     count: Annotated[int, About("how often this failure has happened; it stands here once")] = 1
     first_at: Annotated[str, About("when it happened first", format="date-time")] = ""
 

@@ -34,3 +34,13 @@ def size(count: int) -> str:
 def plural(count: int, noun: str) -> str:
     """Return `1 worker`, `2 workers`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share: `<0.1%`, `0.4%`, `12%`; it rounds neither to nothing nor to everything."""
+    share = 100 * part / max(whole, 1)
+    if not part or share >= 100:  # noqa: PLR2004 - as it is
+        return f"{share:.0f}%"
+    if share < 0.1:  # noqa: PLR2004 - nobody compares those
+        return "<0.1%"
+    return f"{share:.1f}%" if share < 9.95 else f"{min(share, 99):.0f}%"  # noqa: PLR2004 - two digits do

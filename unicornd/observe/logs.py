@@ -25,7 +25,6 @@ from unicornd.observe.logfile import (
     own_handlers,
     reopen_foreign,
     stream_of,
-    write_at_once,
 )
 from unicornd.observe.logger import Forward
 from unicornd.observe.streams import unblock
@@ -267,24 +266,6 @@ def error_fd() -> int:
     """Return the descriptor of the error log, for what is printed."""
     files = _error_files()
     return files[0].fd if files else STDERR
-
-
-def stacks_fd() -> int:
-    """Return a descriptor of the error log for a writer that cannot use Python (faulthandler).
-
-    It does not wait for a reader, unless the log is a pipe or a terminal of another user's, or a socket.
-    """
-    files = _error_files()
-    return files[0].outlet.fd_at_once if files else STDERR
-
-
-def write_stacks(text: bytes) -> None:
-    """Write stacks as they are to the error log, or to standard error if it is no file of ours."""
-    files = _error_files()
-    if files:
-        files[0].outlet.write(text)
-    else:
-        write_at_once(text)
 
 
 def _error_files() -> list[LogFile]:

@@ -44,7 +44,6 @@ class Target:
             OSError.
         most: how many bytes it takes whole or not at all, whoever else writes.
         is_file: whether what is put in is kept by the kernel or a disk, rather than read by somebody.
-        fd_at_once: for writers that are not Python (faulthandler): does not wait, if there is such a descriptor.
     """
 
     put: Put
@@ -79,11 +78,6 @@ class Target:
             self.put = partial(write, self._own)
         else:
             self.put = self._put_at_once if stat.S_ISFIFO(mode) else self._put_polled
-
-    @property
-    def fd_at_once(self) -> int:
-        """See above."""
-        return self._own if self._own >= 0 and self._socket is None else self._fd
 
     def has_room(self, length: int) -> bool:
         """Whether a pipe takes so many bytes at one go; it may say no though it would.

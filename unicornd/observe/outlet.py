@@ -116,11 +116,6 @@ class Outlet:
         """Whether nothing waits."""
         return not self._kept
 
-    @property
-    def fd_at_once(self) -> int:
-        """A descriptor for writers that are not Python; one that does not wait, if there is one."""
-        return self._target.fd_at_once if self._target is not None else -1
-
     def lead_to(self, fd: int) -> None:
         """Lead to another descriptor."""
         former, self._target = self._target, None

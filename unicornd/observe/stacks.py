@@ -33,6 +33,7 @@ class Stacks:
         self.fd = fd
         self._flag = flag
         self._before = b""
+        self._seen = b""
         self._is_insisted_on = False
 
     @staticmethod
@@ -63,11 +64,17 @@ class Stacks:
 
     def read(self) -> str:
         """Return what was written since they were wanted."""
-        content = self._content()
+        content = self._seen = self._content()
         if self._flag[0] == WANTED:
             is_appended = self._is_insisted_on and content.startswith(self._before)
             content = content[len(self._before) :] if is_appended else b""
         return content.decode(errors="replace")
+
+    def left(self) -> str:
+        """Return what a process that is dead has written since anybody has read: by Python code, or at a fault."""
+        content = self._content()
+        is_appended = content.startswith(self._seen)
+        return (content[len(self._seen) :] if is_appended else content).decode(errors="replace")
 
     # The worker's side.
 

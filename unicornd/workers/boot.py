@@ -280,7 +280,6 @@ def _surround(casting: Casting) -> SSLContext | None:
     text = open_own_logs(
         settings.logging, files=casting.files
     )  # of its own generation, not those of the arbiter
-    signals.write_stacks_to(logs.stacks_fd())
     identity = identity_of(process.user, process.group, initgroups=process.initgroups)
     is_encrypted = speaks_tls(settings.tls, settings.hooks)
     import_ahead(settings.workers, app.interface, identity=identity, speaks_tls=is_encrypted)
@@ -299,7 +298,6 @@ def _surround(casting: Casting) -> SSLContext | None:
     # As the worker's user: what it opens is that user's to open, and root never follows a link for it.
     cfg = under_their_names(settings, "unicornd")
     open_their_logs(settings.logging, text, metrics=settings.metrics, cfg=cfg)
-    signals.write_stacks_to(logs.stacks_fd())
     return _custom_tls_context(settings, casting.tls)
 
 

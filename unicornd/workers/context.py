@@ -100,6 +100,13 @@ def _do(act: Callable[[], object]) -> object:
     return act()
 
 
+STDERR = 2
+
+
+def _forget(_stacks: bytes) -> None:
+    """Nobody will read them."""
+
+
 class Orders:
     """What the arbiter has told this worker; set by signal handlers, read by the poller.
 
@@ -123,16 +130,20 @@ class Orders:
         on_part: told when a part of a response that comes in parts has been sent or kept; set by the kind.
         look: called with the time (monotonic) at a kind's regular look (`keeping`).
         more_stacks: what a kind knows beside the stacks of threads: those of tasks or greenlets, as text, or None.
+        keep_stacks: leaves stacks for the arbiter, which reads them when the process has ended.
+        log: the error log.
+        stacks_fd: where faulthandler writes.
         write_stacks: writes the stacks of all threads for `unicornctl stacks`, if that has not been done yet.
     """
 
     __slots__ = (
-        "aside", "end", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "look", "more_stacks",
-        "on_abort", "on_fork", "on_part", "pollers", "signals", "wake", "wake_fd", "write_stacks",
+        "aside", "end", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "keep_stacks", "log",
+        "look", "more_stacks", "on_abort", "on_fork", "on_part", "pollers", "signals", "stacks_fd", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
-    def __init__(self, wake: socket.socket, wake_fd: int) -> None:
+    def __init__(self, wake: socket.socket, wake_fd: int, *, log: logging.Logger) -> None:
         self.wake = wake
+        self.log = log
         self.wake_fd = wake_fd
         self.is_draining = False
         self.is_expiring = False
@@ -152,6 +163,8 @@ class Orders:
         self.handlers: dict[int, Any] = {}
         self.signals: tuple[int, ...] = ()
         self.write_stacks: Callable[[], None] = _nothing
+        self.keep_stacks: Callable[[bytes], None] = _forget
+        self.stacks_fd = STDERR
 
     @property
     def ends_connections(self) -> bool:

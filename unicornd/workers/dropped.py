@@ -38,4 +38,6 @@ class Dropped:
         facts = {"header": name, "peer": name_of(peer)}
         if self._setting:
             facts["setting"] = self._setting
+        if len(self._told) == MOST_TOLD:
+            facts["note"] = f"{MOST_TOLD} names were logged, further ones are not"
         self._log.info("a header of a trusted proxy is dropped for the underscore in its name", extra=facts)

@@ -58,7 +58,7 @@ class Keeper:
             )
             self._tell(what, ", ".join(map(str, closed)))
         if not faulthandler.is_enabled():
-            write_stacks_to(logs.error_fd())
+            write_stacks_to(self._orders.stacks_fd)
             what = "the application has switched faulthandler off: %s again, for the stacks of a worker that hangs"
             self._tell(what, "on")
 

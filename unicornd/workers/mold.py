@@ -7,7 +7,6 @@ of the arbiter, which is the subreaper (prctl(2)): the arbiter reaps it, and out
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import logging
 import os
@@ -30,7 +29,7 @@ from unicornd.workers.handlers import Handlers
 from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import close_seat, receive_order
 from unicornd.workers.renewal import renew
-from unicornd.workers.signals import IGNORED, do_nothing, ignore
+from unicornd.workers.signals import IGNORED, do_nothing, ignore, write_stacks_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,7 +65,7 @@ def run_mold(seat: Seat, casting: Casting) -> int:
         seat: slot 0; it listens on nothing.
         casting: of its generation.
     """
-    _install_signals(_end)
+    _install_signals(seat, _end)
     log = logging.getLogger(logs.ERROR_LOG)
     try:
         with ImportWatch() as watch:
@@ -78,7 +77,9 @@ def run_mold(seat: Seat, casting: Casting) -> int:
     gc.collect()
     gc.freeze()  # the collector leaves alone what is shared
     with suppress(ToldToLeave):
-        _install_signals(_leave)  # what the application has taken over while it was loaded is ours again
+        _install_signals(
+            seat, _leave
+        )  # what the application has taken over while it was loaded is ours again
         Handlers(
             {number: signal.getsignal(number) for number in (*MINE, signal.SIGUSR1)}, log, nothing=do_nothing
         ).put_right()
@@ -108,13 +109,13 @@ def _give_up_in_child(seat: Seat) -> None:
     let_go((seat.channel.fileno(), seat.lifeline))
 
 
-def _install_signals(leave: Callable[[int, FrameType | None], None]) -> None:
+def _install_signals(seat: Seat, leave: Callable[[int, FrameType | None], None]) -> None:
     """A mold has no requests to finish: whatever tells it to leave ends it, as soon as it is not forking."""
     ignore()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, leave)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: logs.reopen())
-    faulthandler.enable(file=logs.stacks_fd(), all_threads=True)
+    write_stacks_to(seat.row.stacks.fd)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

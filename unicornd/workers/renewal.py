@@ -14,7 +14,6 @@ import socket
 from typing import TYPE_CHECKING
 
 from unicornd.observe import logs
-from unicornd.workers import signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +108,6 @@ def renew(given: Mapping[str, int], files: Mapping[str, OpenLog]) -> None:
     """Let all logs of this process lead to files that were opened anew; the descriptors are closed."""
     try:
         logs.reopen(given, files=files.values())
-        signals.write_stacks_to(logs.stacks_fd())
     finally:
         for fd in given.values():
             os.close(fd)

@@ -15,11 +15,13 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unicornd.frames import without_ours
 from unicornd.observe import logs
-from unicornd.workers.context import Orders
+from unicornd.workers.context import STDERR, Orders
 from unicornd.workers.leaving import call_exit_functions
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def install(
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
-    orders = Orders(reader, writer.detach())
+    orders = Orders(reader, writer.detach(), log=log)
     orders.on_abort = on_abort
     signal.set_wakeup_fd(orders.wake_fd, warn_on_full_buffer=False)
 
@@ -91,10 +93,12 @@ def install(
 
     if row is not None:
         orders.write_stacks = offer_stacks(row, orders)
+        orders.keep_stacks = partial(_keep, row)
+        orders.stacks_fd = row.stacks.fd
     notes = {**_notes(orders), DISMISS: _dismisser(orders, end), signal.SIGUSR1: _on(on_reopen)}
     at_once = _on(lambda: orders.aside(end))
     meanings = {signal.SIGINT: at_once, signal.SIGQUIT: at_once, signal.SIGABRT: abort, **notes}
-    _take_over(meanings)
+    _take_over(meanings, orders.stacks_fd)
     relied_on = (*meanings, *((STACKS,) if row is not None else ()))
     orders.handlers = {number: signal.getsignal(number) for number in relied_on}
     orders.signals = (*IGNORED, *relied_on)
@@ -193,13 +197,21 @@ def _notes(orders: Orders) -> dict[int, Callable[[int, FrameType | None], None]]
 
 
 def expire(orders: Orders) -> None:
-    """Give up the requests that run too long, once; the log gets the stacks of this moment."""
+    """Give up the requests that run too long, once; the log gets the stacks of this moment, as one record."""
     if not orders.is_expiring:
         orders.is_expiring = orders.is_draining = True
         try:
-            logs.write_stacks(without_ours(_stacks("").decode(errors="replace")).encode(errors="replace"))
-        except OSError:  # no file descriptor is left for the detour: all of them, frames of ours included
-            faulthandler.dump_traceback(logs.stacks_fd(), all_threads=True)
+            stacks = _stacks(_more_stacks(orders))
+        except (
+            OSError
+        ):  # no file descriptor is left for the detour: the arbiter logs them, when the process has ended
+            faulthandler.dump_traceback(orders.stacks_fd, all_threads=True)
+            return
+        orders.keep_stacks(stacks)
+        orders.log.error(
+            "a request ran into timeouts.request; the threads are here\n%s",
+            without_ours(stacks.decode(errors="replace")).rstrip(),
+        )
 
 
 def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
@@ -226,8 +238,15 @@ def offer_stacks(row: Row, orders: Orders) -> Callable[[], None]:
 
 
 def forget_stacks() -> None:
-    """In a child of the application's: nobody asks it for stacks."""
+    """In a child of the application's: nobody asks it for stacks, and a fault of its own is none of the worker's."""
     faulthandler.unregister(STACKS_AT_ONCE)
+    if faulthandler.is_enabled():
+        write_stacks_to(STDERR)
+
+
+def _keep(row: Row, stacks: bytes) -> None:
+    with suppress(OSError):
+        row.stacks.write(stacks)
 
 
 def _more_stacks(orders: Orders) -> str:
@@ -247,11 +266,11 @@ def _stacks(more: str) -> bytes:
         return file.read()
 
 
-def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]]) -> None:
+def _take_over(meanings: Mapping[int, Callable[[int, FrameType | None], None]], stacks_fd: int) -> None:
     ignore()
     for each, meaning in meanings.items():
         signal.signal(each, meaning)
-    write_stacks_to(logs.stacks_fd())
+    write_stacks_to(stacks_fd)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -272,7 +291,7 @@ def do_nothing(_number: int, _frame: FrameType | None) -> None:
 def write_stacks_to(fd: int) -> None:
     """Have ABRT and faults write the stacks of all threads: from the signal itself, so even if Python is stuck.
 
-    Then the function above has it. To be said again whenever the error log was opened anew: its descriptor is another
-    one then, and the old number may have become somebody's connection.
+    Args:
+        fd: the file beside the row: the arbiter reads it when the process is dead, and logs it as one record.
     """
     faulthandler.enable(file=fd, all_threads=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unicornd.arbiter.events import HaltAsked, ListenersLeft
-from unicornd.arbiter.operations import Outcome
+from unicornd.arbiter.operations import ROLLED_BACK, Outcome
 from unicornd.arbiter.requests import only_pool
 from unicornd.arbiter.state import Halt
 from unicornd.arbiter.upgrade.candidate import examine, moved, running
@@ -153,7 +153,7 @@ class OutgoingUpgrade:
         self._context.eventlog.record("upgrade.rolled_back", text, level=logging.ERROR, detail=detail)
         self._context.operations.end(
             Outcome.ROLLED_BACK,
-            result=f"rolled back, the old unicornd goes on serving: {first}",
+            result=f"{ROLLED_BACK}with the old unicornd: {first}",
             now=self._context.kernel.now(),
             detail=detail,
         )

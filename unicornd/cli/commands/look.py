@@ -155,6 +155,10 @@ def _told(died: Mapping[str, Any], *, now: datetime) -> Sequence[str]:
         f"  lived {duration(died['lived'])}, answered {died['requests']:,}, had {size(died['peak_memory'])} at most",
     ]
     lines += [f"  lost {duration(each['age'])} {each['request']}" for each in died["lost"]]
+    lines += [
+        f"  answered 504 after {duration(each['age'])}: {each['request']}"
+        for each in died.get("timed_out", ())
+    ]
     if died.get("count", 1) > 1:
         first = local_time(died["first_at"], now=now)
         lines.append(f"  the same failure {died['count']} times since {first}; this is the last one")
