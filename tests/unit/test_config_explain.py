@@ -9,7 +9,17 @@ import jsonschema
 import pytest
 
 from unicornd.cli.ctl import run
-from unicornd.config.explain import APPLIES, IDLE, all_keys, explain, form_of, why_idle
+from unicornd.config.explain import (
+    APPLIES,
+    IDLE,
+    about_table,
+    all_keys,
+    explain,
+    form_of,
+    table_of,
+    tables,
+    why_idle,
+)
 from unicornd.config.generate import schema_text, settings_text
 from unicornd.config.gunicorn import ROWS
 from unicornd.config.settings import Settings
@@ -38,6 +48,11 @@ if TYPE_CHECKING:
         ("django_settings", ["app.env"]),
         ("worker_tmp_dir", [""]),
         ("--dirty-workers", [""]),
+        ("admin", ["admin.bind", "admin.hosts"]),
+        (
+            "[metrics]",
+            ["metrics.statsd", "metrics.statsd_prefix", "metrics.dogstatsd_tags", "metrics.backlog"],
+        ),
     ],
 )
 def test_a_setting_is_found_by_each_of_its_names(name: str, keys: list[str]) -> None:
@@ -168,6 +183,24 @@ def test_explain_tells_value_origin_and_effect(file: Path, capsys: pytest.Captur
     both = told("timeout", file=file, capsys=capsys)
     assert "timeouts.request" in both
     assert "timeouts.heartbeat" in both
+
+
+def test_a_table_is_explained_as_a_list_of_its_settings(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told("[workers]", file=file, capsys=capsys)
+    assert text.startswith("[workers]  ")
+    assert f"  count = 3  ({file}:2)" in text
+    assert "  max_requests = 0\n" in text
+    assert "SECRET_KEY = " in told("app", file=file, capsys=capsys)
+    document = json.loads(told("timeouts", "--json", file=file, capsys=capsys))
+    assert {each["key"].partition(".")[0] for each in document["settings"]} == {"timeouts"}
+
+
+def test_every_table_has_a_name_and_says_what_it_is_about() -> None:
+    for table in tables():
+        assert table_of(f"[{'.'.join(table)}]") == table
+        assert about_table(table)
 
 
 def test_explain_works_without_a_right_configuration(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ class Explanation:
 
 
 def explain(name: str) -> list[Explanation]:
-    """Return what a name means: several settings, if one of gunicorn's is several here.
+    """Return what a name means: several settings, if one of gunicorn's is several here, or if it is a table's.
 
     Raises:
         ConfigError: there is no such setting.
@@ -69,6 +69,8 @@ def explain(name: str) -> list[Explanation]:
     dotted = {".".join(key): key for key in keys}
     if name in dotted:
         return [_explanation(dotted[name])]
+    if (table := table_of(name)) is not None:
+        return [_explanation(key) for key in keys if key[: len(table)] == table]
     row = FLAGS.get(name) or BY_NAME.get(name)
     if row is not None:
         return _of_row(row, dotted)
@@ -77,11 +79,30 @@ def explain(name: str) -> list[Explanation]:
         return [_explanation(tuple(above.split(".")))]
     found = [key for key in keys if key[-1] == name]
     if not found:
-        near = suggestion(name, [*dotted, *BY_NAME, *FLAGS, *(key[-1] for key in keys)])
+        near = suggestion(
+            name, [*dotted, *BY_NAME, *FLAGS, *(key[-1] for key in keys), *map(".".join, tables())]
+        )
         raise ConfigError(
-            f"there is no setting {name}{near}", hint="`unicornctl config show --all` lists all of them"
+            f"there is no setting {name}{near}",
+            hint="`unicornctl config show --all` lists all of them, `config explain TABLE` those of a table",
         )
     return [_explanation(key) for key in found]
+
+
+def table_of(name: str) -> Key | None:
+    """Return the table that a name is of: `timeouts`, `logging.access`; None if it is of none.
+
+    `[workers]` in brackets is always the table; `workers` without them is gunicorn's number of workers.
+    """
+    table = tuple(name.removeprefix("[").removesuffix("]").split("."))
+    is_named = name.startswith("[") or (name not in BY_NAME and name not in FLAGS)
+    return table if is_named and table in tables() else None
+
+
+def tables() -> list[Key]:
+    """Return the names of all tables, each once: `timeouts`, `logging`, `logging.access`."""
+    found = (key[:depth] for key in all_keys() for depth in range(1, len(key)))
+    return list(dict.fromkeys(found))
 
 
 def all_keys() -> list[Key]:
@@ -103,7 +124,7 @@ def about_table(table: Key) -> str:
     model: type[Section] = Settings
     for name in table:
         model = model.model_fields[name].annotation  # type: ignore[assignment] # sections
-    about = (model.__doc__ or "").strip().partition(": ")[2]
+    about = (model.__doc__ or "").strip().removeprefix(f"[{'.'.join(table)}]: ")
     return about[:1].upper() + about[1:]
 
 

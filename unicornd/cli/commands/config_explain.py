@@ -18,7 +18,7 @@ from rich.text import Text
 from unicornd.cli.commands.config_file import File, Instance, Json, Socket, file_meant
 from unicornd.cli.instances import Choice, find_client
 from unicornd.cli.session import data_console, print_screen
-from unicornd.config.explain import APPLIES, Explanation, explain, why_idle
+from unicornd.config.explain import APPLIES, Explanation, about_table, explain, table_of, why_idle
 from unicornd.config.layers import load
 from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.show import apply_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from unicornd.config.draft import Key
     from unicornd.config.loaded import Row
 
 STARTED_WITH = frozenset({"command line", "environment", "environment default"})
@@ -42,7 +43,10 @@ VARIABLES = ("UNICORND_", "GUNICORN_CMD_ARGS", "PORT", "WEB_CONCURRENCY", "FORWA
 
 def explain_setting(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="workers.count, or gunicorn's workers; a flag behind --.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="workers.count, or gunicorn's workers; a flag behind --; a table: [workers]."
+        ),
     ],
     *,
     config: File = None,
@@ -50,7 +54,7 @@ def explain_setting(
     socket: Socket = "",
     as_json: Json = False,
 ) -> int:
-    """Say what a setting means, what it is here and why, and what a change of it needs."""
+    """Say what a setting means, what it is here and why, and what a change of it needs; of a table, what it has."""
     try:
         found = explain(name)
     except ConfigError as error:  # the question is wrong, not the configuration
@@ -63,6 +67,9 @@ def explain_setting(
         )
         return 0
     console = data_console()
+    if (table := table_of(name)) is not None:
+        _print_table(table, found, loaded, trouble=trouble, console=console)
+        return 0
     for number, each in enumerate(found):
         if number:
             console.print()
@@ -76,6 +83,34 @@ def _loaded(config: Path | None) -> tuple[Loaded | None, str]:
         return load(Sources(config_file=config, environ=dict(os.environ))), ""
     except ConfigError as error:
         return None, error.message
+
+
+def _print_table(
+    table: Key, found: Sequence[Explanation], loaded: Loaded | None, *, trouble: str, console: Console
+) -> None:
+    """One setting after the other: what it is here, and in one sentence what for."""
+    console.print(Text.assemble((f"[{'.'.join(table)}]", "bold"), "  ", (about_table(table), "dim")))
+    if trouble:
+        console.print(Text(f"  values are not known here: {one_line(trouble)}"), soft_wrap=True)
+    for each in found:
+        name = Text(each.key.removeprefix(f"{'.'.join(table)}."), style="bold")
+        values = [_value(row, each) for row in _present(each, loaded)]
+        shown = (
+            ", ".join(values) if values else _json(each.default) if each.default is not None else "not set"
+        )
+        console.print(Text.assemble("  ", name, f" = {one_line(shown)}"), soft_wrap=True)
+        about, _, _ = each.about.partition(". ")
+        print_screen(console, Padding(Text(about.removesuffix("."), style="dim"), (0, 0, 0, 6)))
+    first = found[0].key
+    console.print(
+        Text(f"`unicornctl config explain {first}` says all of a setting", style="dim"), soft_wrap=True
+    )
+
+
+def _value(row: Row, each: Explanation) -> str:
+    shown = _json(row.value) if row.value is not None else "not set"
+    shown = f"{row.key.removeprefix(f'{each.key}.')} = {shown}" if row.key != each.key else shown
+    return shown if row.layer == "default" else f"{shown}  ({row.where})"
 
 
 def _print(each: Explanation, loaded: Loaded | None, *, trouble: str, console: Console) -> None:
