@@ -119,13 +119,13 @@ def test_a_terminal_gets_colour_unless_it_does_not_want_it(
     assert (b"\x1b[1;32m" in shown) is is_coloured
 
 
-def test_events_are_lines_and_json_lines(served: Served) -> None:
+def test_events_are_lines_or_one_document(served: Served) -> None:
     assert [line.split("  ")[1] for line in ctl(served, "events").stdout.splitlines()] == [
         "worker 1 is ready",
         "worker 2 died",
     ]
-    (line,) = ctl(served, "events", "--json", "-n", "1").stdout.splitlines()
-    assert json.loads(line)["facts"] == {"slot": 2}
+    (event,) = json.loads(ctl(served, "events", "--json", "-n", "1").stdout)["events"]
+    assert event["facts"] == {"slot": 2}
     assert ctl(served, "events", "-n", "0").stdout == ""
 
 

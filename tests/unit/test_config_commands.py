@@ -268,3 +268,32 @@ def test_an_import_of_nothing_writes_nothing(
 def test_an_explanation_has_no_blanks_at_the_end(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config("explain", "workers.count", file=file) == CtlExit.DONE
     assert not [line for line in capsys.readouterr().out.splitlines() if line != line.rstrip()]
+
+
+def test_init_tells_of_other_configurations_and_names_no_place_of_this_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gunicorn.conf.py").touch()
+    file = tmp_path / "unicornd.toml"
+    monkeypatch.setenv("UNICORND_WORKERS__COUNT", "3")
+    assert config("init", file=file) == CtlExit.DONE
+    told = capsys.readouterr().err
+    assert "gunicorn.conf.py is here, too, and is not read any more" in told
+    assert "the environment is laid over the file: UNICORND_WORKERS__COUNT" in told
+    assert "#:schema /" not in file.read_text()
+    (tmp_path / "unicornd.schema.json").touch()
+    assert config("init", file=tmp_path / "other.toml") == CtlExit.DONE
+    assert "unicornd reads unicornd.toml in this folder" in capsys.readouterr().err
+    assert (tmp_path / "other.toml").read_text().startswith("#:schema ./unicornd.schema.json\n")
+
+
+def test_a_folder_that_is_missing_here_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(f'{TEXT}[logging]\nerror = "/nowhere/log"\n[logging.access]\nfile = "-"\n')
+    assert config("check", file=file) == CtlExit.DONE
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("logging.error: there is no folder /nowhere here")
+
+
+def test_help_is_not_had_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--help", "--json"]) == CtlExit.USAGE
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "there is no --help as JSON"

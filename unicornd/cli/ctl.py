@@ -73,6 +73,8 @@ def run(arguments: Sequence[str]) -> int:
     if not name and "--version" in arguments:
         name, arguments = "version", [*(word for word in arguments if word != "--version"), "version"]
     try:
+        if is_json and "--help" in arguments:
+            raise ControlError("there is no --help as JSON", code=CtlExit.USAGE, hint="leave out --json")
         check_values(arguments)
         if name in predicates.ABOUT:
             options = arguments[: arguments.index(name)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT = """\
-#:schema {schema}
+{schema}
 # What should run. `unicornctl config check` tells whether it is right, `config show --origin` what is in effect,
 # `config show --all` which settings there are, `config explain NAME` what one means.
 
@@ -36,6 +36,8 @@ graceful = 30
 #file = "-"                       # standard output, or a path
 """
 
+WITHOUT_SCHEMA = """\
+# For editors: `unicornctl config schema > unicornd.schema.json`, and "#:schema ./unicornd.schema.json" in this line."""
 KIND_OF_WSGI = """\
 kind = "threads"                  # sync: one request at a time, no kept connections
 threads = 4"""
@@ -67,11 +69,16 @@ class Starter(NamedTuple):
 
 
 def starter_for(folder: Path, *, schema: str) -> Starter:
-    """Return a configuration for what is found in `folder`; `schema` is where editors find the schema."""
+    """Return a configuration for what is found in `folder`.
+
+    Args:
+        folder: where the application is looked for.
+        schema: where editors find the schema, from the file on; empty if it is in no place that others have, too.
+    """
     django = _django(folder)
     found = django or _application(folder)
     text = TEXT.format(
-        schema=schema,
+        schema=f"#:schema {schema}" if schema else WITHOUT_SCHEMA,
         target=found.target if found else "module:application",
         note="" if found else "       # module:attribute, module:factory(), or ./file.py:attribute",
         warmup=WARMUP_OF_DJANGO if django else "",

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -25,7 +25,7 @@ from unicornd.config.exposed import exposed
 from unicornd.config.generate import schema_text
 from unicornd.config.given import Given
 from unicornd.config.instance import working_folder
-from unicornd.config.layers import DEFAULT_FILE, load, read_value, split_key
+from unicornd.config.layers import DEFAULT_FILE, GUNICORN_FILE, load, read_value, split_key
 from unicornd.config.loaded import Loaded, Sources
 from unicornd.config.show import apply_of
 from unicornd.config.starter import starter_for
@@ -34,6 +34,11 @@ from unicornd.control.client import ControlError
 from unicornd.errors import ConfigError, CtlExit
 from unicornd.escaping import json_text, one_line
 from unicornd.shipped import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA_BESIDE = "unicornd.schema.json"
 
 app = typer.Typer(
     help="Look at a configuration, check it, begin one, import gunicorn's, change one.",
@@ -52,13 +57,30 @@ def check(*, config: File = None, instance: Instance = "", socket: Socket = "", 
     """Say whether the configuration is right; all errors at once."""
     loaded = load_meant(config, instance=instance, socket=socket)
     _check_target(loaded)
-    for note in (*loaded.notes, *loaded.losses, *exposed(loaded.settings, uid=os.geteuid())):
+    warnings = (*exposed(loaded.settings, uid=os.geteuid()), *_absent_folders(loaded))
+    for note in (*loaded.notes, *loaded.losses, *warnings):
         sys.stderr.write(f"{one_line(note)}\n")
     if as_json:
         _print_json({"schema": 1, "ok": True, "config_file": str(loaded.config_file)})
     else:
         data_console().print(Text(f"{_shown(loaded.config_file)} is right"), soft_wrap=True)
     return 0
+
+
+def _absent_folders(loaded: Loaded) -> Iterator[str]:
+    """Yield a line for each folder that a start would miss here; the file may be meant for another machine."""
+    settings = loaded.settings
+    files = {
+        "logging.error": settings.logging.error,
+        "logging.access.file": settings.logging.access.file,
+        "process.pidfile": settings.process.pidfile,
+    }
+    folders = {key: Path(file).parent for key, file in files.items() if file is not None and str(file) != "-"}
+    given = {"app.chdir": settings.app.chdir, "http.tmp_upload_dir": settings.http.tmp_upload_dir}
+    folders |= {key: Path(folder) for key, folder in given.items() if folder is not None}
+    for key, folder in folders.items():
+        if not folder.is_dir():
+            yield f"{key}: there is no folder {folder} here; where it is missing, unicornd does not start"
 
 
 def _check_target(loaded: Loaded) -> None:
@@ -128,6 +150,8 @@ def init(
     folder = path.resolve().parent
     starter = starter_for(folder, schema=_schema_for(folder))
     write_config(path, starter.text, is_forced=force)
+    for note in _notes_on_others(path, folder):
+        sys.stderr.write(f"{one_line(note)}\n")
     if as_json:
         _print_json({"schema": 1, "written": str(path), "target": starter.target})
         return 0
@@ -144,10 +168,28 @@ def init(
     return 0
 
 
+def _notes_on_others(path: Path, folder: Path) -> Iterator[str]:
+    """Say which other configuration of this folder is not read any more, or is read instead of this one."""
+    if path.name != DEFAULT_FILE and (folder / DEFAULT_FILE).exists():
+        yield f"without -c {path}, unicornd reads {DEFAULT_FILE} in this folder"
+    elif path.name == DEFAULT_FILE and (folder / GUNICORN_FILE).exists():
+        yield (
+            f"{GUNICORN_FILE} is here, too, and is not read any more: {DEFAULT_FILE} comes first; "
+            f"`unicornctl config import {GUNICORN_FILE} -o -` shows what it says in this form"
+        )
+    if said := sorted(name for name in os.environ if name.startswith(("UNICORND_", "GUNICORN_CMD_ARGS"))):
+        yield f"the environment is laid over the file: {', '.join(said)}"
+
+
 def _schema_for(folder: Path) -> str:
-    """Return what editors are told about the schema: a path from the file, or the whole one if it lies elsewhere."""
+    """Return where editors find the schema, as a path from the file; empty if it is in no place that others have, too.
+
+    The file is for a repository: the path of one environment would be wrong in all others.
+    """
+    if (folder / SCHEMA_BESIDE).exists():
+        return f"./{SCHEMA_BESIDE}"
     schema = shipped("schemas/unicornd.schema.json")
-    return f"./{schema.relative_to(folder)}" if schema.is_relative_to(folder) else str(schema)
+    return f"./{schema.relative_to(folder)}" if schema.is_relative_to(folder) else ""
 
 
 @app.command()

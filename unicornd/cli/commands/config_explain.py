@@ -68,7 +68,7 @@ def explain_setting(
         return 0
     console = data_console()
     if (table := table_of(name)) is not None:
-        _print_table(table, found, loaded, trouble=trouble, console=console)
+        _print_table(table, found, loaded=loaded, trouble=trouble, console=console)
         return 0
     for number, each in enumerate(found):
         if number:
@@ -86,7 +86,7 @@ def _loaded(config: Path | None) -> tuple[Loaded | None, str]:
 
 
 def _print_table(
-    table: Key, found: Sequence[Explanation], loaded: Loaded | None, *, trouble: str, console: Console
+    table: Key, found: Sequence[Explanation], *, loaded: Loaded | None, trouble: str, console: Console
 ) -> None:
     """One setting after the other: what it is here, and in one sentence what for."""
     console.print(Text.assemble((f"[{'.'.join(table)}]", "bold"), "  ", (about_table(table), "dim")))

@@ -86,19 +86,23 @@ def workers(context: typer.Context) -> int:
     return CtlExit.DONE
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Show what has happened: starts, deaths, scales, reloads.")
 def events(
     context: typer.Context,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
     number: Annotated[int, typer.Option("--number", "-n", min=0, help="How many past events.")] = 20,
 ) -> int:
-    """Show what has happened: starts, deaths, scales, reloads."""
+    """Show what has happened: starts, deaths, scales, reloads; with --follow --json, one object a line."""
     session = session_of(context)
     client = session.client()
     lines = client.ask("GET", "/v1/events?since=0&follow=0").body.splitlines()
     last = json.loads(lines[-1])["seq"] if lines else 0
-    for line in lines[-number:] if number else []:
+    past = lines[-number:] if number else []
+    if session.is_json and not follow:
+        session.print_json({"schema": 1, "events": [json.loads(line) for line in past]})
+        return CtlExit.DONE
+    for line in past:
         _print_event(session, line)
     if follow:
         for line in client.lines(f"/v1/events?since={last}"):
