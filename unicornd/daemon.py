@@ -58,6 +58,7 @@ from unicornd.config.resolved import count_of, name_of, socket_mode_of, under_th
 from unicornd.control.address import ControlAddress
 from unicornd.control.listening import ControlSocket, open_control_socket
 from unicornd.control.peers import make_peer_rule, socket_mode
+from unicornd.control.wording import condensed
 from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, DaemonExit, ListenError, UnicorndError
 from unicornd.forking import BOUNDARY
@@ -155,7 +156,7 @@ def _about_log(log: str) -> str:
 
 def describe(error: UnicorndError) -> str:
     """Return an error as text for a terminal: what, the details, what to do."""
-    detail = escaping.lines(error.detail).splitlines()
+    detail = escaping.lines(condensed(error.detail)).splitlines()
     lines = [f"unicornd: {escaping.one_line(error.message)}", *(f"  {line}" for line in detail)]
     return "\n".join([*lines, f"  hint: {escaping.one_line(error.hint)}"] if error.hint else lines)
 

@@ -17,7 +17,7 @@ from unicornd.cli.ctl import COMMANDS, GLOBAL_OPTIONS, check_values, command_of,
 from unicornd.cli.exits import report, system_error
 from unicornd.cli.instances import Choice, find_client
 from unicornd.control.client import ControlError
-from unicornd.control.wording import duration, percent, plural, size
+from unicornd.control.wording import MOST_LINES, condensed, duration, percent, plural, size
 from unicornd.errors import AppError, ConfigError, CtlExit
 
 WORDS = st.sampled_from(
@@ -272,3 +272,15 @@ def test_no_summary_in_the_help_is_cut(group: list[str], capsys: pytest.CaptureF
 )  # fmt: skip
 def test_a_share_rounds_neither_to_nothing_nor_to_everything(part: int, whole: int, text: str) -> None:
     assert percent(part, whole) == text
+
+
+def test_a_long_traceback_is_shown_without_its_middle_and_other_texts_whole() -> None:
+    frames = "".join(f"  frame {number}\n" for number in range(300))
+    text = f"Traceback (most recent call last):\n{frames}ValueError: no\n"
+    shown = condensed(text).splitlines()
+    assert len(shown) == MOST_LINES + 1
+    assert (shown[0], shown[4], shown[-1]) == (
+        "Traceback (most recent call last):", "  … 262 lines more, which the log has", "ValueError: no",
+    )  # fmt: skip
+    assert condensed(frames) == frames
+    assert condensed("") == ""

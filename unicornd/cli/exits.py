@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from unicornd.control.client import ControlError
+from unicornd.control.wording import condensed
 from unicornd.errors import ConfigError, CtlExit, FileError
 from unicornd.escaping import json_text, one_line
 from unicornd.escaping import lines as plain_lines
@@ -41,7 +42,7 @@ def report(
     stream = stream or sys.stderr
     red, dim, reset = (_RED, _DIM, _RESET) if may_colour(stream) else ("", "", "")
     lines = [f"{red}unicornctl:{reset} {one_line(error.message)}"]
-    lines += [f"  {line}" if line else "" for line in plain_lines(error.detail).splitlines()]
+    lines += [f"  {line}" if line else "" for line in plain_lines(condensed(error.detail)).splitlines()]
     if error.hint:
         lines.append(f"  {dim}{one_line(error.hint)}{reset}")
     stream.write("\n".join(lines) + "\n")

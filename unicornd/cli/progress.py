@@ -18,7 +18,7 @@ from unicornd.cli.exits import INTERRUPTED
 from unicornd.cli.plain import printable
 from unicornd.cli.session import data_console, note_console
 from unicornd.control.client import ControlError
-from unicornd.control.wording import duration
+from unicornd.control.wording import condensed, duration
 from unicornd.errors import CtlExit
 
 if TYPE_CHECKING:
@@ -166,9 +166,10 @@ def conclude(session: Session, operation: Document) -> int:
 
 
 def show_traceback(console: Console, detail: str) -> None:
-    """Show a traceback, or another list of lines: in colour where somebody looks, never cut."""
+    """Show a traceback, or another list of lines: in colour where somebody looks."""
     if not detail:
         return
+    detail = condensed(detail)
     if console.is_terminal and not console.no_color:
         from rich.syntax import Syntax  # noqa: PLC0415 - pygments takes as long as everything else together
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MOST_LINES, FIRST_LINES = 40, 4
+"""Of a traceback that is shown, and how many of them are from its beginning."""
 _SECONDS = (1, "s")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), _SECONDS)
 _SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
@@ -44,3 +46,16 @@ def percent(part: int, whole: int) -> str:
     if share < 0.1:  # noqa: PLR2004 - nobody compares those
         return "<0.1%"
     return f"{share:.1f}%" if share < 9.95 else f"{min(share, 99):.0f}%"  # noqa: PLR2004 - two digits do
+
+
+def condensed(detail: str) -> str:
+    """Return a traceback without its middle if it is long: of a framework's, hundreds of lines lead to the last ones.
+
+    Other texts, such as a list of errors, stay whole.
+    """
+    found = detail.rstrip().splitlines()
+    left_out = len(found) - MOST_LINES
+    if left_out <= 1 or not found[0].startswith("Traceback"):
+        return detail
+    first, last = found[:FIRST_LINES], found[FIRST_LINES - MOST_LINES :]
+    return "\n".join([*first, f"  … {left_out} lines more, which the log has", *last]) + "\n"
