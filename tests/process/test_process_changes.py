@@ -90,6 +90,7 @@ def take_over() -> None:
 
     signal.signal(signal.SIGTERM, clean_up)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
     signal.signal(signal.SIGHUP, lambda _number, _frame: os.write(2, b"heard HUP\n"))
     os.dup2(os.open("worker.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     faulthandler.disable()
@@ -113,6 +114,7 @@ def test_what_an_application_takes_from_the_server_is_put_right_and_told_once(
             "has set SIGQUIT to",
             "descriptors 0 of",
             "switched faulthandler off",
+            "has blocked signals of the arbiter's (SIGTERM, SIGUSR1)",
         ):
             assert running.log().count(what) == 1, running.log()
         running.drain()

@@ -7,6 +7,7 @@ is in docs/operations.md.
 from __future__ import annotations
 
 import faulthandler
+import signal
 from typing import TYPE_CHECKING
 
 from unicornd.inherited import closed_streams, fill_streams
@@ -50,6 +51,12 @@ class Keeper:
             what = "the application's logging configuration had disabled %s (disable_existing_loggers): enabled again"
             self._tell(what, " and ".join(names))
         self._handlers.put_right()
+        # Where greenlets or coroutines run in the main thread, the application's mask is that of whoever hears signals.
+        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, self._orders.signals)
+        if blocked := [each for each in before if each in self._orders.signals]:
+            names = sorted(each.name for each in blocked if isinstance(each, signal.Signals))
+            what = "the application has blocked signals of the arbiter's (%s): they are heard again"
+            self._tell(what, ", ".join(names) or "real-time signals")
         if closed := closed_streams():
             fill_streams()
             what = (
