@@ -21,13 +21,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APP = """\
-import asyncio, logging.config, os, signal
+import asyncio, logging.config, os, signal, socket
+
+def close_listeners():
+    for fd in range(3, 256):
+        try:
+            sock = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        with sock:
+            is_listener = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if is_listener:
+            os.close(fd)
 
 SETTINGS = {"version": 1, "handlers": {"own": {"class": "logging.StreamHandler"}}, "root": {"handlers": ["own"]}}
 
 def wsgi(environ, start_response):
     if environ["PATH_INFO"] == "/raise":
         raise RuntimeError("where is this traceback?")
+    if environ["PATH_INFO"] == "/close":
+        close_listeners()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 
@@ -43,6 +56,8 @@ async def asgi(scope, receive, send):
         return
     if scope["path"] == "/raise":
         raise RuntimeError("where is this traceback?")
+    if scope["path"] == "/close":
+        close_listeners()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
@@ -123,6 +138,17 @@ def test_what_an_application_takes_from_the_server_is_put_right_and_told_once(
     with worker(application(kind), tmp_path, setup) as running:
         running.send(signal.SIGQUIT)
         assert running.wait() == 0
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_a_worker_whose_descriptors_the_application_has_closed_is_replaced(fleet: Fleet, kind: str) -> None:
+    """A daemonizing library, or `os.closerange` where it was not meant: nobody could connect to this worker any more."""
+    fleet.start_kind(kind)
+    first = fleet.pids()[1]
+    assert fleet.get("/close") == "ok"
+    eventually(lambda: fleet.pids().get(1, first) != first, "it is replaced")
+    assert "the application has closed descriptors of the server's (127.0.0.1:" in fleet.log
+    assert fleet.get("/") == "ok"
 
 
 @pytest.mark.parametrize("kind", ["sync", "gevent_pywsgi"])

@@ -7,7 +7,9 @@ is in docs/operations.md.
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from unicornd.inherited import closed_streams, fill_streams
@@ -17,6 +19,7 @@ from unicornd.workers.signals import do_nothing, write_stacks_to
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Mapping
 
     from unicornd.workers.context import Orders
 
@@ -30,10 +33,14 @@ class Keeper:
     Args:
         orders: the worker's, whose handlers are in place.
         log: is told what was put right.
+        relied_on: descriptors that the worker cannot do without until it drains: number → what it is.
     """
 
-    def __init__(self, orders: Orders, log: logging.Logger) -> None:
+    def __init__(
+        self, orders: Orders, log: logging.Logger, *, relied_on: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
         self._orders = orders
+        self._relied_on = {fd: (_file_at(fd), what) for fd, what in relied_on.items()}
         self._log = log
         self._handlers = Handlers(orders.handlers, log, nothing=do_nothing)
         self._next = 0.0
@@ -44,6 +51,8 @@ class Keeper:
         if now >= self._next and not self._orders.is_in_child:
             self._next = now + LOOK_EVERY
             self.put_right()
+            if not self._orders.is_draining:
+                self._check_descriptors()
 
     def put_right(self) -> None:
         """Put right what is not as it has to be."""
@@ -69,8 +78,27 @@ class Keeper:
             what = "the application has switched faulthandler off: %s again, for the stacks of a worker that hangs"
             self._tell(what, "on")
 
+    def _check_descriptors(self) -> None:
+        """End a worker whose descriptors are gone (os.closerange): it would neither serve nor be missed."""
+        gone = [what for fd, (file, what) in self._relied_on.items() if _file_at(fd) != file]
+        if gone:
+            self._log.critical(
+                "the application has closed descriptors of the server's (%s): the worker ends",
+                ", ".join(gone),
+            )
+            os._exit(1)
+
     def _tell(self, what: str, of_what: str) -> None:
         """Log it, the first time."""
         if what not in self._told:
             self._told.add(what)
             self._log.warning(what, of_what)
+
+
+def _file_at(fd: int) -> tuple[int, int] | None:
+    """Return which open file has a number: device and inode; None if none has."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
