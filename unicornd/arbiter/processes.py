@@ -105,6 +105,8 @@ class ProcessTable:
         """Follow what has happened: count troubles, know cgroups, tell workers that the end has been announced."""
         if isinstance(event, events.BecameReady):
             self._oom_watch.know(event.pid)
+        elif isinstance(event, events.Exited):  # by now `was_oom` has been asked
+            self._oom_watch.forget(event.pid)
         match trouble_of(event, previous=previous, state=state):
             case Trouble.BOOT_FAILURE:
                 self.totals.boot_failures += 1
@@ -260,7 +262,6 @@ class ProcessTable:
             del self._workers[pid]
         if self._is_watched(handle):
             self._selector.unregister(handle.channel)
-        self._oom_watch.forget(pid)
         reading = handle.row.read(self._kernel.now())
         self.totals.add(reading)
         self.totals.lost += len(reading.lost)

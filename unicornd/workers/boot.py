@@ -244,8 +244,8 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
 def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView, name: str) -> int:
     """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
     has_served = False
-    relied_on = {listener.sock.fileno(): listener.bound for listener in seat.listeners}
-    relied_on |= {seat.channel.fileno(): "the channel", context.orders.wake.fileno(): "the wake-up socket"}
+    relied_on = {listener.bound: listener.sock for listener in seat.listeners}
+    relied_on |= {"the channel": seat.channel, "the wake-up socket": context.orders.wake}
     keeper = Keeper(context.orders, context.log, relied_on=relied_on)
     context.orders.look = keeper.look
     keeper.put_right()  # before the kind opens anything

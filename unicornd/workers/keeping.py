@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping
 
+    from _typeshed import HasFileno
+
     from unicornd.workers.context import Orders
 
 LOOK_EVERY = 1.0
@@ -33,14 +35,18 @@ class Keeper:
     Args:
         orders: the worker's, whose handlers are in place.
         log: is told what was put right.
-        relied_on: descriptors that the worker cannot do without until it drains: number → what it is.
+        relied_on: what the worker cannot do without, unless it closes it itself: name → object with `fileno`.
     """
 
     def __init__(
-        self, orders: Orders, log: logging.Logger, *, relied_on: Mapping[int, str] = MappingProxyType({})
+        self,
+        orders: Orders,
+        log: logging.Logger,
+        *,
+        relied_on: Mapping[str, HasFileno] = MappingProxyType({}),
     ) -> None:
         self._orders = orders
-        self._relied_on = {fd: (_file_at(fd), what) for fd, what in relied_on.items()}
+        self._relied_on = {what: (each, _file_at(each.fileno())) for what, each in relied_on.items()}
         self._log = log
         self._handlers = Handlers(orders.handlers, log, nothing=do_nothing)
         self._next = 0.0
@@ -80,7 +86,11 @@ class Keeper:
 
     def _check_descriptors(self) -> None:
         """End a worker whose descriptors are gone (os.closerange): it would neither serve nor be missed."""
-        gone = [what for fd, (file, what) in self._relied_on.items() if _file_at(fd) != file]
+        gone = [
+            what
+            for what, (each, file) in self._relied_on.items()
+            if (fd := each.fileno()) >= 0 and _file_at(fd) != file
+        ]
         if gone:
             self._log.critical(
                 "the application has closed descriptors of the server's (%s): the worker ends",

@@ -91,7 +91,8 @@ def finish_threads() -> None:
     """
     for finish in reversed(threading._threading_atexits):  # type: ignore[attr-defined] # noqa: SLF001 - executors' ends
         finish()
-    while waited_for := background_threads():
+    me = threading.current_thread()  # in a forked child it need not be the main thread, to threading
+    while waited_for := [each for each in background_threads() if each is not me]:
         for thread in waited_for:
             thread.join()
 
