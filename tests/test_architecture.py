@@ -9,15 +9,22 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.shape import (
+    PACKAGE,
+    SOURCES,
+    assigned_from_outside,
+    circles,
+    classes_by_name,
+    import_graph,
+    place_of,
+    tree_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PACKAGE = Path(__file__).parent.parent / "unicornd"
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+    from pathlib import Path
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 40
@@ -98,10 +105,6 @@ class Import:
     is_typing: bool
 
 
-def place_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
-
-
 def layer_of(place: str) -> str:
     match place.split("/"):
         case ["cli", "daemon.py"]:
@@ -116,11 +119,6 @@ def layer_of(place: str) -> str:
             return folder
         case _:
             raise AssertionError(place)
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
 
 
 def _typing_lines(tree: ast.Module) -> frozenset[int]:
@@ -347,3 +345,50 @@ def test_modules_keep_no_mutable_state() -> None:
                     if isinstance(inner, ast.Global)
                 ]
     assert not wrong, "\n".join(wrong)
+
+
+# Modules that import each other, if only for the type checker; the largest is to become several rooms. Shrinks only.
+CIRCLES = {
+    "unicornd.config.settings": 23,
+    "unicornd.http.forwarded": 2,
+    "unicornd.workers.kinds.tornado": 2,
+}
+
+
+def test_no_further_modules_import_each_other() -> None:
+    rings = circles(import_graph())
+    wrong = [
+        ring
+        for ring in rings
+        if not any(len(ring) <= size for known, size in CIRCLES.items() if known in ring)
+    ]
+    assert not wrong
+    assert len(rings) == len(CIRCLES), "a circle is gone: take it from the list"
+
+
+MOST_SHARED_NAMES = 39
+"""Class names with more than one meaning. Shrinks only."""
+
+
+def test_class_names_have_one_meaning_each() -> None:
+    shared = {name: places for name, places in classes_by_name().items() if len(places) > 1}
+    assert len(shared) <= MOST_SHARED_NAMES, "\n".join(f"{name}: {places}" for name, places in shared.items())
+
+
+# What the arbiter's parts set of each other although they are made with all that they need. Shrinks only.
+SET_FROM_OUTSIDE = {
+    "arbiter/hooks.py self._server.num_workers": "what a hook is shown changes",
+    "arbiter/hooks.py view.pid": "a worker has one after its fork",
+    "arbiter/processes.py reports.is_over": "of its own making",
+    "arbiter/processes.py self.totals.boot_failures": "a count",
+    "arbiter/processes.py self.totals.lost": "a count",
+    "arbiter/processes.py self.totals.restarts": "a count",
+}
+
+
+def test_the_arbiters_parts_are_made_with_all_that_they_need() -> None:
+    places = [
+        path for path in SOURCES if place_of(path).startswith("arbiter/") or place_of(path) == "daemon.py"
+    ]
+    found = {re.sub(r":[0-9]+ ", " ", each) for path in places for each in assigned_from_outside(path)}
+    assert found == SET_FROM_OUTSIDE.keys()

@@ -39,10 +39,14 @@ def read(sources: Sources, *, path: Sequence[str] | None = None) -> Loaded:
     given = os.environ.get(_PLUGINS)
     os.environ[_PLUGINS] = "__all__"
     from unicornd.arbiter import preflight  # noqa: PLC0415 - not in the arbiter
-    from unicornd.arbiter.names import with_addresses  # noqa: PLC0415 - likewise
     from unicornd.config.layers import load  # noqa: PLC0415 - likewise
 
     loaded = load(sources)
     os.environ.pop(_PLUGINS) if given is None else os.environ.update({_PLUGINS: given})
     preflight.check(loaded)
+    settings = loaded.settings
+    if settings.metrics.statsd is None and not settings.logging.syslog.enabled:
+        return loaded
+    from unicornd.arbiter.names import with_addresses  # noqa: PLC0415 - few send anything
+
     return with_addresses(loaded)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection
 
-    from unicornd.arbiter.control_service import ControlService
+    from unicornd.arbiter.requests import ControlPort
     from unicornd.config.sections.admin import AdminSettings
     from unicornd.config.sections.control import ControlSettings
     from unicornd.control.exchange import Gate
@@ -56,7 +56,7 @@ class Reception:
         self.admin: Listener | None = None
 
     def open_admin(
-        self, settings: AdminSettings, service: ControlService, *, mode: int, left: Listener | None
+        self, settings: AdminSettings, service: ControlPort, *, mode: int, left: Listener | None
     ) -> None:
         """Listen for [admin].
 
@@ -83,7 +83,7 @@ class Reception:
             self._serve_admin(service)
 
     def take_over(
-        self, control: ControlSocket | None, settings: ControlSettings, *, service: ControlService
+        self, control: ControlSocket | None, settings: ControlSettings, *, service: ControlPort
     ) -> None:
         """Answer at the control socket; and at what a predecessor has left."""
         if control is not None:
@@ -108,7 +108,7 @@ class Reception:
         moments = [moment for server in self._servers if (moment := server.tick(now)) is not None]
         return min(moments, default=None)
 
-    def _serve_admin(self, service: ControlService) -> None:
+    def _serve_admin(self, service: ControlPort) -> None:
         if self.admin is not None:
             gate = make_host_rule(self._admin_hosts, self.admin.address).authorize
             self._serve(self.admin.sock, service, among=READ_ONLY, authorize=lambda _sock: gate)
@@ -117,7 +117,7 @@ class Reception:
     def _serve(
         self,
         sock: socket.socket,
-        service: ControlService,
+        service: ControlPort,
         *,
         among: Collection[Endpoint],
         authorize: Callable[[socket.socket], Gate | None],

@@ -1,6 +1,6 @@
 """What one worker or mold reports, read as if it were hostile: from itself alone, and within bounds.
 
-Used by the arbiter's loop (`seats`). The application runs in the worker, as the worker's user; whoever has taken it over
+Used by the arbiter's loop (`processes`). The application runs in the worker, as the worker's user; whoever has taken it over
 can write anything into the channel, and has children that inherit it. That costs this worker, and nobody else:
 
 - The kernel says which process has sent a report. One of a child of the worker is not the worker's: it is told once and

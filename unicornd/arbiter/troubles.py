@@ -1,6 +1,6 @@
 """What is wrong with a fleet although its workers are there: they die again and again, or nobody takes what waits.
 
-Pure, but for what `Saturation` remembers of its samples. The state says it to whoever asks, the narrator once.
+Pure, but for what `Saturation` remembers of its samples. The state says it to whoever asks, the event log once.
 """
 
 from __future__ import annotations
