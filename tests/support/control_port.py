@@ -107,7 +107,7 @@ class FakePort:
     def now(self) -> Monotonic:
         return Monotonic(self._clock())
 
-    def facts(self) -> Facts:
+    def facts(self, *, is_brief: bool = False) -> Facts:  # noqa: ARG002 - made up
         return replace(self.facts_value, at=self.now(), last_events=self.journal.tail(5))
 
     def config(self) -> ConfigReport:

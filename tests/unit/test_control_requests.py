@@ -9,7 +9,6 @@ from tests.support.control_port import make_child, make_state
 from unicornd.arbiter.events import HaltAsked, ReplacementAsked, Resized
 from unicornd.arbiter.operations import Kind, Operation, Operations
 from unicornd.arbiter.requests import (
-    MAX_WORKERS,
     Granted,
     Recycle,
     Refusal,
@@ -24,6 +23,7 @@ from unicornd.arbiter.requests import (
     rehearse,
 )
 from unicornd.arbiter.state import Child, Halt, Phase, State
+from unicornd.config.resolved import MAX_WORKERS
 from unicornd.dataclass import replace
 from unicornd.errors import ConfigError, CtlExit, ListenError, UnicorndError
 from unicornd.units import Monotonic, Pid, Slot

@@ -14,7 +14,6 @@ from unicornd.arbiter.events import Resized, RolloutStarted
 from unicornd.arbiter.operations import Kind, Outcome
 from unicornd.arbiter.reload import config_path
 from unicornd.arbiter.requests import (
-    MAX_WORKERS,
     Granted,
     Refusal,
     Reload,
@@ -27,6 +26,7 @@ from unicornd.arbiter.requests import (
     no_worker,
     only_pool,
     refusal_of,
+    size_asked,
 )
 from unicornd.arbiter.rotation import reopen_logs
 from unicornd.arbiter.state import Halt, State
@@ -170,10 +170,9 @@ class ControlService:
     def _resize_by(self, change: int, name: str) -> None:
         """TTIN and TTOU: one more or one fewer, the oldest, whatever else is going on; a fleet keeps at least one."""
         pool = only_pool(self.state)
-        size = pool.size + change
-        if not 1 <= size <= MAX_WORKERS:
-            text = f"{name} refused: cannot scale to {size} workers: a fleet has 1 to {MAX_WORKERS}"
-            self._context.log.warning("%s", text)
+        size = size_asked(Scale(count=change, is_relative=True), pool)
+        if isinstance(size, Refusal):
+            self._context.log.warning("%s refused: %s", name, size.message)
             return
         self._context.core.take(Resized(at=self.now(), pool=pool.name, size=size, from_oldest=change < 0))
 
@@ -292,9 +291,9 @@ class ControlService:
 
         self._ask(work, tell)
 
-    def facts(self) -> Facts:
-        """Return what the status shows beside the state."""
-        return self._survey.facts()
+    def facts(self, *, is_brief: bool = False) -> Facts:
+        """Return what the status shows beside the state; see `Survey`."""
+        return self._survey.facts(is_brief=is_brief)
 
     def config(self) -> ConfigReport:
         """Return the effective settings with their origins."""

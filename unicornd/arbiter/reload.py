@@ -152,6 +152,7 @@ class Deployments:
         self._left: set[Listener] = set()
         self._generation = Generation(handoff.generation if handoff is not None else 0)
         self._files: Mapping[str, OpenLog] = {}
+        self._is_started = False
         self.present: Deployment
         self.next: Deployment | None = None
         self.unapplied: Sequence[str] = ()
@@ -201,6 +202,7 @@ class Deployments:
         tls = tls_context(loaded.settings)
         listeners = self._opened(loaded.settings, (*left, *self._store.returned))
         self.present = self._made(loaded, listeners, tls=tls, files=self._files)
+        self._is_started = True
         for listener in left:
             if listener not in self.present.listeners:
                 listener.sock.close()  # not wanted any more; its file is the predecessor's
@@ -395,7 +397,7 @@ class Deployments:
         """Return the pair that the workers share with those that they replace, if both can hand over."""
         if kind not in HANDS_OVER:
             return None
-        if hasattr(self, "present"):
+        if self._is_started:
             shared = self.present.blueprint.handover
         else:
             left = self._handoff.handover if self._handoff is not None else ()

@@ -15,6 +15,7 @@ from unicornd.arbiter.fold import fold
 from unicornd.arbiter.operations import Kind
 from unicornd.arbiter.plan import plan
 from unicornd.arbiter.state import Halt, Phase
+from unicornd.config.resolved import MAX_WORKERS
 from unicornd.dataclass import dataclass
 from unicornd.errors import ConfigError, CtlExit
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from unicornd.errors import UnicorndError
     from unicornd.units import Monotonic, Pid, Slot
 
-MAX_WORKERS = 1024
-"""The largest size of a pool, as in `workers.count`."""
 STATUS_OF_CONFIG = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
@@ -222,8 +221,8 @@ def _upgrade(state: State) -> Granted | Refusal:
     return Granted(kind=Kind.UPGRADE, title="execute unicornd anew and leave to it", pool=pool.name)
 
 
-def _scale(wish: Scale, *, state: State, now: Monotonic) -> Granted | Refusal:
-    pool = only_pool(state)
+def size_asked(wish: Scale, pool: Pool) -> int | Refusal:
+    """Return which size a pool is to have, or why it cannot."""
     size = pool.size + wish.count if wish.is_relative else wish.count
     if not 1 <= size <= MAX_WORKERS or (wish.is_relative and not wish.count):
         asked = (
@@ -235,6 +234,14 @@ def _scale(wish: Scale, *, state: State, now: Monotonic) -> Granted | Refusal:
             message=f"cannot scale {asked}: a fleet has 1 to {MAX_WORKERS} workers",
             hint="`unicornctl stop` ends the fleet" if size <= 0 else "",
         )
+    return size
+
+
+def _scale(wish: Scale, *, state: State, now: Monotonic) -> Granted | Refusal:
+    pool = only_pool(state)
+    size = size_asked(wish, pool)
+    if isinstance(size, Refusal):
+        return size
     events = (Resized(at=now, pool=pool.name, size=size),)
     title = f"scale from {pool.size} to {size} workers"
     return Granted(kind=Kind.SCALE, title=title, pool=pool.name, events=events, size=size)
@@ -325,8 +332,8 @@ class ControlPort(Protocol):
     def now(self) -> Monotonic:
         """CLOCK_MONOTONIC."""
 
-    def facts(self) -> Facts:
-        """What `view.status` shows beside the state: listeners with their queues, readings of the scoreboard, memory."""
+    def facts(self, *, is_brief: bool = False) -> Facts:
+        """What `view.status` shows beside the state: listeners with their queues, readings of the scoreboard, memory (not if brief)."""
 
     def config(self) -> ConfigReport:
         """The effective settings with their origins, secrets as `***`."""

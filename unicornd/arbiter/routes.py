@@ -202,7 +202,7 @@ def _has_news(operation: Operation, *, after: int) -> bool:
 def _show(
     port: ControlPort, operation: Operation, *, after: int = 0, status: HTTPStatus = HTTPStatus.OK
 ) -> Reply:
-    document = view.operation(operation, port.state, facts=port.facts(), after=after)
+    document = view.operation(operation, port.state, facts=port.facts(is_brief=True), after=after)
     return reply_with(document, status=status)
 
 

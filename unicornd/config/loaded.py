@@ -13,7 +13,7 @@ from unicornd.config.record import leaves, replaced
 from unicornd.dataclass import dataclass, field, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from unicornd.config.draft import Key
     from unicornd.config.sections.section import Section
@@ -82,21 +82,24 @@ def differences(present: Loaded, wanted: Loaded) -> list[str]:
 
     Compared are the values themselves, so that a changed secret is a difference.
     """
+    return [line for _, line in _differences(present, wanted)]
+
+
+def _differences(present: Loaded, wanted: Loaded) -> Iterator[tuple[str, str]]:
+    """Yield what a change needs, and the line that tells it."""
     before, after = dict(leaves(present.settings)), dict(leaves(wanted.settings))
     shown_before, shown_after = _by_key(present), _by_key(wanted)
-    lines = []
     for key in dict.fromkeys((*before, *after)):
         if before.get(key) != after.get(key):
             name = ".".join(key)
             old, new = shown_before.get(name), shown_after.get(name)
             apply = next(row.apply for row in (new, old) if row is not None)
-            lines.append(f"{name}: {old and old.value} → {new and new.value} ({apply})")
-    return lines
+            yield apply, f"{name}: {old and old.value} → {new and new.value} ({apply})"
 
 
 def needing_restart(present: Loaded, wanted: Loaded) -> list[str]:
     """Return the differences that only a restart applies."""
-    return [line for line in differences(present, wanted) if line.endswith("(restart)")]
+    return [line for apply, line in _differences(present, wanted) if apply == "restart"]
 
 
 def in_force(present: Loaded, wanted: Loaded) -> Loaded:
