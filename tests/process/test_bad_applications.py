@@ -51,6 +51,8 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             raise ValueError("on purpose")
         case "/exit":
             raise SystemExit(3)
+        case "/stop":
+            raise StopIteration
         case path:
             return answers[path]()  # type: ignore[no-any-return] # that is the point
 
@@ -79,6 +81,7 @@ async def asgi(scope: dict[str, Any], _receive: Any, send: Any) -> None:
         "/too-long": [begin(length(b"2")), go_on(b"longer")],
         "/": [begin(length(b"2")), go_on(b"ok")],
         "/exit": [],
+        "/stop": [],
         "/raise": [],
     }
     path = scope["path"]
@@ -87,6 +90,8 @@ async def asgi(scope: dict[str, Any], _receive: Any, send: Any) -> None:
             await step if each == path else step.close()  # type: ignore[attr-defined] # a coroutine
     if path == "/exit":
         raise SystemExit(3)
+    if path == "/stop":
+        raise StopIteration
     if path == "/raise" or "cut" in path:
         raise ValueError("on purpose")
 
@@ -107,6 +112,7 @@ def faults_of(kind: str) -> tuple[Fault, ...]:
     return (
         Fault(path="/raise", status=500),
         Fault(path="/exit", status=500),
+        Fault(path="/stop", status=500),
         Fault(path="/no-head", status=500),
         Fault(path="/nothing", status=500, said="without a response" if is_asgi else FAILED),
         Fault(path="/no-status", status=500),
@@ -158,6 +164,7 @@ def test_a_fault_costs_its_own_request_and_is_told(running: Worker, number: int)
     assert f"path={fault.path} " in running.log()[before:]
     with running.connect() as client:
         assert client.get().body == b"ok", "the worker lives on"
+    eventually(lambda: not running.reading().in_flight, "no request is left over, whose time would go on")
 
 
 @pytest.mark.parametrize(

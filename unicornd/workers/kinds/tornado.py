@@ -319,7 +319,7 @@ class Server:
         self._context.log.error("a request ran into timeouts.request and is given up", extra=facts)
         self.register.ledger.postpone(request, now + SECOND_CHANCE - self._limit)
         request.outcome = scoreboard.OVERDUE
-        messages.break_off(OVERDUE.status, OVERDUE.detail)
+        messages.answer_instead(OVERDUE.status, OVERDUE.detail)
 
     def _give_up(self) -> None:
         """This process is about to end, since its loop is stuck: tell the clients that there will be no answer.
@@ -331,7 +331,7 @@ class Server:
             if request is not None and not request.is_over:
                 has_begun = bool(request.status)
                 with suppress(Exception):
-                    messages.break_off(OVERDUE.status, OVERDUE.detail)
+                    messages.answer_instead(OVERDUE.status, OVERDUE.detail)
                 if not has_begun:
                     self.register.give_up(request, time.monotonic())
 

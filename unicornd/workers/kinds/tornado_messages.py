@@ -66,6 +66,7 @@ class Messages(HTTPMessageDelegate):
         self.connection.write = self._go_on
         self.connection.finish = self._end
         self.connection.break_off = self.break_off
+        self.connection.note_end = self.note_end
         self.connection.forwarded = None
         self.connection.stream.told = self._note_refusal
         self._inner = begin()
@@ -155,7 +156,15 @@ class Messages(HTTPMessageDelegate):
             self._server.register.finish(self.request, time.monotonic())
 
     def break_off(self, status: HTTPStatus, text: str) -> None:
-        """Answer in the application's place, or break the connection if it has begun to answer."""
+        """Answer in the application's place, or break the connection; the application is done with the request.
+
+        The end is noted here: tornado goes on to the connection's next request before it tells that it is closed.
+        """
+        self.answer_instead(status, text)
+        self.note_end()
+
+    def answer_instead(self, status: HTTPStatus, text: str) -> None:
+        """Answer in the place of an application that still runs, or break the connection if it has begun to answer."""
         request, stream = self.request, self.connection.stream
         if stream is None or stream.closed():
             return

@@ -37,6 +37,7 @@ class Container(WSGIContainer):
 
     async def handle_request(self, request: HTTPServerRequest) -> None:
         """Run the application; a failure is answered with 500."""
+        connection = cast("Any", request.connection)
         try:
             await super().handle_request(request)
         except StreamClosedError:
@@ -44,8 +45,9 @@ class Container(WSGIContainer):
         except BaseException as error:
             facts = {"method": request.method, "path": request.path}
             self._context.log.exception("the application failed", exc_info=error, extra=facts)
-            connection = cast("Any", request.connection)
             connection.break_off(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed")
+        finally:
+            connection.note_end()  # also of a request whose client has gone, or which was given up
 
     def environ(self, request: HTTPServerRequest) -> dict[str, Any]:
         """Return the environ; its errors go to our log, and names with an underscore are nobody's."""
@@ -89,7 +91,10 @@ def _answering_once(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterab
             has_begun = True
             return start_response(status, headers, exc_info)
 
-        return app(environ, start)
+        try:
+            return app(environ, start)
+        except StopIteration as error:  # no future takes it, so the request would wait for ever
+            raise RuntimeError("the application raised StopIteration") from error
 
     return call
 
