@@ -64,6 +64,9 @@ class Boundary:
     The arbiter registers what it opens as it opens it (`own`), and its own children close all of that but what they are
     given (`close_owned`): no list elsewhere has to know of a new socket. A child that somebody else forks gives up what
     `arm` was told.
+
+    Attributes:
+        is_crossed: whether this process is a child that somebody else has forked.
     """
 
     def __init__(self) -> None:
@@ -71,7 +74,7 @@ class Boundary:
         self._give_up: Callable[[], None] | None = None
         self._handlers: dict[int, object] = {}
         self._is_ours = False
-        self._is_crossed = False
+        self.is_crossed = False
         self._masks: dict[int, set[int]] = {}
 
     def arm(self, signals: Iterable[int], give_up: Callable[[], None]) -> None:
@@ -101,10 +104,22 @@ class Boundary:
                     thing.close()
         self._owned.clear()
 
-    def end_child(self) -> None:
-        """End this process if it is such a child that has come back into our code, which is not for it."""
-        if self._is_crossed:
-            os._exit(0)
+    def end_child(self, error: BaseException | None = None) -> None:
+        """End this process if it is such a child that has come back into our code, which is not for it.
+
+        Args:
+            error: what it has come back with: `sys.exit` says the code that its parent is waiting for; anything else is
+                written to standard error, and is 1, as at the end of any Python process.
+        """
+        if self.is_crossed:
+            code = 1
+            try:
+                code = _exit_code(error)
+                for stream in (sys.stdout, sys.stderr):
+                    with suppress(OSError, ValueError, AttributeError):
+                        stream.flush()
+            finally:
+                os._exit(code)
 
     @contextmanager
     def ours(self) -> Iterator[None]:
@@ -142,13 +157,26 @@ class Boundary:
             return
         if give_up is None:
             return
-        self._is_crossed = True
+        self.is_crossed = True
         with suppress(ValueError):  # in a subinterpreter there are no signals to give up
             signal.set_wakeup_fd(-1)
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) is handler:
                     signal.signal(number, _default_of(number))
         give_up()
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Return what Python's own end would say, and write what it would write."""
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    print(error.code, file=sys.stderr)  # noqa: T201 - as `sys.exit(text)` does
+    return 1
 
 
 def _disown_processes() -> None:

@@ -71,10 +71,17 @@ def returns():
     (HERE / "child").write_text(str(child))
     return "the parent"
 
+def exits():
+    '''Forks; the child says by its exit code how it went.'''
+    child = os.fork()
+    if child == 0:
+        sys.exit(3)
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
+
 def handlers():
     return repr(signal.getsignal(signal.SIGTERM))
 
-WORK = {"/term": term, "/pool": pool, "/ignored": ignored, "/helper": helper, "/returns": returns, "/handlers": handlers}
+WORK = {"/term": term, "/pool": pool, "/ignored": ignored, "/helper": helper, "/returns": returns, "/exits": exits, "/handlers": handlers}
 
 def answer(path):
     return WORK[path]().encode() if path in WORK else f"worker {os.getpid()}".encode()
@@ -125,6 +132,7 @@ def test_a_child_of_a_request_dies_of_term_and_its_worker_does_not(fleet: Fleet,
     before = fleet.pids()
     assert fleet.get("/term") == "exit code -15"
     assert fleet.get("/term") == "exit code -15"
+    assert fleet.get("/exits") == "exit code 3"
     assert fleet.pids() == before
     assert fleet.end() == 0
     assert "died" not in fleet.log

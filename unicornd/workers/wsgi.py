@@ -13,6 +13,7 @@ from http import HTTPStatus
 from io import BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, TYPE_CHECKING, Any
 
+from unicornd.forking import BOUNDARY
 from unicornd.http.environ import build_environ, split_host
 from unicornd.http.response import (
     LAST_CHUNK,
@@ -128,6 +129,8 @@ class Exchange:
                 context.pre_request(self.request)
             environ = self.environ = self._make_environ()
             result = context.app(environ, self.start_response)
+            if BOUNDARY.is_crossed:
+                BOUNDARY.end_child()
             if type(result) is list and len(result) == 1 and type(body := result[0]) is bytes:
                 self._send_whole(body)  # the usual case; a list has nothing to close
             else:
@@ -137,6 +140,7 @@ class Exchange:
             self.connection.output.close()
             outcome = GONE
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, the worker lives on
+            BOUNDARY.end_child(error)
             self._fail(error)
         status = self.status
         return outcome if status and status[0] != "5" else outcome | FAILED

@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from unicornd.forking import BOUNDARY
 from unicornd.http.response import Framing
 from unicornd.observe.scoreboard import FAILED
 from unicornd.workers.asgi.proxies import Proxies
@@ -192,6 +193,7 @@ class Room:
         try:
             await self._app(exchange.scope, receive, exchange.send)
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, the worker lives on
+            BOUNDARY.end_child(error)
             await self._take_failure(exchange, error)
         if not exchange.is_answered:
             await self._end_unanswered(exchange)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gevent import pywsgi
 
 from unicornd.dataclass import replace
+from unicornd.forking import BOUNDARY
 from unicornd.http.errors import Refusal
 from unicornd.http.head import EMPTY_LINE
 from unicornd.http.response import CONTINUE, Framing, encode_head, refusal_response
@@ -423,6 +424,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
         self.context.log.warning(text, extra={"method": self.head.method, "path": self.head.path})
 
     def _sendall(self, data: bytes) -> None:
+        BOUNDARY.end_child()  # the application has forked, and returned in both
         try:
             for start in range(0, len(data), PIECE_BYTES):
                 piece = bytes(data[start : start + PIECE_BYTES])
@@ -437,6 +439,7 @@ class Visit(Handling):  # type: ignore[misc] # see there
 
     def handle_error(self, kind: Any, error: Any, traceback: Any) -> None:  # noqa: ANN401 - as gevent calls it
         """Tell the client of a failure, or break the connection if its answer has begun."""
+        BOUNDARY.end_child(error)
         self.close_connection = True
         refusal = error.refusal if isinstance(error, Interruption) else None
         if refusal is None and self.stream is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tornado.iostream import SSLIOStream, StreamClosedError
 from tornado.wsgi import WSGIContainer
 
+from unicornd.forking import BOUNDARY
 from unicornd.workers.peerfacts import facts_of
 
 if TYPE_CHECKING:
@@ -91,10 +92,17 @@ def _answering_once(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterab
             has_begun = True
             return start_response(status, headers, exc_info)
 
+        error: BaseException | None = None
         try:
             return app(environ, start)
-        except StopIteration as error:  # no future takes it, so the request would wait for ever
-            raise RuntimeError("the application raised StopIteration") from error
+        except StopIteration as stop:  # no future takes it, so the request would wait for ever
+            raise RuntimeError("the application raised StopIteration") from (error := stop)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            BOUNDARY.end_child(error)  # here: the loop's thread, which would be told, is not in the child
+            error = None  # the traceback refers to this frame
 
     return call
 
