@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +20,6 @@ from tests.support.worker import Setup, request, worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 APP = """\
 import asyncio, logging.config, os, signal, socket
@@ -105,10 +106,10 @@ def take_over() -> None:
 
     signal.signal(signal.SIGTERM, clean_up)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
     signal.signal(signal.SIGHUP, lambda _number, _frame: os.write(2, b"heard HUP\n"))
     os.dup2(os.open("worker.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     faulthandler.disable()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
     os.close(0)
 
 
@@ -128,8 +129,8 @@ def test_what_an_application_takes_from_the_server_is_put_right_and_told_once(
             "handles SIGTERM (",
             "has set SIGQUIT to",
             "descriptors 0 of",
+            "has blocked signals (SIGTERM, SIGUSR1)",
             "switched faulthandler off",
-            "has blocked signals of the arbiter's (SIGTERM, SIGUSR1)",
         ):
             assert running.log().count(what) == 1, running.log()
         running.drain()
@@ -140,15 +141,36 @@ def test_what_an_application_takes_from_the_server_is_put_right_and_told_once(
         assert running.wait() == 0
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-def test_a_worker_whose_descriptors_the_application_has_closed_is_replaced(fleet: Fleet, kind: str) -> None:
-    """A daemonizing library, or `os.closerange` where it was not meant: nobody could connect to this worker any more."""
+@pytest.mark.parametrize("kind", ["sync", "gevent_pywsgi", "eventlet", "asgi", "tornado"])
+def test_a_worker_whose_listeners_the_application_has_closed_is_replaced(fleet: Fleet, kind: str) -> None:
     fleet.start_kind(kind)
     first = fleet.pids()[1]
     assert fleet.get("/close") == "ok"
     eventually(lambda: fleet.pids().get(1, first) != first, "it is replaced")
-    assert "the application has closed descriptors of the server's (127.0.0.1:" in fleet.log
+    assert "which are unicornd's: the worker ends" in fleet.log
     assert fleet.get("/") == "ok"
+
+
+def closing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Close what is a poller's, or the connection itself: a number that is closed twice is anybody's."""
+    start_response("200 OK", [("Content-Length", "2")])
+    what = environ["PATH_INFO"][1:]
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if what in str(entry.readlink()) and int(entry.name) > 2:
+                os.close(int(entry.name))
+    return [b"ok"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("threads", "socket"), ("threads", "eventpoll"), ("gevent", "eventpoll")]
+)
+def test_a_worker_whose_descriptors_the_application_closes_ends(tmp_path: Path, kind: str, what: str) -> None:
+    setup = Setup(kind=kind, cells=4, threads=4 if kind == "threads" else 1)
+    with worker(closing, tmp_path, setup) as running, running.connect() as client:
+        client.send(request(f"/{what}"))
+        assert running.wait() != 0, "so it is replaced; it would serve nobody, and look alive"
+        assert "descriptor" in running.log()
 
 
 @pytest.mark.parametrize("kind", ["sync", "gevent_pywsgi"])

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tests.support.waiting import eventually
 from unicornd.config.values import Address
 from unicornd.dataclass import dataclass, field, replace
+from unicornd.errors import DaemonExit
 from unicornd.http.limits import Limits
 from unicornd.observe.logs import ErrorStream
 from unicornd.observe.scoreboard import Reading, Row
@@ -32,6 +33,7 @@ from unicornd.workers.asgi.policy import AsgiPolicy
 from unicornd.workers.channel import ReadyReport, Report, decode_report, encode_report
 from unicornd.workers.context import HttpPolicy, Orders, Seat, WorkerContext
 from unicornd.workers.keeping import Keeper
+from unicornd.workers.possessions import Possessions
 from unicornd.workers.registry import load_kind, prepare
 
 if TYPE_CHECKING:
@@ -282,14 +284,15 @@ class Worker:
         text = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
         address = Address.parse(text if host else f"unix:{self.address}")
         setup.before()
-        keeper = Keeper(orders, log)
+        seat = Seat(
+            slot=Slot(1), generation=Generation(1), pool="web", age=1, row=self.row, channel=channel,
+            listeners=(Listener(address=address, sock=self._sock, is_inherited=False),), lifeline=Fd(lifeline),
+        )  # fmt: skip
+        keeper = Keeper(orders, log, possessions=Possessions(seat, orders))
+        orders.fail = lambda: os._exit(DaemonExit.FAILED)
         keeper.put_right()
         context = WorkerContext(
-            seat=Seat(
-                slot=Slot(1), generation=Generation(1), pool="web", age=1, row=self.row, channel=channel,
-                listeners=(Listener(address=address, sock=self._sock, is_inherited=False),), lifeline=Fd(lifeline),
-            ),
-            app=app, orders=orders, threads=setup.threads, is_multiprocess=True, log=log,
+            seat=seat, app=app, orders=orders, threads=setup.threads, is_multiprocess=True, log=log,
             http=replace(setup.policy, is_kept_alive=setup.policy.is_kept_alive and kind.KEEPS_ALIVE),
             errors=cast("TextIO", ErrorStream(log)), recycling=setup.recycling,
             report=lambda report: cast("None", channel.send(encode_report(report))),

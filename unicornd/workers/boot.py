@@ -48,6 +48,7 @@ from unicornd.workers.leaving import call_exit_functions
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_own_logs, open_their_logs
 from unicornd.workers.overflow import Overflow
+from unicornd.workers.possessions import Possessions, inherited_by
 from unicornd.workers.recycle import Recycling
 from unicornd.workers.renewal import LogReceiver
 from unicornd.workers.served import on_served
@@ -142,6 +143,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         return DaemonExit.OK
 
     leave = partial(_leave, hooks, server=server, worker=worker)
+    orders.fail = partial(leave, code=DaemonExit.FAILED)
     context = _context(
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
     )
@@ -169,19 +171,16 @@ def _give_up_in_child(seat: Seat, orders: Orders) -> None:
     """In a process that the application has forked: it is no worker, and holds nothing of it."""
     orders.is_in_child = True
     signals.forget_stacks()
-    own = [orders.wake.fileno(), orders.wake_fd, seat.channel.fileno(), seat.lifeline]
-    if seat.handover is not None:
-        own += [seat.handover.giving.fileno(), seat.handover.taking.fileno()]
     connected = connections_at(listener.sock for listener in seat.listeners)
-    let_go([*own, *connected], pollers=orders.pollers)
+    let_go([*inherited_by(seat, orders), *connected], pollers=orders.pollers)
     orders.on_fork()
 
 
-def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView) -> None:
+def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView, code: DaemonExit = DaemonExit.OK) -> None:
     """End the process, whatever its threads are doing."""
     hooks.call("worker_exit", server, worker)
     call_exit_functions()  # threads that are stuck are not waited for
-    os._exit(DaemonExit.OK)
+    os._exit(code)
 
 
 def _views(
@@ -244,9 +243,7 @@ def _asgi_policy(settings: Settings) -> AsgiPolicy:
 def _serve(seat: Seat, kind: Kind, *, context: WorkerContext, worker: WorkerView, name: str) -> int:
     """Serve; what goes wrong before the kind says that it is ready is a failed boot."""
     has_served = False
-    relied_on = {listener.bound: listener.sock for listener in seat.listeners}
-    relied_on |= {"the channel": seat.channel, "the wake-up socket": context.orders.wake}
-    keeper = Keeper(context.orders, context.log, relied_on=relied_on)
+    keeper = Keeper(context.orders, context.log, possessions=Possessions(seat, context.orders))
     context.orders.look = keeper.look
     keeper.put_right()  # before the kind opens anything
 

@@ -118,6 +118,7 @@ class Orders:
         is_serving: it is ready, or says so in this moment: it may have requests.
         is_expiring: requests that have run too long are to be given up.
         handover: where idle connections can go, or None.
+        fail: ends a process that cannot go on; its work in progress is lost.
         end: has the process end at once although another thread than the main one has the signal (INT, QUIT).
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
         aside: does something in a signal handler that may wait; set by kinds whose loop may be what was interrupted.
@@ -137,7 +138,7 @@ class Orders:
     """
 
     __slots__ = (
-        "aside", "end", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "keep_stacks", "log",
+        "aside", "end", "fail", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "keep_stacks", "log",
         "look", "more_stacks", "on_abort", "on_fork", "on_part", "pollers", "signals", "stacks_fd", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
@@ -152,6 +153,7 @@ class Orders:
         self.is_serving = False
         self.handover: Handover | None = None
         self.end: Callable[[], None] = _nothing
+        self.fail: Callable[[], None] = _nothing
         self.give_up: Callable[[], None] = _nothing
         self.aside: Callable[[Callable[[], object]], object] = _do
         self.on_abort: Callable[[], None] = _nothing

@@ -133,8 +133,9 @@ class Dispatch:
             try:
                 self._take_turns(cell)
             except BaseException as error:
-                if cell:
-                    raise
+                if cell:  # the others would wait for this one for ever
+                    self._context.log.critical("the worker ends because of a defect", exc_info=error)
+                    self._context.orders.fail()
                 survive(error, self._context.log)
                 with self._changed:
                     if self._poller == cell:

@@ -7,9 +7,7 @@ is in docs/operations.md.
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from unicornd.inherited import closed_streams, fill_streams
@@ -19,11 +17,9 @@ from unicornd.workers.signals import do_nothing, write_stacks_to
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping
-
-    from _typeshed import HasFileno
 
     from unicornd.workers.context import Orders
+    from unicornd.workers.possessions import Possessions
 
 LOOK_EVERY = 1.0
 """Seconds between two looks."""
@@ -35,19 +31,13 @@ class Keeper:
     Args:
         orders: the worker's, whose handlers are in place.
         log: is told what was put right.
-        relied_on: what the worker cannot do without, unless it closes it itself: name → object with `fileno`.
+        possessions: what it cannot serve without.
     """
 
-    def __init__(
-        self,
-        orders: Orders,
-        log: logging.Logger,
-        *,
-        relied_on: Mapping[str, HasFileno] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, orders: Orders, log: logging.Logger, *, possessions: Possessions) -> None:
         self._orders = orders
-        self._relied_on = {what: (each, _file_at(each.fileno())) for what, each in relied_on.items()}
         self._log = log
+        self._possessions = possessions
         self._handlers = Handlers(orders.handlers, log, nothing=do_nothing)
         self._next = 0.0
         self._told: set[str] = set()
@@ -56,9 +46,14 @@ class Keeper:
         """Look, if it is time."""
         if now >= self._next and not self._orders.is_in_child:
             self._next = now + LOOK_EVERY
+            if lost := self._possessions.lost():
+                what = (
+                    "the application has closed the descriptors %s, which are unicornd's: the worker ends, as its"
+                    " connections may be mixed up by now"
+                )
+                self._log.error(what, ", ".join(map(str, lost)))
+                self._orders.fail()
             self.put_right()
-            if not self._orders.is_draining:
-                self._check_descriptors()
 
     def put_right(self) -> None:
         """Put right what is not as it has to be."""
@@ -66,12 +61,7 @@ class Keeper:
             what = "the application's logging configuration had disabled %s (disable_existing_loggers): enabled again"
             self._tell(what, " and ".join(names))
         self._handlers.put_right()
-        # Where greenlets or coroutines run in the main thread, the application's mask is that of whoever hears signals.
-        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, self._orders.signals)
-        if blocked := [each for each in before if each in self._orders.signals]:
-            names = sorted(each.name for each in blocked if isinstance(each, signal.Signals))
-            what = "the application has blocked signals of the arbiter's (%s): they are heard again"
-            self._tell(what, ", ".join(names) or "real-time signals")
+        self._unblock()
         if closed := closed_streams():
             fill_streams()
             what = (
@@ -84,31 +74,15 @@ class Keeper:
             what = "the application has switched faulthandler off: %s again, for the stacks of a worker that hangs"
             self._tell(what, "on")
 
-    def _check_descriptors(self) -> None:
-        """End a worker whose descriptors are gone (os.closerange): it would neither serve nor be missed."""
-        gone = [
-            what
-            for what, (each, file) in self._relied_on.items()
-            if (fd := each.fileno()) >= 0 and _file_at(fd) != file
-        ]
-        if gone:
-            self._log.critical(
-                "the application has closed descriptors of the server's (%s): the worker ends",
-                ", ".join(gone),
-            )
-            os._exit(1)
+    def _unblock(self) -> None:
+        """Let the worker's signals come in this thread, which is the one that polls."""
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, self._orders.signals) & set(self._orders.signals)
+        if blocked:
+            names = ", ".join(sorted(signal.Signals(each).name for each in blocked if each < signal.SIGRTMIN))
+            self._tell("the application has blocked signals (%s): they come again", names)
 
     def _tell(self, what: str, of_what: str) -> None:
         """Log it, the first time."""
         if what not in self._told:
             self._told.add(what)
             self._log.warning(what, of_what)
-
-
-def _file_at(fd: int) -> tuple[int, int] | None:
-    """Return which open file has a number: device and inode; None if none has."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -89,6 +89,7 @@ class Server:
         self._orders = context.orders
         self._row = context.seat.row
         self._epoll = loop.make_epoll()
+        context.orders.pollers.append(self._epoll.fileno())
         self._acceptor = Acceptor(context, self._epoll)
         self._strands: dict[Strand, None] = {}
         self.ledger: Ledger[Request] = Ledger(context.seat.row)
