@@ -6,7 +6,7 @@ import json
 import logging
 import logging.config
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,6 +50,38 @@ def test_a_line_for_people_has_the_facts_behind_it() -> None:
         line.endswith(' +0000 [7] [INFO] worker 1 is ready slot=1 why="a \\"b\\"" empty=""') or "[7]" in line
     )
     assert ConsoleFormat(is_bare=True).format(record("ready", slot=1)) == "[7] ready slot=1"
+
+
+def broken(*_said: object, **_more: object) -> Any:
+    raise RuntimeError("working outside of request context")
+
+
+def test_what_an_application_does_to_logging_keeps_no_line_of_ours_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = configured(tmp_path / "error.log")
+    usual = logging.getLogRecordFactory()
+    log.addFilter(broken)
+    log.handlers[0].addFilter(numbered := logging.Filter())
+    numbered.filter = broken  # type: ignore[method-assign] # as an application may write it
+    try:
+        logging.disable()
+        for number, factory in enumerate((broken, lambda *_said, **_more: None, usual)):
+            logging.setLogRecordFactory(factory)
+            log.error("failure %s", number, extra={"slot": number})
+        log.handlers[0].removeFilter(numbered)
+        log.error("the last one", extra={"slot": 7})
+        logging.setLogRecordFactory(broken)
+        log.error("and one more", extra={"slot": 8})
+        log.handle(log.makeRecord(log.name, logging.INFO, "x.py", 1, "made", (), None, extra={"slot": 9}))
+    finally:
+        logging.setLogRecordFactory(usual)
+        logging.disable(logging.NOTSET)
+        log.filters.clear()
+    text = (tmp_path / "error.log").read_text()
+    assert text.count("slot=") == 3, text
+    assert "the last one slot=7" in text
+    assert capfd.readouterr().err.count("working outside of request context") >= 2, "who is to blame is told"
 
 
 def test_the_facts_stand_in_the_first_line_of_a_message_that_has_several() -> None:

@@ -27,6 +27,7 @@ from unicornd.observe.logfile import (
     stream_of,
 )
 from unicornd.observe.logger import Forward
+from unicornd.observe.steady import own_logger
 from unicornd.observe.streams import unblock
 from unicornd.observe.syslog import Syslog, parse_address
 from unicornd.walk import UnsafeError
@@ -143,7 +144,7 @@ def _go_on(old: Iterable[LogFile], new: Iterable[LogFile]) -> None:
 
 def install(name: str, sinks: Sequence[logging.Handler], *, level: str) -> None:
     """Let a logger write to `sinks` and nowhere else; what it wrote to is closed."""
-    logger = logging.getLogger(name)
+    logger = own_logger(name)
     old = [sink for sink in logger.handlers if sink not in sinks]
     logger.handlers[:] = sinks
     logger.setLevel(level)
