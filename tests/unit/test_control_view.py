@@ -51,7 +51,7 @@ def rollout(state: State) -> State:
                  backoffs=MappingProxyType({"web": Backoff(failures=4, not_before=Monotonic(103.2))})),
          "degraded", "1 of 2 workers are ready; 4 failed to boot, next try in 3.2 s"),
         (replace(make_state(2), shut_listeners=("127.0.0.1:8000", "unix:/run/x.sock")), "degraded",
-         "nobody can connect to 127.0.0.1:8000, unix:/run/x.sock: shut down by a worker"),
+         "nobody can connect to 127.0.0.1:8000, unix:/run/x.sock: shut down by a worker, or without its file"),
         (replace(make_state(2), halt=Halt.GRACEFUL), "stopping", "2 workers have not left yet"),
         (replace(make_state(1), halt=Halt.GRACEFUL), "stopping", "1 worker has not left yet"),
         (rollout(make_state(2)), "reloading", "generation 2 is to replace 1; 2 of 2 workers are ready"),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from unicornd.config.values import Address
-from unicornd.sockets.listener import Listener
-from unicornd.sockets.shut import listen_again, shut_among
+from unicornd.dataclass import replace
+from unicornd.sockets.listener import Listener, inode_of
+from unicornd.sockets.shut import listen_again, shut_among, without_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +68,22 @@ def test_a_unix_listener_cannot_listen_again(tmp_path: Path, how: int) -> None:
         assert shut_among([listener]) == [listener]
         assert not listen_again(listener, backlog=16)
         assert shut_among([listener]) == [listener]
+
+
+def test_a_unix_listener_has_a_file_or_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with closing(socket.socket(socket.AF_UNIX)) as sock:
+        sock.bind(str(path))
+        listener = Listener(address=Address(kind="unix", path=str(path)), sock=sock, inode=inode_of(path))
+        assert without_file([listener]) == []
+        path.unlink()
+        assert without_file([listener]) == [listener]
+        assert without_file([replace(listener, is_inherited=True)]) == [], (
+            "another mount namespace may have it"
+        )
+        assert without_file([replace(listener, inode=None)]) == [], "an abstract name"
+        long = Address(kind="unix", path=str(tmp_path / ("x" * 300)))
+        assert without_file([replace(listener, address=long)]) == [], "nobody knows"
 
 
 def test_a_listener_that_is_closed_is_not_shut_down() -> None:

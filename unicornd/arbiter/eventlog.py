@@ -172,6 +172,8 @@ class EventLog:
         for address in event.shut:
             if address not in previous.shut_listeners:
                 text = f"a process of the fleet has shut {address} down: nobody can connect"
+                if address.startswith("unix:") and not address.startswith("unix:@"):
+                    text = f"{address} was shut down, or its file was removed: nobody can connect"
                 self.record("listener.shut", text, level=logging.ERROR, facts={"address": address})
         for address in previous.shut_listeners:
             if address not in event.shut:

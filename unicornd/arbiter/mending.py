@@ -1,4 +1,4 @@
-"""Mends listeners that a worker has shut down, which ends them for the whole fleet; run by the arbiter's loop.
+"""Mends listeners that a worker has shut down, which ends them for the whole fleet, or whose file is gone; run by the arbiter's loop.
 
 A TCP listener listens again at once. A Unix socket is opened anew at its path, and all workers, which have the dead one,
 are replaced. What was opened by somebody else, or has an abstract name that the dead one holds, stays as it is: told, and
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.events import ListenersLooked, ReplacementAsked
 from unicornd.arbiter.state import Halt, Phase
 from unicornd.errors import UnicorndError
-from unicornd.sockets.shut import listen_again, shut_among
+from unicornd.sockets.shut import listen_again, shut_among, without_file
 
 if TYPE_CHECKING:
     import logging
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 REOPEN_SECONDS = 10.0
 """The shortest time between two new sockets: each costs all workers."""
-WHY = "its listener was shut down"
+WHY = "its listener was opened anew"
 
 
 class Mending:
@@ -53,7 +53,8 @@ class Mending:
         if now < self._next_look or state.halt is not Halt.NO or state.has_left_listeners:
             return
         self._next_look = now + LOOK_SECONDS
-        shut = shut_among(self._deployments.present.listeners)
+        listeners = self._deployments.present.listeners
+        shut = list(dict.fromkeys([*shut_among(listeners), *without_file(listeners)]))
         names = tuple(listener.bound for listener in shut)
         for listener in shut:
             self._mend(listener, now)

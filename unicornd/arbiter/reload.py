@@ -31,6 +31,7 @@ from unicornd.sockets.inherit import expand
 from unicornd.sockets.listener import Listener, Ownership, close_listener, refuse_newcomers, renew_listener
 from unicornd.sockets.opening import Manner, open_wanted
 from unicornd.sockets.sharing import is_port_shared, lead_back, lead_elsewhere
+from unicornd.sockets.shut import without_file
 from unicornd.units import Generation, Pid, Seconds
 from unicornd.workers.boot import Casting, tls_context
 from unicornd.workers.handover import Handover
@@ -303,7 +304,7 @@ class Deployments:
             self.next = None
 
     def reopen(self, listener: Listener) -> None:
-        """Put a new socket in the place of a Unix socket that was shut down; workers that are there have the old one.
+        """Put a new socket in the place of a Unix socket that was shut down or has lost its file; workers that are there have the old one.
 
         Raises:
             ListenError: it cannot be had.
@@ -313,12 +314,16 @@ class Deployments:
                 f"{listener.bound} was shut down, and nothing but a restart can open it again",
                 hint="it has an abstract name, or others use it, too",
             )
+        has_lost_file = bool(without_file((listener,)))
         (fresh,) = open_wanted((listener.address,), (), manner=_manner(self.present.settings))
         BOUNDARY.own(fresh.sock)
         self.present = _with_listener(self.present, fresh, old=listener)
         if self.next is not None:
             self.next = _with_listener(self.next, fresh, old=listener)
-        close_listener(listener)
+        if has_lost_file:  # the new one may have its inode number by now
+            listener.sock.close()
+        else:
+            close_listener(listener)
         self._store.settle(self.present.listeners)
 
     def blueprint(self, generation: Generation) -> Blueprint:

@@ -292,7 +292,9 @@ def fleet_state(
 
 
 def _shut(state: State) -> str:
-    return f"nobody can connect to {', '.join(state.shut_listeners)}: shut down by a worker"
+    return (
+        f"nobody can connect to {', '.join(state.shut_listeners)}: shut down by a worker, or without its file"
+    )
 
 
 def _change(

@@ -33,7 +33,11 @@ class Passed:
 
 
 def take_passed(environ: MutableMapping[str, str], pid: int) -> tuple[Passed, ...]:
-    """Return the descriptors that were passed on to us, and take the variables away: children are not meant."""
+    """Return the descriptors that were passed on to us, and take the variables away: children are not meant.
+
+    Raises:
+        ListenError: fewer are open than the variables say.
+    """
     given = {name: environ.pop(name, "") for name in VARIABLES}
     if given["LISTEN_PID"] != str(pid) or not given["LISTEN_FDS"].isdecimal():
         return ()
@@ -42,7 +46,13 @@ def take_passed(environ: MutableMapping[str, str], pid: int) -> tuple[Passed, ..
     names += ["unknown"] * (count - len(names))
     found = tuple(Passed(fd=FIRST_FD + index, name=names[index]) for index in range(count))
     for passed in found:
-        os.set_inheritable(passed.fd, False)
+        try:
+            os.set_inheritable(passed.fd, False)
+        except OSError as error:
+            raise ListenError(
+                f"LISTEN_FDS says that {count} descriptors were passed on, but {passed.fd} is not open",
+                hint="who starts unicornd passes on sockets from 3 on, or does not set LISTEN_FDS",
+            ) from error
     return found
 
 

@@ -1,4 +1,7 @@
-"""Listeners that somebody has shut down: shutdown(2) on a shared listening socket ends it in every process.
+"""Listeners that nobody can connect to: shut down, or without their file.
+
+shutdown(2) on a shared listening socket ends it in every process. A Unix socket whose file was removed (a cleaner of /tmp, the
+end of a login session's /run/user) is open, and leads nowhere.
 
 Asked by the arbiter, and by a worker when there was nothing to accept. Any worker can do that to all of them. Linux lets a
 TCP socket listen again, with the same descriptors in all workers; of a Unix socket the state cannot be undone.
@@ -6,6 +9,7 @@ TCP socket listen again, with the same descriptors in all workers; of a Unix soc
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from contextlib import suppress
@@ -32,6 +36,21 @@ def shut_among(listeners: Iterable[Listener]) -> list[Listener]:
     for fd in watched:
         poll.register(fd, select.POLLRDHUP)
     return [watched[fd] for fd, mask in poll.poll(0) if mask & _SHUT]
+
+
+def without_file(listeners: Iterable[Listener]) -> list[Listener]:
+    """Return the Unix sockets of ours whose file is gone; one that somebody has put in its place is somebody's wish."""
+    return [each for each in listeners if each.inode is not None and not each.is_inherited and _is_gone(each)]
+
+
+def _is_gone(listener: Listener) -> bool:
+    try:
+        os.lstat(listener.address.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # who knows
+        return False
+    return False
 
 
 def listen_again(listener: Listener, *, backlog: int) -> bool:
