@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import signal
@@ -106,6 +107,7 @@ def take_over() -> None:
 
     signal.signal(signal.SIGTERM, clean_up)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    ctypes.CDLL(None).signal(int(signal.SIGUSR1), 1)  # SIG_IGN, as code in C may set it
     signal.signal(signal.SIGHUP, lambda _number, _frame: os.write(2, b"heard HUP\n"))
     os.dup2(os.open("worker.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     faulthandler.disable()
@@ -129,6 +131,7 @@ def test_what_an_application_takes_from_the_server_is_put_right_and_told_once(
             "handles SIGTERM (",
             "has set SIGQUIT to",
             "descriptors 0 of",
+            "code in C ignores SIGUSR1",
             "has blocked signals (SIGTERM, SIGUSR1)",
             "switched faulthandler off",
         ):

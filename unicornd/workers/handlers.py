@@ -12,6 +12,7 @@ import os
 import signal
 import sysconfig
 from _thread import get_native_id  # of threads, whatever a library of greenlets makes of it
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Handlers:
         """Have ours called again where they are not, and bounds around the application's; in the main thread only."""
         if get_native_id() != os.getpid():
             return
+        self._catch_again()
         for number in signal.valid_signals():
             now = signal.getsignal(number)
             ours = self._ours.get(number)
@@ -120,6 +122,27 @@ class Handlers:
             if ours is not None and number not in self._told:
                 self._told.add(number)
                 self._log.warning(what, _name_of(number), _place_of(now))
+
+    def _catch_again(self) -> None:
+        """Have the kernel call Python for our signals: code in C (sigaction(2)) may have ignored them, unseen by Python."""
+        caught = _caught()
+        for number in self._ours:
+            if caught >> (number - 1) & 1:
+                continue
+            now = signal.getsignal(number)
+            if callable(now) and now is not signal.default_int_handler:
+                signal.signal(number, now)
+                if number not in self._told:
+                    self._told.add(number)
+                    what = "code in C ignores %s, or has set it to its default: it is handled again"
+                    self._log.warning(what, _name_of(number))
+
+
+def _caught() -> int:
+    """Return the mask of the signals that this process catches (SigCgt, proc(5)); all, if that is not told."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/self/status", "rb") as file:  # noqa: PTH123 - once a second
+        return int(file.read().partition(b"\nSigCgt:")[2].split(None, 1)[0], 16)
+    return -1
 
 
 def _name_of(number: int) -> str:
