@@ -13,7 +13,6 @@ from greenlet import greenlet
 
 from unicornd.dataclass import replace
 from unicornd.workers.chains import text_of
-from unicornd.workers.leaving import finish_threads
 
 if TYPE_CHECKING:
     import select
@@ -79,18 +78,26 @@ class RawListener:
         return self._make(self._sock.family, self._sock.type, self._sock.proto, fileno=fd), address
 
 
-def wait_for_threads(current: type) -> None:
-    """Have threads that are greenlets waited for at the end of the worker, as threads are in every kind.
+def wait_for_threads(stand_in: type) -> None:
+    """Have threads that greenlets start waited for at the end of the worker, as threads are in every kind.
 
     A thread inherits from the one that starts it whether it is a daemon, and libraries call a greenlet that is no thread a
     daemon: whatever a request starts would be cut off at each reload. In the kinds with threads it is not, and nobody says
     `daemon=False` because the kind may change.
 
+    The stand-ins themselves stay daemons: gevent would wait for each of them.
+
     Args:
-        current: the class of what `threading.current_thread()` returns in a greenlet.
+        stand_in: the class of what `threading.current_thread()` returns in a greenlet that is no thread.
     """
-    current.daemon = property(lambda _self: False)  # type: ignore[attr-defined]
-    threading._shutdown = finish_threads  # type: ignore[attr-defined] # noqa: SLF001 - called by `leaving.wind_up`
+    make = threading.Thread.__init__
+
+    def init(self: threading.Thread, *arguments: Any, daemon: bool | None = None, **more: Any) -> None:  # noqa: ANN401 - as Thread has them
+        if daemon is None and isinstance(threading.current_thread(), stand_in):
+            daemon = False
+        make(self, *arguments, daemon=daemon, **more)
+
+    threading.Thread.__init__ = init  # type: ignore[method-assign] # the library is patched anyway
 
 
 def stacks_of_greenlets() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from concurrent.futures import process
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unicornd.observe import logs
 from unicornd.workers.greenloop import stacks_of_greenlets, wait_for_threads, with_raw_listeners
+from unicornd.workers.leaving import finish_threads
 from unicornd.workers.offered import tell_use
 from unicornd.workers.serve import Server
 
@@ -51,6 +53,7 @@ def prepare() -> None:
     for log_file in logs.log_files():
         log_file.createLock()
     wait_for_threads(_GreenThread)
+    threading._shutdown = finish_threads  # type: ignore[attr-defined] # noqa: SLF001 - eventlet's waits for nobody
     process.ProcessPoolExecutor.__init__ = _refuse_pool  # type: ignore[method-assign] # the library is patched anyway
 
 
