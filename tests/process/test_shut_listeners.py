@@ -101,6 +101,20 @@ def test_a_unix_listener_that_nobody_can_reach_is_opened_anew_and_its_workers_re
         assert b"200 OK" in ask(fleet, "/")
 
 
+def test_a_control_socket_whose_file_was_removed_is_opened_anew(fleet: Fleet) -> None:
+    """As a cleaner of /tmp does, or the end of a login session to its /run/user."""
+    fleet.start()
+    path = fleet.folder / "control.sock"
+    for _ in range(2):
+        path.unlink()
+        eventually(path.exists, "it is opened anew")
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert fleet.status()["state"] == "ready"
+    assert fleet.log.count("was gone: it is opened anew") == 2
+    assert fleet.end() == 0
+    assert not path.exists()
+
+
 def test_a_listener_that_cannot_be_opened_again_is_told_of(fleet: Fleet) -> None:
     name = f"unicornd-test-{fleet.mark}"
     fleet.change("unicornd.toml", "127.0.0.1:0", f"unix:@{name}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from unicornd.arbiter.routes import make_route
 from unicornd.control.endpoints import READ_ONLY, Endpoint
 from unicornd.control.hosts import make_host_rule
-from unicornd.control.peers import make_peer_rule
+from unicornd.control.peers import make_peer_rule, socket_mode
 from unicornd.control.server import ControlServer
+from unicornd.errors import UnicorndError
 from unicornd.forking import BOUNDARY
 from unicornd.sockets.listener import Ownership, open_listener
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from unicornd.units import Monotonic
 
 ADMIN_BACKLOG = 128
+LOOK_SECONDS = 2.0
+"""How often it is looked whether the control socket has its path."""
 
 
 class Reception:
@@ -53,6 +56,9 @@ class Reception:
         self._servers: list[ControlServer] = []
         self._has_to_wait = False
         self._admin_hosts: tuple[str, ...] = ()
+        self._control: tuple[ControlSocket, ControlServer, int] | None = None
+        self._next_look = 0.0
+        self._told = ""
         self.admin: Listener | None = None
 
     def open_admin(
@@ -88,13 +94,15 @@ class Reception:
         """Answer at the control socket; and at what a predecessor has left."""
         if control is not None:
             rule = make_peer_rule(settings)
-            self._serve(control.sock, service, among=tuple(Endpoint), authorize=rule.authorize)
+            server = self._serve(control.sock, service, among=tuple(Endpoint), authorize=rule.authorize)
+            self._control = control, server, socket_mode(settings.mode, rule)
         if self._has_to_wait:
             self._has_to_wait = False
             self._serve_admin(service)
 
     def stop_listening(self) -> None:
         """Let nobody new in; who is connected is still answered."""
+        self._control = None
         for server in self._servers:
             server.stop_listening()
 
@@ -105,8 +113,30 @@ class Reception:
 
     def tick(self, now: Monotonic) -> Monotonic | None:
         """Give the servers a turn; return when the next one wants another."""
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._look()
         moments = [moment for server in self._servers if (moment := server.tick(now)) is not None]
         return min(moments, default=None)
+
+    def _look(self) -> None:
+        """Open the control socket anew if its path is gone."""
+        if self._control is None or not self._control[0].is_lost:
+            return
+        control, server, mode = self._control
+        try:
+            control.reopen(mode=mode)
+        except UnicorndError as error:
+            why = error.detail or error.message
+            if why != self._told:
+                self._told = why
+                self._log.error(
+                    "the control socket %s is gone, and cannot be opened anew: %s", control.address, why
+                )
+            return
+        server.renew()
+        self._told = ""
+        self._log.warning("the control socket %s was gone: it is opened anew", control.address)
 
     def _serve_admin(self, service: ControlPort) -> None:
         if self.admin is not None:
@@ -121,7 +151,8 @@ class Reception:
         *,
         among: Collection[Endpoint],
         authorize: Callable[[socket.socket], Gate | None],
-    ) -> None:
+    ) -> ControlServer:
         route = make_route(service, among=among)
         server = ControlServer(self._selector, sock, route=route, authorize=authorize, clock=self._clock)
         self._servers.append(server)
+        return server

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from unicornd.config.instance import spare_name
 from unicornd.control.answerer import answerer_of
 from unicornd.control.client import StrangerError, connect, may_answer, search_abstract
-from unicornd.dataclass import dataclass
 from unicornd.errors import AlreadyRunningError, ListenError
 from unicornd.files import Folder, make_folder
 
@@ -37,7 +36,6 @@ LOCK_PAUSE = 0.02
 """Seconds between two attempts to have it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSocket:
     """A listening control socket.
 
@@ -48,10 +46,13 @@ class ControlSocket:
         note: who holds the abstract name that was wanted first, or empty.
     """
 
-    sock: socket.socket
-    address: str
-    inode: tuple[int, int] | None
-    note: str = ""
+    def __init__(
+        self, *, sock: socket.socket, address: str, inode: tuple[int, int] | None, note: str = ""
+    ) -> None:
+        self.sock = sock
+        self.address = address
+        self.inode = inode
+        self.note = note
 
     @classmethod
     def inherited(cls, fd: int, address: str) -> Self:
@@ -59,6 +60,28 @@ class ControlSocket:
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
         return cls(sock=sock, address=address, inode=None if address.startswith("@") else _inode(address))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its path is gone, with a cleaned /tmp or a session's /run/user: nobody can connect any more."""
+        return self.inode is not None and not os.path.lexists(self.address)
+
+    def reopen(self, *, mode: int) -> None:
+        """Listen at the path again, under the same descriptor: whoever has this object or that number goes on.
+
+        Args:
+            mode: permissions of the path.
+
+        Raises:
+            AlreadyRunningError: somebody answers there by now.
+            ListenError: it cannot be had.
+        """
+        fresh = open_control_socket(
+            (self.address,), mode=mode, patience=0
+        )  # the arbiter's loop waits for no lock
+        os.dup2(fresh.sock.fileno(), self.sock.fileno(), inheritable=False)
+        fresh.sock.close()
+        self.inode = fresh.inode
 
     def remove(self) -> None:
         """Take the path away, unless another socket has it by now."""

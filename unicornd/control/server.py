@@ -76,6 +76,12 @@ class ControlServer:
         deadlines = [each.deadline for each in self._connections if each.deadline is not None]
         return min([*deadlines, *([self._resume_at] if self._resume_at is not None else [])], default=None)
 
+    def renew(self) -> None:
+        """The listener's descriptor leads to another socket by now: watch that one."""
+        if self._is_listening and self._resume_at is None:
+            self._selector.unregister(self._listener)
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
     def stop_listening(self) -> None:
         """Let nobody new in; who is connected is still answered."""
         if self._is_listening and self._resume_at is None:
