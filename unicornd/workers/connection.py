@@ -76,6 +76,8 @@ class Connection:
         request: the head of the request that is complete or running.
         spool: its body, or None.
         is_busy: whether a request of it waits for the application or runs.
+        given_up: what is counted of its request that has run too long and is answered in the application's place, of
+            `scoreboard`'s `FAILED` and `OVERDUE`; else 0.
         is_taken: whether the application has taken it over, for a protocol of its own.
         keeps_alive: whether it is read on after the response.
         ready_at: when its request was complete; while it runs, since when.
@@ -88,8 +90,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "has_no_end", "is_busy", "is_taken",
-        "is_trusted", "keeps_alive", "lingers_until", "on_stored", "output", "policy", "ready_at", "remote", "request", "sock",
+        "_buffer", "_has_skipped", "base", "block", "deadline", "fd", "given_up", "has_no_end", "is_busy",
+        "is_taken", "is_trusted", "keeps_alive", "lingers_until", "on_stored", "output", "policy", "ready_at", "remote", "request", "sock",
         "spool", "stage", "watched",
     )  # fmt: skip
 
@@ -115,6 +117,7 @@ class Connection:
         self.request: Head | None = None
         self.spool: Spool | None = None
         self.is_busy = False
+        self.given_up = 0
         self.is_taken = False
         self.keeps_alive = False
         self.has_no_end = False

@@ -22,14 +22,13 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from unicornd.observe.scoreboard import FAILED, GONE, OVERDUE
+from unicornd.observe.scoreboard import GONE
 from unicornd.units import Monotonic
 from unicornd.workers.channel import RetiringReport
-from unicornd.workers.connection import CLOSED
 from unicornd.workers.offered import SWITCHING, OfferedSocket, tell_use
 from unicornd.workers.outside import survive
 from unicornd.workers.reactor import SHORTEST_TICK, Reactor
-from unicornd.workers.telling import tell, tell_given_up
+from unicornd.workers.telling import tell
 from unicornd.workers.wsgi import Exchanges
 
 if TYPE_CHECKING:
@@ -62,8 +61,6 @@ HUNG_UP_AFTER = 0.05
 """A request that has waited so long is not run before its client is looked at: it may have gone."""
 ATTEND_SECONDS = 0.25
 """How often signals are looked for while every thread is in the application, and nobody polls."""
-MOMENT = 0.1
-"""Seconds that a lock is waited for whose holder may be what a signal handler has interrupted."""
 NOBODY = -1
 STAND_IN = -2
 """The monitor polls: no thread is left to, and the worker is to leave."""
@@ -249,10 +246,10 @@ class Dispatch:
         run = self._offering(connection, exchange) if "HTTP_UPGRADE" in request.fields else exchange.run
         outcome = run()
         end = _monotonic()
-        if self._context.on_served is not None and connection.stage is not CLOSED:
+        if self._context.on_served is not None and not connection.given_up:
             tell(exchange, self._context, seconds=end - now)  # else it was told when it was given up
         with self._lock:
-            if outcome and connection.stage is not CLOSED:
+            if outcome and not connection.given_up:
                 self._counters.note(outcome)
             self._counters.count(end - now)
             if is_sample:
@@ -305,16 +302,11 @@ class Dispatch:
         return 0
 
     def _note_given_up(self, connection: Connection, now: float) -> None:
-        """Count a request that was given up, and tell of it; perhaps in a signal handler, in the middle of anything."""
-        has_lock = self._lock.acquire(timeout=MOMENT)  # it may be held by what the handler has interrupted
-        outcome = OVERDUE if connection.output.has_begun else OVERDUE | FAILED
-        self._counters.note(outcome)
+        """Count a request that is given up; perhaps in a signal handler, in the middle of anything."""
+        self._counters.note(connection.given_up)
         self._counters.add(now, now - connection.ready_at)
         for cell in self._cells:
             cell.give_up(connection.ready_at)
-        if has_lock:
-            self._lock.release()
-        tell_given_up(connection, self._context, seconds=now - connection.ready_at)
 
     def _note_part(self, connection: Line) -> None:
         """A response makes progress: its time limit begins anew, and the worker lives, though it may have no other thread."""
@@ -357,8 +349,9 @@ class Dispatch:
         for connection in held:
             try:
                 connection.output.release()
-            except OSError:  # its client has gone
-                self._counters.note(GONE)
+            except OSError:
+                if not connection.given_up:  # else it is we who have gone
+                    self._counters.note(GONE)
                 connection.output.close()
                 connection.keeps_alive = False
             if self._reactor.take_back(connection, now):

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 
 from unicornd.http.errors import Refusal
 from unicornd.http.response import plain_response, refusal_response
+from unicornd.observe.scoreboard import FAILED, OVERDUE
 from unicornd.units import Monotonic
 from unicornd.workers.accepting import Acceptor
 from unicornd.workers.clock import Clock
 from unicornd.workers.connection import BODY, CLOSED, HEAD, IDLE, LINGER, RESPONSE
 from unicornd.workers.outside import survive
 from unicornd.workers.signals import obey
+from unicornd.workers.telling import tell_given_up
 
 if TYPE_CHECKING:
     import threading
@@ -41,6 +43,8 @@ DRAIN_LINGER_SECONDS = 1.0
 """How long a draining worker keeps a connection on which nothing happens: a request may be on its way."""
 MOST_LAST_ROUNDS = 128
 """Rounds of accepting before a listener is left: 8192 connections, twice the usual net.core.somaxconn."""
+MOMENT = 0.1
+"""Seconds that a lock is waited for whose holder may be what a signal handler has interrupted."""
 LONGEST_TICK = 1.0
 SHORTEST_TICK = 0.05
 """How often deadlines are looked at (seconds): a quarter of the shortest one, within these bounds."""
@@ -59,7 +63,7 @@ class Reactor:
         clock: for the Date of responses.
         is_finished: whether the worker has drained.
         abandoned: requests that were given up while they ran.
-        on_given_up: called with the connection of one, before it is closed.
+        on_given_up: called with the connection of one, under the lock, before its client is told.
         on_gone: called for a client that has left before the end of its answer or of its request.
         on_return: called, under the lock, with the seconds of a request that has come back after it was given up.
     """
@@ -168,7 +172,7 @@ class Reactor:
             connection.deadline = now + self._keepalive  # the usual case: all sent, nothing else received
             connection.is_busy = False
             return False
-        if connection.stage is CLOSED:  # it was given up meanwhile
+        if connection.given_up:
             self.on_return(now - connection.ready_at)
             return False
         if connection.output.is_pending:
@@ -455,9 +459,25 @@ class Reactor:
                 self._abandon(connection)
 
     def _abandon(self, connection: Connection) -> None:
-        """Answer 504 in the application's place, if nothing of its answer was sent; what it sends later goes nowhere."""
-        has_begun = connection.output.has_begun
-        connection.output.break_off()
+        """Answer 504 in the application's place, if nothing of its answer was sent; what it sends later goes nowhere.
+
+        It is counted before its client is told: whoever has the 504 may do what brings the application back.
+        """
+        now = time.monotonic()
+        has_lock = self._lock.acquire(timeout=MOMENT)  # a signal handler may have interrupted its holder
+        try:
+            if not connection.is_busy:  # its thread has come back
+                return
+            has_begun = connection.output.has_begun
+            connection.given_up = OVERDUE if has_begun else OVERDUE | FAILED
+            connection.output.break_off()
+            if connection.watched:  # so that its thread does not take the short way of `take_back`
+                self._epoll.unregister(connection.fd)
+                connection.watched = 0
+            self.on_given_up(connection, now)
+        finally:
+            if has_lock:
+                self._lock.release()
         if has_begun:
             connection.reset_on_close()
         else:
@@ -465,7 +485,7 @@ class Reactor:
             answer = plain_response(HTTPStatus.GATEWAY_TIMEOUT, text, standing=self.clock.standing())
             with suppress(OSError):
                 connection.tell(answer)
-        self.on_given_up(connection, time.monotonic())
+        tell_given_up(connection, self._context, seconds=now - connection.ready_at)
         self.abandoned += 1
         self.drop(connection)
 
