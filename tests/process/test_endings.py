@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +15,9 @@ from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 APP = """\
-import atexit, concurrent.futures, os, pathlib, threading, time, weakref
+import atexit, concurrent.futures, os, pathlib, signal, threading, time, weakref
 
 HERE = pathlib.Path(__file__).parent
 
@@ -32,8 +32,14 @@ def register():
     atexit.register(note, "atexit")
     weakref.finalize(THING, note, "finalizer")
 
+def hold(name):
+    # The whole thread, with all its tasks and greenlets, until the file is gone.
+    while (HERE / name).exists():
+        signal.sigtimedwait([signal.SIGRTMAX], 0.01)
+
 THING = Thing()
 POOL = None
+atexit.register(hold, "exit")
 register()
 
 def late(number):
@@ -68,7 +74,12 @@ def wsgi(environ, start_response):
 
 async def asgi(scope, receive, send):
     if scope["type"] == "lifespan":
-        raise RuntimeError("none")
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        hold("lifespan")
+        await send({"type": "lifespan.shutdown.complete"})
+        return
     body = answer(scope["path"]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
     await send({"type": "http.response.body", "body": body})
@@ -107,6 +118,19 @@ def test_background_work_is_finished_before_a_worker_ends_however_long_it_takes(
     assert set(notes(fleet)[-2:]) == {"atexit", "finalizer"}
 
 
+@pytest.mark.parametrize(("kind", "held"), [("gevent", "exit"), ("asgi", "lifespan")])
+def test_a_worker_that_ends_is_not_stuck_whatever_holds_its_only_thread(
+    fleet: Fleet, kind: str, held: str
+) -> None:
+    fleet.write(held, "")
+    fleet.start_kind(kind, "--timeout", "1")
+    fleet.send(signal.SIGTERM)
+    fleet.await_log("exit functions and hooks before it ends")  # after timeouts.heartbeat
+    (fleet.folder / held).unlink()
+    assert fleet.exit_code() == 0
+    assert set(notes(fleet)) == {"atexit", "finalizer"}
+
+
 @pytest.mark.parametrize("kind", ["threads", "gevent"])
 def test_background_work_that_does_not_end_is_bounded_by_graceful(fleet: Fleet, kind: str) -> None:
     fleet.start_kind(kind, "--graceful-timeout", "3")
@@ -114,6 +138,22 @@ def test_background_work_that_does_not_end_is_bounded_by_graceful(fleet: Fleet, 
     assert fleet.end() == 0
     assert "mailer before it ends" in fleet.log
     assert "timeouts.graceful" in fleet.log
+
+
+def test_background_work_that_does_not_end_is_bounded_too_when_the_arbiter_is_gone(fleet: Fleet) -> None:
+    fleet.start_kind("gevent", "--graceful-timeout", "1")
+    fleet.get("/begin")
+    worker = fleet.pids()[1]
+    fleet.send(signal.SIGKILL)
+    fleet.await_log("the arbiter gone: ")
+    eventually(lambda: not is_running(worker), "it has ended")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("kind", THREADS_ARE_THREADS)

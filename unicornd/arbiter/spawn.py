@@ -5,7 +5,6 @@ Run by the arbiter's loop; the end of `spawn` runs in the child, which ends in `
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -15,12 +14,10 @@ from unicornd.arbiter.actions import Spawn
 from unicornd.arbiter.state import Role
 from unicornd.dataclass import dataclass
 from unicornd.forking import BOUNDARY, OwnedFd
-from unicornd.observe import logs
 from unicornd.observe.scoreboard import Row
 from unicornd.sockets.credentials import want_credentials
 from unicornd.units import Fd
 from unicornd.workers.context import Seat
-from unicornd.workers.leaving import wind_up
 from unicornd.workers.order import send_order
 
 if TYPE_CHECKING:
@@ -134,7 +131,7 @@ class Spawner:
         seat, ours = self._seat(action, blueprint, listeners=() if is_mold else blueprint.listeners)
         try:
             pid = self._kernel.fork(
-                lambda: _live(seat, run), kept=[seat.row, *(each.sock for each in seat.listeners)]
+                lambda: run(seat), kept=[seat.row, *(each.sock for each in seat.listeners)]
             )
         except OSError:
             seat.row.close()
@@ -205,10 +202,3 @@ class Spawner:
             kept=kept,
         )
         return seat, ours
-
-
-def _live(seat: Seat, run: Callable[[Seat], int]) -> int:
-    """The child: be what it is for."""
-    code = run(seat)
-    wind_up(seat.row, log=logging.getLogger(logs.ERROR_LOG))
-    return code

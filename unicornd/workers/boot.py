@@ -44,7 +44,7 @@ from unicornd.workers.identity import become, identity_of
 from unicornd.workers.importing import folders_of, kept_environment, settle_in
 from unicornd.workers.interpreter import gil
 from unicornd.workers.keeping import Keeper
-from unicornd.workers.leaving import call_exit_functions
+from unicornd.workers.leaving import Attendance, call_exit_functions, wind_up
 from unicornd.workers.loading import load_app, prepared_kind
 from unicornd.workers.logbook import open_own_logs, open_their_logs
 from unicornd.workers.overflow import Overflow
@@ -101,18 +101,24 @@ class Casting:
         return _load(self.settings, prepared_kind(self.settings.app, self.settings.workers), tls=tls)
 
     def run(self, seat: Seat, *, loaded: Loaded | None = None) -> int:
-        """Be a worker until told to leave; return the exit code."""
+        """Be a worker until told to leave, and end; return the exit code."""
         set_title(f"worker {seat.slot}", self.instance)
-        return run_worker(seat, self, loaded=loaded)
+        log = logging.getLogger(logs.ERROR_LOG)
+        graceful = Seconds(self.settings.timeouts.graceful)
+        attendance = Attendance(seat.row, log, lifeline=seat.lifeline, limit=graceful)
+        code = run_worker(seat, self, loaded=loaded, attend=attendance.begin)
+        wind_up(attendance, log)
+        return code
 
 
-def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
+def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None, attend: Callable[[], None]) -> int:
     """Be a worker until told to leave; return the exit code.
 
     Args:
         seat: what the arbiter gave it.
         casting: of its generation.
         loaded: by the mold whose surroundings this worker shares; None to load it here.
+        attend: to be called before anything that may take long while the worker leaves (`leaving.Attendance`).
     """
     settings = casting.settings
     log = logging.getLogger(logs.ERROR_LOG)
@@ -120,12 +126,12 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
     hooks = Hooks({}, log)
 
     def on_quit() -> None:
+        attend()
         hooks.call("worker_int", worker)
         hooks.call("worker_exit", server, worker)
 
     orders = _listen(seat, casting, on_quit=on_quit, on_abort=lambda: hooks.call("worker_abort", worker))
-    BOUNDARY.arm(orders.signals, partial(_give_up_in_child, seat, orders))
-    retry_in_thread(seat.row.set_lost)
+    orders.attend = attend
     try:
         _sit_down(seat)
         tls = loaded.tls if loaded is not None else _surround(casting)
@@ -142,7 +148,7 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
     if orders.is_draining:
         return DaemonExit.OK
 
-    leave = partial(_leave, hooks, server=server, worker=worker)
+    leave = partial(_leave, hooks, server=server, worker=worker, attend=attend)
     orders.fail = partial(leave, code=DaemonExit.FAILED)
     context = _context(
         seat, settings, app=app, kind=kind, orders=orders, hooks=hooks, worker=worker, leave=leave
@@ -151,19 +157,22 @@ def run_worker(seat: Seat, casting: Casting, *, loaded: Loaded | None) -> int:
         name = kind_of(settings.workers, kind.INTERFACE)
         return _serve(seat, kind, context=replace(context, tls=tls), worker=worker, name=name)
     finally:
+        attend()
         hooks.call("worker_exit", server, worker)
 
 
 def _listen(
     seat: Seat, casting: Casting, *, on_quit: Callable[[], None], on_abort: Callable[[], None]
 ) -> Orders:
-    """Hear signals from now on, and take what the arbiter has sent before."""
+    """Hear signals from now on, and take what the arbiter has sent before; a child that is forked does not."""
     receive_logs = LogReceiver(seat.channel, casting.files)
     log = logging.getLogger(logs.ERROR_LOG)
     orders = signals.install(
         on_quit=on_quit, on_abort=on_abort, log=log, row=seat.row, on_reopen=receive_logs
     )
     receive_logs.catch_up()
+    BOUNDARY.arm(orders.signals, partial(_give_up_in_child, seat, orders))
+    retry_in_thread(seat.row.set_lost)
     return orders
 
 
@@ -176,8 +185,16 @@ def _give_up_in_child(seat: Seat, orders: Orders) -> None:
     orders.on_fork()
 
 
-def _leave(hooks: Hooks, *, server: ServerView, worker: WorkerView, code: DaemonExit = DaemonExit.OK) -> None:
+def _leave(
+    hooks: Hooks,
+    *,
+    server: ServerView,
+    worker: WorkerView,
+    attend: Callable[[], None],
+    code: DaemonExit = DaemonExit.OK,
+) -> None:
     """End the process, whatever its threads are doing."""
+    attend()
     hooks.call("worker_exit", server, worker)
     call_exit_functions()  # threads that are stuck are not waited for
     os._exit(code)

@@ -121,6 +121,7 @@ class Orders:
         fail: ends a process that cannot go on; its work in progress is lost.
         end: has the process end at once although another thread than the main one has the signal (INT, QUIT).
         give_up: tells the clients of running requests that there will be no answer; set by the kind.
+        attend: has signs of life given from now on, whatever the main thread does: the worker ends.
         aside: does something in a signal handler that may wait; set by kinds whose loop may be what was interrupted.
         on_abort: the hook `worker_abort`.
         is_in_child: this is not the worker any more, but a child that the application has forked.
@@ -138,7 +139,7 @@ class Orders:
     """
 
     __slots__ = (
-        "aside", "end", "fail", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "keep_stacks", "log",
+        "aside", "attend", "end", "fail", "give_up", "handlers", "handover", "is_draining", "is_expiring", "is_in_child", "is_last_call", "is_serving", "keep_stacks", "log",
         "look", "more_stacks", "on_abort", "on_fork", "on_part", "pollers", "signals", "stacks_fd", "wake", "wake_fd", "write_stacks",
     )  # fmt: skip
 
@@ -155,6 +156,7 @@ class Orders:
         self.end: Callable[[], None] = _nothing
         self.fail: Callable[[], None] = _nothing
         self.give_up: Callable[[], None] = _nothing
+        self.attend: Callable[[], None] = _nothing
         self.aside: Callable[[Callable[[], object]], object] = _do
         self.on_abort: Callable[[], None] = _nothing
         self.on_part: Callable[[Line], None] = _ignore

@@ -9,39 +9,90 @@ children would be waited for before anybody had told them to end.
 from __future__ import annotations
 
 import atexit
-import logging
+import os
 import sys
 import threading
 from _thread import start_new_thread  # before a library of greenlets patches it
 from contextlib import suppress
+from select import POLLIN  # as above
+from select import poll as make_poll
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from unicornd.units import Monotonic
 
 if TYPE_CHECKING:
+    import logging
+
     from unicornd.observe.scoreboard import Row
+    from unicornd.units import Fd, Seconds
 
 BEAT_SECONDS = 0.25
 TELL_AFTER = 2.0
 """Seconds after which the log says what is waited for."""
+CUT = 1
+"""Exit code of a process that ends although something still runs in it."""
 
 
-def wind_up(row: Row | None = None, *, log: logging.Logger | None = None) -> None:
-    """Do what the interpreter would do at its end, in the main thread.
+class Attendance:
+    """Gives signs of life from when a process begins to end until it has, and says what is waited for.
 
-    Takes as long as the application's threads take; the arbiter ends the process when timeouts.graceful is over.
+    Whoever ends in good order is not stuck, whatever its main thread, event loop or hub does meanwhile, and `timeouts.heartbeat`
+    is not for it. So a thread of the operating system does it, in every kind: exit functions may hold the only other one.
 
     Args:
-        row: shows signs of life meanwhile: whoever ends in good order is not stuck, and timeouts.heartbeat is not for it.
-        log: is told what is waited for, if it takes long.
+        row: of the process.
+        log: is told.
+        lifeline: see `Seat`.
+        limit: `timeouts.graceful` when the process was set up; 0: none. The arbiter keeps it for those that it has told to
+            leave. For others (somebody has sent a signal, the arbiter is gone) the signs of life stop when it is over.
     """
-    if row is not None:
-        start_new_thread(_attend, (row, log))
+
+    def __init__(self, row: Row, log: logging.Logger, *, lifeline: Fd, limit: Seconds) -> None:
+        self._row = row
+        self._log = log
+        self._lifeline = lifeline
+        self._limit = limit
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Attend from now on; nothing more if it has begun."""
+        if not self._has_begun:
+            self._has_begun = True
+            with suppress(RuntimeError):  # no thread can be had: it ends all the same
+                start_new_thread(self._attend, ())
+
+    def _attend(self) -> None:
+        began, is_told = monotonic(), False
+        while not self._limit or monotonic() - began < self._limit:
+            now = monotonic()
+            self._row.beat(Monotonic(now))
+            if not is_told and now - began >= TELL_AFTER:
+                is_told = True
+                self._tell(
+                    f"the worker waits for {_waited_for()} before it ends; timeouts.graceful bounds that"
+                )
+            sleep(BEAT_SECONDS)
+        poll = make_poll()
+        poll.register(self._lifeline, POLLIN)
+        poll.poll()  # as long as there is an arbiter, that ends it
+        self._tell(f"timeouts.graceful is over and the arbiter gone: {_waited_for()} are cut off")
+        sleep(BEAT_SECONDS)  # until it is written
+        os._exit(CUT)
+
+    def _tell(self, text: str) -> None:
+        """Log in a thread of its own: the log's lock may be a greenlet's, which only another greenlet can give back."""
+        with suppress(RuntimeError):
+            start_new_thread(self._log.warning, ("%s", text))
+
+
+def wind_up(attendance: Attendance, log: logging.Logger) -> None:
+    """Do what the interpreter would do at its end, in the main thread; takes as long as the application's threads take."""
+    attendance.begin()
     try:
         threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - it has no public name, and os._exit skips it
-    except BaseException:  # noqa: BLE001 - a signal handler of the application's, or an executor's end; Python goes on, too
-        (log or logging.getLogger()).exception("the wait for threads of the application was cut short")
+    except BaseException:  # a signal handler of the application's, or an executor's end; Python goes on, too
+        log.exception("the wait for threads of the application was cut short")
     call_exit_functions()
 
 
@@ -97,19 +148,5 @@ def finish_threads() -> None:
             thread.join()
 
 
-def _attend(row: Row, log: logging.Logger | None) -> None:
-    """Run in a thread of the operating system, also where the library's threads are greenlets."""
-    began, is_told = monotonic(), False
-    while True:
-        now = monotonic()
-        row.beat(Monotonic(now))
-        if log is not None and not is_told and now - began >= TELL_AFTER:
-            is_told = True
-            # In yet another thread: the log's lock may be a greenlet's, which only another greenlet can give back.
-            start_new_thread(_report_wait, (log,))
-        sleep(BEAT_SECONDS)
-
-
-def _report_wait(log: logging.Logger) -> None:
-    names = ", ".join(each.name for each in background_threads()) or "functions registered with atexit"
-    log.warning("the worker waits for %s before it ends; timeouts.graceful bounds that", names)
+def _waited_for() -> str:
+    return ", ".join(each.name for each in background_threads()) or "exit functions and hooks"

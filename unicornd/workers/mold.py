@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Protocol
 from unicornd.errors import DaemonExit
 from unicornd.forking import BOUNDARY, let_go
 from unicornd.observe import logs
+from unicornd.units import Seconds
 from unicornd.workers.boot import give_up, report
 from unicornd.workers.channel import BornReport, ReadyReport
 from unicornd.workers.forksafety import ImportWatch
 from unicornd.workers.handlers import Handlers
-from unicornd.workers.leaving import wind_up
+from unicornd.workers.leaving import Attendance, wind_up
 from unicornd.workers.order import close_seat, receive_order
 from unicornd.workers.renewal import renew
 from unicornd.workers.signals import IGNORED, do_nothing, ignore, write_stacks_to
@@ -55,18 +56,25 @@ class Casting(Protocol):
         """Take on the workers' surroundings and load the application; raises UnicorndError."""
 
     def run(self, seat: Seat, *, loaded: Loaded) -> int:
-        """Be a worker; return its exit code."""
+        """Be a worker, and end; return its exit code."""
 
 
 def run_mold(seat: Seat, casting: Casting) -> int:
-    """Be a mold until told to leave, or until the arbiter is gone; return the exit code.
+    """Be a mold until told to leave, or until the arbiter is gone, and end; return the exit code.
 
     Args:
         seat: slot 0; it listens on nothing.
         casting: of its generation.
     """
-    _install_signals(seat, _end)
     log = logging.getLogger(logs.ERROR_LOG)
+    code = _live(seat, casting, log=log)
+    # Of a mold that is told to end, timeouts.kill is the bound.
+    wind_up(Attendance(seat.row, log, lifeline=seat.lifeline, limit=Seconds(0)), log)
+    return code
+
+
+def _live(seat: Seat, casting: Casting, *, log: logging.Logger) -> int:
+    _install_signals(seat, _end)
     try:
         with ImportWatch() as watch:
             loaded = casting.load()
@@ -186,7 +194,6 @@ def _be_worker(ordered: Seat, mold: Seat, *, casting: Casting, loaded: Loaded) -
         mold.channel.close()
         mold.row.close()
         code = casting.run(ordered, loaded=loaded)
-        wind_up(ordered.row, log=logging.getLogger(logs.ERROR_LOG))
     except BaseException:
         logging.getLogger(logs.ERROR_LOG).exception("a worker ended by a defect")
     finally:

@@ -52,6 +52,7 @@ def run_loop(
                     raise
                 survive(error, log)
             else:
+                orders.attend()  # what is left of the application is cancelled and waited for, and nobody looks meanwhile
                 return
 
 

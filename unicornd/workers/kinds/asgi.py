@@ -475,6 +475,7 @@ async def _live(context: WorkerContext) -> None:
         if not is_told_to_leave.is_set():
             await Server(context, lifespan).serve(is_told_to_leave)
     finally:
+        context.orders.attend()
         await lifespan.stop()
 
 
