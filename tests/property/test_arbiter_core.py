@@ -122,5 +122,5 @@ class Core(RuleBasedStateMachine):
         assert self.world.left is not None, "a stopping pool halts"
 
 
-Core.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+Core.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
 TestCore = Core.TestCase

@@ -226,9 +226,9 @@ class Core(RuleBasedStateMachine):
         assert (world.left.cause == "halt") is not world.doomed
 
 
-TestCore = pytest.mark.timeout(600)(Core.TestCase)  # a minute, alone on a slow machine
+TestCore = pytest.mark.timeout(600)(Core.TestCase)
 TestCore.settings = settings(
-    max_examples=150,
+    max_examples=50,
     stateful_step_count=50,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.property.test_arbiter_schedules import SIZES, pools
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CHANGES = st.lists(st.tuples(SIZES, st.booleans(), st.booleans()), max_size=8)
 
 
+@settings(max_examples=40)
 @given(pool=pools("alpha"), changes=CHANGES)
 def test_whoever_is_kept_is_younger_than_the_oldest_that_went_and_is_not_disturbed(
     pool: Pool, changes: list[tuple[int, bool, bool]]

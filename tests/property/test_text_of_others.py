@@ -14,7 +14,7 @@ from html import unescape
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from rich.console import Console
 
 from tests.support.controls import HOSTILE, OVERRIDES, controls_in, texts
@@ -177,6 +177,7 @@ def screen_of(drawn: Any, *, is_terminal: bool = False) -> str:
     return out.getvalue()
 
 
+@settings(max_examples=30)  # each draws five tables
 @given(text=texts())
 @example(text=HOSTILE)
 def test_a_screen_shows_text_and_obeys_none(text: str) -> None:
