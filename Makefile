@@ -13,7 +13,7 @@ TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 PROXY_TOOLS := haproxy:haproxy hitch:hitch stunnel4:stunnel4 varnishd:varnish nginx:nginx-light apache2:apache2 lighttpd:lighttpd openssl:openssl
 
-.PHONY: help run test test-fast compiled lint bench check-generated generate test-unit test-process fuzz soak proxies clean
+.PHONY: help run test test-fast checks compiled lint bench check-generated generate test-architecture test-unit test-process fuzz soak proxies clean
 
 help:
 	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
@@ -49,7 +49,11 @@ run: $(VENV)/.installed-run
 	@echo
 	@exec $(BIN)/unicornd -c $(DEMO)
 
-test: $(VENV)/.installed-test compiled tools-test lint check-generated test-unit test-process fuzz
+test: $(VENV)/.installed-test compiled tools-test checks test-unit test-process
+
+# mypy keeps one processor busy; the other one does the rest meanwhile.
+checks: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint check-generated test-architecture fuzz
 
 # The bytecode of an environment that was copied does not fit: each process of a test would compile what it imports, 0.5 s
 # of a command, and where PYTHONDONTWRITEBYTECODE is set it stays so. Some packages have files that no Python compiles.
@@ -85,9 +89,11 @@ generate: $(VENV)/.installed-test
 	$(BIN)/python -m unicornd.control.openapi write
 	$(BIN)/python -m unicornd.cli.generate write
 
+test-architecture: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
 # The pure parts are held to 100 % branch coverage (the list is in pyproject.toml, [tool.coverage.run]).
 test-unit: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist worksteal tests/unit tests/property
 	$(BIN)/python -m coverage combine --quiet

@@ -9,7 +9,7 @@ from contextlib import closing
 from math import inf, isfinite, nan
 from typing import NoReturn
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.control_port import make_child, make_facts, make_pool, make_state
@@ -33,7 +33,6 @@ words = times.map(lambda number: struct.pack("@d", number)) | st.binary(min_size
 rows = st.lists(words, min_size=WORDS, max_size=WORDS).map(b"".join)
 
 
-@settings(max_examples=40)  # each is thousands of words
 @given(contents=st.lists(rows, min_size=1, max_size=3))
 def test_whatever_is_in_a_row_what_is_read_is_what_it_can_be(contents: list[bytes]) -> None:
     with closing(Row.create(CELLS)) as row:
