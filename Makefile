@@ -13,12 +13,13 @@ TEST_TOOLS := nginx:nginx-light systemctl:systemd nsenter:util-linux ip:iproute2
 BENCH_TOOLS := wrk:wrk taskset:util-linux
 PROXY_TOOLS := haproxy:haproxy hitch:hitch stunnel4:stunnel4 varnishd:varnish nginx:nginx-light apache2:apache2 lighttpd:lighttpd openssl:openssl
 
-.PHONY: help run test test-fast checks compiled lint bench check-generated generate test-architecture test-unit test-process fuzz soak proxies clean
+.PHONY: help run test test-fast checks compiled lint bench check-generated generate test-architecture test-unit test-process test-debian fuzz soak proxies clean
 
 help:
 	@echo "make run       create $(VENV), install, serve the demo on http://127.0.0.1:8000"
 	@echo "make test      install what the tests need; lint, types, generated files, all tests"
 	@echo "make test-fast lint, unit tests and a few process tests, in two minutes; installs no Debian packages"
+	@echo "make test-debian SUITE=sid WITH=python3.14: all of it on a Python of another Debian, in a root of its own"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure against gunicorn and granian on this machine"
 	@echo "make fuzz      random bytes for whatever reads bytes of others (SECONDS=600)"
@@ -102,6 +103,12 @@ test-unit: $(VENV)/.installed-test
 # Four on two processors: half of a test's time it waits for what it has started.
 test-process: compiled tools-test
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests/process
+
+# Another Debian has other Pythons: the clone is tested there, in a root of its own (as root, with debootstrap).
+SUITE ?= sid
+WITH ?= python3
+test-debian:
+	tests/debian/run.sh $(SUITE) $(WITH)
 
 bench: $(VENV)/.installed-bench tools-bench
 	$(BIN)/python -m tests.benchmarks
