@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
+import yaml
 
 from unicornd.cli import predicates
 from unicornd.cli.ctl import COMMANDS, command_of, gather_options
@@ -20,7 +23,7 @@ from unicornd.config.settings import Settings
 from unicornd.observe.access import compile_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -157,6 +160,13 @@ def test_every_test_that_is_named_exists() -> None:
     assert len(named) > 15
     lost = [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in (ROOT / file).read_text()]
     assert not lost
+
+
+def test_what_is_to_be_pasted_into_a_file_can_be_read() -> None:
+    readers: dict[str, Callable[[str], Any]] = {"yaml": yaml.safe_load, "toml": tomllib.loads}
+    blocks = [found for page in PAGES for found in FENCE.findall(page.read_text()) if found[0] in readers]
+    assert len(blocks) >= 5
+    assert all(readers[language](textwrap.dedent(block)) for language, block in blocks)
 
 
 def test_the_readme_is_short() -> None:
