@@ -8,10 +8,10 @@ suite=${1:?which Debian: sid, trixie, …} python=${2:?which Python: python3.14,
 [ "$(id -u)" = 0 ] || { echo "tests/debian/run.sh: only root may make a root of its own" >&2; exit 1; }
 command -v debootstrap >/dev/null || { echo "tests/debian/run.sh: install the package debootstrap" >&2; exit 1; }
 here=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
-root=$(mktemp -d)
+root=$(mktemp -d) && chmod 755 "$root" # apt drops root
 
 leave() {
-  for mounted in proc sys dev/pts dev/shm dev; do umount -Rl "$root/$mounted" 2>/dev/null || true; done
+  for mounted in proc sys dev/pts dev/shm dev ""; do umount -Rl "$root/$mounted" 2>/dev/null || true; done
   if [ "${KEEP:-0}" = 1 ]; then
     echo "the root is left at $root"
   else
@@ -23,8 +23,9 @@ trap leave EXIT
 debootstrap --variant=minbase --include=ca-certificates,git,make,gcc,procps "$suite" "$root" >"$root.log" \
   || { tail -n 20 "$root.log" >&2; exit 1; }
 rm "$root.log"
+mount --bind "$root" "$root" && mount --make-private "$root" # unshare(1) wants a root that is a mount
 mount -t proc proc "$root/proc"
-mount --rbind /sys "$root/sys"
+mount --rbind /sys "$root/sys" && mount --make-rslave "$root/sys" # what is unmounted there stays here
 mount --bind /dev "$root/dev"
 mount --bind /dev/pts "$root/dev/pts"
 mount --bind /dev/shm "$root/dev/shm"

@@ -31,7 +31,8 @@ def double(number):
     return 2 * number
 
 def term():
-    child = multiprocessing.Process(target=idle)
+    # Python 3.14 has another default, which does not work where sockets are a library's of greenlets.
+    child = multiprocessing.get_context("fork").Process(target=idle)
     child.start()
     os.kill(child.pid, signal.SIGTERM)
     child.join(20)

@@ -274,7 +274,8 @@ def test_every_kind_serves_and_reads_a_new_certificate_at_a_reload(site: Site, k
         eventually(sees_another(site, old), "a new client sees the new certificate")
         eventually(fresh.answered_more(20), "new clients are served")
     assert fresh.tally.failures == []
-    assert [failure for failure in kept.tally.failures if "RemoteDisconnected" not in failure] == []
+    closed = ("RemoteDisconnected", "BrokenPipe")  # which of them is up to OpenSSL
+    assert [each for each in kept.tally.failures if not any(name in each for name in closed)] == []
 
 
 def test_a_kind_of_the_operator_s_that_does_not_speak_tls_is_refused(site: Site) -> None:

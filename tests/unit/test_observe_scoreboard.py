@@ -11,7 +11,7 @@ from math import inf, nan
 import pytest
 
 from unicornd.observe.metrics import Fleet, Totals, exposition
-from unicornd.observe.scoreboard import BUCKETS, MAX_COUNT, MAX_TEXT_BYTES, Row
+from unicornd.observe.scoreboard import BUCKETS, GONE, MAX_COUNT, MAX_TEXT_BYTES, OVERDUE, Row
 from unicornd.units import Monotonic
 
 LATER = Monotonic(2000.0)
@@ -50,6 +50,19 @@ def test_a_request_longer_than_all_buckets_is_counted_above_them() -> None:
     with closing(Row.create(1)) as row:
         row.counters().add(1000.0, 999.0)
         assert row.read(LATER).buckets[-1] == 1
+
+
+def test_what_an_application_has_written_over_the_row_is_not_counted_on() -> None:
+    """And the worker does not die of it."""
+    with closing(Row.create(1)) as row:
+        counters = row.counters()
+        os.pwrite(row.fd, b"\xff" * os.fstat(row.fd).st_size, 0)
+        counters.note(OVERDUE | GONE)
+        counters.add(1.0, 0.2)
+        reading = row.read(LATER)
+        assert (reading.requests, reading.timeouts, reading.disconnects) == (1, 1, 1)
+        assert reading.buckets[BUCKETS.index(0.25)] == 1
+        del counters
 
 
 def test_requests_that_are_counted_together_are_shown_together() -> None:

@@ -168,7 +168,8 @@ class Cell:
 class Counters:
     """A row's counters for their one writer: they are known here, and only stored there.
 
-    Cheaper than to read each number, add, and store it. Where several threads answer requests, a lock is around it.
+    Cheaper than to read each number, add, and store it, and nobody else's bytes are added to: the application may have written
+    over the row. Where several threads answer requests, a lock is around it.
 
     Args:
         numbers: the row as whole numbers.
@@ -179,7 +180,9 @@ class Counters:
         errors: how many of them ended in one; stored with the next `add` or `show`.
     """
 
-    __slots__ = ("_busy", "_long", "_memory", "_numbers", "_short", "errors", "requests")
+    __slots__ = (
+        "_buckets", "_busy", "_disconnects", "_long", "_memory", "_numbers", "_short", "_timeouts", "errors", "requests",
+    )  # fmt: skip
 
     def __init__(self, *, numbers: memoryview[int], memory: memoryview[int]) -> None:
         self._numbers = numbers
@@ -187,6 +190,9 @@ class Counters:
         self._busy = 0.0
         self._short = 0
         self._long: list[int] = []
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._timeouts = 0
+        self._disconnects = 0
         self.requests = 0
         self.errors = 0
 
@@ -209,9 +215,11 @@ class Counters:
         if outcome & FAILED:
             self.errors += 1
         if outcome & OVERDUE:
-            self._numbers[_TIMEOUTS] += 1
+            self._timeouts += 1
+            self._numbers[_TIMEOUTS] = self._timeouts
         if outcome & GONE:
-            self._numbers[_DISCONNECTS] += 1
+            self._disconnects += 1
+            self._numbers[_DISCONNECTS] = self._disconnects
 
     def uncount(self, seconds: float) -> None:
         """Take back a request that had been counted before, when it was given up."""
@@ -220,15 +228,18 @@ class Counters:
         bucket = bisect_left(BUCKETS, seconds)
         if bucket in self._long:
             self._long.remove(bucket)
-        elif self._numbers[_FIRST_BUCKET + bucket]:  # it is shown already
-            self._numbers[_FIRST_BUCKET + bucket] -= 1
+        elif self._buckets[bucket]:  # it is shown already
+            self._buckets[bucket] -= 1
+            self._numbers[_FIRST_BUCKET + bucket] = self._buckets[bucket]
 
     def show(self, now: float) -> None:
         """Store what has been counted."""
         _PACK_COUNTERS(self._memory, 0, now, self.requests, self.errors, self._busy)
         self._numbers[_FIRST_BUCKET] = self._short
         while self._long:
-            self._numbers[_FIRST_BUCKET + self._long.pop()] += 1
+            bucket = self._long.pop()
+            self._buckets[bucket] += 1
+            self._numbers[_FIRST_BUCKET + bucket] = self._buckets[bucket]
 
 
 class Row:
