@@ -107,6 +107,7 @@ def assert_is_nobody(pid: int, *, group: int | None = None) -> None:
 
 ALWAYS = {
     "standard input": 1, "log": 2, "listener": 1, "signals": 2, "row": 2, "stacks": 1, "channel": 1, "lifeline": 1, "epoll": 1,
+    "libffi": 1,
 }  # fmt: skip
 """What a worker of every kind holds, and how many of it at most; the words are those of docs/SECURITY.md."""
 HANDOVER = {"handover": 2}
@@ -144,6 +145,8 @@ def _word(each: Path, *, unix: dict[str, str], arbiters: set[str], log: str) -> 
     names |= {"anon_inode:[io_uring]": "io_uring"}
     if target == os.devnull:
         return "standard input" if each.name == "0" else "null"
+    if "/libffi.so." in target:
+        return "libffi"
     if target.startswith("/memfd:unicornd-stacks"):
         return "stacks"
     if target.startswith("/memfd:unicornd-row"):
