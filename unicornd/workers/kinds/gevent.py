@@ -122,6 +122,9 @@ class GeventLoop:
 
     def __init__(self, log: logging.Logger, *, orders: Orders) -> None:
         self._hub = gevent.get_hub()
+        # gevent hears of children from its first os.fork on, but only once that has returned: a child that has ended by then
+        # would be waited for for ever. Its subprocess does this, too, before it forks.
+        self._hub.loop.install_sigchld()
         self._orders = orders
         orders.on_fork = self._leave
         orders.aside = self._do_aside
